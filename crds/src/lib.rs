@@ -1,0 +1,1 @@
+//! StreamJob and Savepoint: the resources a Weir user writes.
