@@ -1,1 +1,8 @@
-//! The engine.
+//! The engine: SQL to a streaming plan, the plan to tasks, tasks to exactly-once results.
+
+pub mod batch;
+pub mod connector;
+pub mod diagnostic;
+pub mod failure;
+pub mod operator;
+pub mod plan;

@@ -1,0 +1,3 @@
+//! Aggregation: groups of rows by key, with one row of accumulators each.
+
+pub mod call;
