@@ -6,3 +6,4 @@ pub mod diagnostic;
 pub mod failure;
 pub mod operator;
 pub mod plan;
+pub mod sql;

@@ -1,0 +1,52 @@
+//! Scalar functions under Flink's names with Flink's meaning, and Flink's typing of operators and casts.
+//!
+//! A function is one entry in the table of its family. What is not in a table does not exist for a user: nothing of
+//! DataFusion's library shows through. Text goes in and out as `Utf8View`.
+
+mod arguments;
+mod arithmetic;
+mod decimal;
+mod definition;
+mod planner;
+mod regex;
+mod string;
+mod temporal;
+mod text;
+mod typing;
+
+pub use planner::FlinkPlanner;
+
+use datafusion_expr::ScalarUDF;
+use datafusion_expr::planner::ExprPlanner;
+use definition::Function;
+use std::sync::Arc;
+
+/// A group of functions, as the documentation shows them.
+struct Family {
+    title: &'static str,
+    functions: &'static [Function],
+}
+
+const FAMILIES: &[Family] = &[
+    Family { title: "Arithmetic", functions: arithmetic::FUNCTIONS },
+    Family { title: "Strings", functions: string::FUNCTIONS },
+    Family { title: "Regular expressions", functions: regex::FUNCTIONS },
+    Family { title: "Dates and times", functions: temporal::FUNCTIONS },
+];
+
+/// All scalar functions. Names and aliases are in lower case.
+#[must_use]
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    FAMILIES.iter().flat_map(|family| family.functions).map(Function::udf).collect()
+}
+
+/// The planners of operators and special syntax, first come first served.
+#[must_use]
+pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    vec![Arc::new(FlinkPlanner)]
+}
+
+/// A function of a family's table, by its name there.
+fn udf_in(functions: &'static [Function], name: &str) -> Arc<ScalarUDF> {
+    functions.iter().find(|function| function.name == name).expect("the planner names functions of the tables").udf()
+}
