@@ -462,3 +462,57 @@ fn hex(call: &Call<'_>) -> Result<ArrayRef> {
     }
     Ok(column.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+
+    #[test]
+    fn functions_of_numbers_give_what_flink_gives() {
+        check(
+            "MOD(44, 3) -> INT 2
+             MOD(CAST(-44 AS BIGINT), 3) -> INT -2
+             MOD(CAST(44 AS BIGINT), CAST(3 AS BIGINT)) -> BIGINT 2
+             MOD(1, 0) -> error division by zero
+             7 % 4 -> INT 3
+             MOD(5.5, 2) -> DECIMAL(2, 1) 1.5
+             ABS(-5) -> INT 5
+             ABS(-5.25) -> DECIMAL(3, 2) 5.25
+             SIGN(-2.5) -> DECIMAL(2, 1) -1.0
+             SIGN(0) -> INT 0
+             CEIL(1.2) -> DECIMAL(2, 0) 2
+             CEIL(-1.2) -> DECIMAL(2, 0) -1
+             FLOOR(-1.2) -> DECIMAL(2, 0) -2
+             FLOOR(1.7e0) -> DOUBLE 1.0
+             FLOOR(3) -> INT 3
+             ROUND(2.675, 2) -> DECIMAL(4, 2) 2.68
+             ROUND(-2.5) -> DECIMAL(2, 0) -3
+             ROUND(2.675e0, 2) -> DOUBLE 2.68
+             ROUND(99.5e0) -> DOUBLE 100.0
+             ROUND(125, -1) -> INT 130
+             ROUND(653.46e0, -2) -> DOUBLE 700.0
+             TRUNCATE(42.345, 2) -> DECIMAL(5, 2) 42.34
+             TRUNCATE(-42.345e0, 2) -> DOUBLE -42.34
+             TRUNCATE(42.324e0) -> DOUBLE 42.0
+             TRUNCATE(123.456, -1) -> DECIMAL(4, 0) 120
+             POWER(2, 10) -> DOUBLE 1024.0
+             SQRT(2.25) -> DOUBLE 1.5
+             LN(1) -> DOUBLE 0.0
+             LOG10(100) -> DOUBLE 2.0
+             LOG2(8) -> DOUBLE 3.0
+             LOG(2, 8) -> DOUBLE 3.0
+             EXP(0) -> DOUBLE 1.0
+             DEGREES(PI()) -> DOUBLE 180.0
+             BIN(12) -> STRING 1100
+             BIN(-1) -> STRING 1111111111111111111111111111111111111111111111111111111111111111
+             HEX(100) -> STRING 64
+             HEX('hello,world') -> STRING 68656C6C6F2C776F726C64
+             CHAR_LENGTH(UUID()) -> INT 36
+             RAND_INTEGER(1) -> INT 0
+             RAND_INTEGER(0) -> error positive
+             RAND() < 1 -> BOOLEAN true
+             ABS('x') -> error ABS does not take (STRING): write ABS(number)
+             ABS(1, 2) -> error ABS does not take 2 arguments",
+        );
+    }
+}

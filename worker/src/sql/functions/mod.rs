@@ -5,16 +5,23 @@
 
 mod arguments;
 mod arithmetic;
+mod conversion;
 mod decimal;
 mod definition;
 mod planner;
 mod regex;
 mod string;
+mod syntax;
 mod temporal;
 mod text;
 mod typing;
 
+#[cfg(test)]
+mod tests;
+
+pub use conversion::{CastRule, LENGTH_KEY, PADDED_KEY, PRECISION_KEY};
 pub use planner::FlinkPlanner;
+pub use syntax::rewrite_syntax;
 
 use datafusion_expr::ScalarUDF;
 use datafusion_expr::planner::ExprPlanner;
@@ -32,6 +39,7 @@ const FAMILIES: &[Family] = &[
     Family { title: "Strings", functions: string::FUNCTIONS },
     Family { title: "Regular expressions", functions: regex::FUNCTIONS },
     Family { title: "Dates and times", functions: temporal::FUNCTIONS },
+    Family { title: "Types", functions: conversion::FUNCTIONS },
 ];
 
 /// All scalar functions. Names and aliases are in lower case.

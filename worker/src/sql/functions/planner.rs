@@ -163,3 +163,49 @@ fn shift(
     let micros = Expr::Literal(ScalarValue::Int64(Some(sign * micros)), None);
     Some(Expr::ScalarFunction(ScalarFunction::new_udf(temporal::udf("plus_interval"), vec![moment.clone(), micros])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+
+    #[test]
+    fn operators_have_flinks_types() {
+        check(
+            "1 + 1 -> INT 2
+             1 + CAST(1 AS BIGINT) -> BIGINT 2
+             2147483647 + 1 -> INT -2147483648
+             5 / 2 -> INT 2
+             -5 / 2 -> INT -2
+             1 / 0 -> error zero
+             1e0 / 0 -> DOUBLE inf
+             0.908 * CAST(100 AS BIGINT) -> DECIMAL(23, 3) 90.800
+             1.5 + 2.25 -> DECIMAL(4, 2) 3.75
+             1.5 - 2 -> DECIMAL(12, 1) -0.5
+             10.0 / 3 -> DECIMAL(15, 12) 3.333333333333
+             2.0 / 3.0 -> DECIMAL(8, 6) 0.666667
+             -2.0 / 3.0 -> DECIMAL(8, 6) -0.666667
+             1.0 / 0 -> error by zero
+             7.5 % 2 -> DECIMAL(2, 1) 1.5
+             CAST(1 AS DECIMAL(38, 10)) * CAST(2.5 AS DECIMAL(38, 10)) -> DECIMAL(38, 6) 2.500000
+             CAST(99999999999999999999999999999999999999 AS DECIMAL(38, 0)) + 1 -> DECIMAL(38, 0) NULL
+             1.5 * 2e0 -> DOUBLE 3.0
+             CAST(1 AS FLOAT) + 1 -> FLOAT 2.0
+             'a' || 'b' -> STRING ab
+             'a' || CAST(NULL AS VARCHAR) -> STRING NULL
+             '10' = 10 -> BOOLEAN true
+             TIMESTAMP '2020-01-01 00:00:00' < '2020-01-01 00:00:01' -> BOOLEAN true
+             DATE '2020-01-01' = '2020-01-01' -> BOOLEAN true
+             TIMESTAMP '2020-01-01 00:00:10' - INTERVAL '4' SECOND -> TIMESTAMP(3) 2020-01-01 00:00:06
+             TIMESTAMP '2020-01-31 00:00:00' + INTERVAL '1' MONTH -> TIMESTAMP(3) 2020-02-29 00:00:00
+             DATE '2020-02-28' + INTERVAL '2' DAY -> DATE 2020-03-01
+             CASE WHEN 1 = 1 THEN 1 ELSE 2 END -> INT 1
+             CASE WHEN 1 = 2 THEN 1 END -> INT NULL
+             CASE WHEN 1 = 1 THEN 'a' ELSE 'bc' END -> STRING a
+             IF(1 = 1, 1, 1 / 0) -> INT 1
+             3 IN (1, 2, 3) -> BOOLEAN true
+             4 BETWEEN 1 AND 3 -> BOOLEAN false
+             'flink' LIKE 'fl%' -> BOOLEAN true
+             NULL IS NOT DISTINCT FROM NULL -> BOOLEAN true",
+        );
+    }
+}

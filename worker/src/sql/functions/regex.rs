@@ -243,3 +243,29 @@ fn regexp_replace(call: &Call<'_>) -> Result<ArrayRef> {
     }
     Ok(column.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+
+    #[test]
+    fn regular_expressions_are_javas() {
+        check(
+            r"REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)', 2) -> STRING bar
+             REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)') -> STRING foothebar
+             REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)', 3) -> STRING NULL
+             REGEXP_EXTRACT('foothebar', 'x', 0) -> STRING NULL
+             REGEXP_EXTRACT('a?b&channel_id=123456789012345', '(&|^)channel_id=([^&]*)', 2) -> STRING 123456789012345
+             REGEXP_EXTRACT('x٣4', '\d+') -> STRING 4
+             REGEXP_EXTRACT('é_1', '[\w]+') -> STRING _1
+             REGEXP_EXTRACT('1.5', '[^\d]') -> STRING .
+             REGEXP('ab', '\Qa\Eb') -> BOOLEAN true
+             REGEXP('a.b', '^\Qa.\Eb$') -> BOOLEAN true
+             REGEXP('abc', '') -> BOOLEAN false
+             REGEXP_REPLACE('foobar', 'oo|ar', '') -> STRING fb
+             REGEXP_REPLACE('foobar', 'o', '$1') -> STRING f$1$1bar
+             REGEXP('a', '(?=a)') -> error look-around
+             REGEXP('a', '(') -> error the pattern '(' is not supported",
+        );
+    }
+}

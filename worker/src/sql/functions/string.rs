@@ -595,3 +595,79 @@ fn count_char(call: &Call<'_>) -> Result<ArrayRef> {
     });
     Ok(Arc::new(counts.collect::<Int64Array>()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+
+    #[test]
+    fn functions_of_text_give_what_flink_gives() {
+        check(
+            "CHAR_LENGTH('größe') -> INT 5
+             CHARACTER_LENGTH('') -> INT 0
+             UPPER('straße und so weiter') -> STRING STRASSE UND SO WEITER
+             LOWER('APPLE') -> STRING apple
+             LOWER('A LONGER TEXT THAN A VIEW HOLDS') -> STRING a longer text than a view holds
+             INITCAP('ab-cd EF') -> STRING Ab-Cd Ef
+             REVERSE('äbc') -> STRING cbä
+             CONCAT('AA', 'BB', 'CC') -> STRING AABBCC
+             CONCAT('AA', CAST(NULL AS VARCHAR)) -> STRING NULL
+             CONCAT_WS('~', 'AA', CAST(NULL AS VARCHAR), 'BB', '', 'CC') -> STRING AA~BB~~CC
+             SUBSTRING('hello world and more' FROM 7) -> STRING world and more
+             SUBSTRING('hello world and more', 7, 5) -> STRING world
+             SUBSTR('hello', -3, 2) -> STRING ll
+             SUBSTR('hello', 0, 2) -> STRING he
+             SUBSTR('hello', -9) -> STRING
+             SUBSTR('hello', 9) -> STRING
+             SUBSTR('hello', 2, -1) -> STRING NULL
+             SUBSTR('Grüße', 3, 2) -> STRING üß
+             LEFT('größe', 3) -> STRING grö
+             LEFT('abc', -1) -> STRING
+             RIGHT('größe', 3) -> STRING öße
+             RIGHT('abc', 9) -> STRING abc
+             TRIM('  a b  ') -> STRING a b
+             TRIM(LEADING 'x' FROM 'xxaxx') -> STRING axx
+             TRIM(TRAILING 'x' FROM 'xxaxx') -> STRING xxa
+             TRIM(BOTH 'xy' FROM 'xyaxy') -> STRING a
+             BTRIM(' a ') -> STRING a
+             LTRIM(' a') -> STRING a
+             RTRIM('abb', 'b') -> STRING a
+             REPEAT('ab', 2) -> STRING abab
+             REPEAT('ab', -2) -> STRING
+             REPEAT('ab', 9000000000000000000) -> error more than a text holds
+             REPLACE('hello world', 'world', 'flink') -> STRING hello flink
+             REPLACE('ababab', 'abab', 'z') -> STRING zab
+             TRANSLATE('www.apache.org', 'wapcheorg', ' APCHEcom') -> STRING    .APACHE.com
+             OVERLAY('xxxxxtest' PLACING 'xxxx' FROM 6) -> STRING xxxxxxxxx
+             OVERLAY('xxxxxtest' PLACING 'xxxx' FROM 6 FOR 2) -> STRING xxxxxxxxxst
+             OVERLAY('abc' PLACING 'x' FROM 9) -> STRING abc
+             LPAD('hi', 4, '??') -> STRING ??hi
+             LPAD('hi', 1, '??') -> STRING h
+             LPAD('hi', 5, 'ab') -> STRING abahi
+             LPAD('hi', -1, '?') -> STRING NULL
+             LPAD('hi', 3, '') -> STRING NULL
+             RPAD('hi', 4, '??') -> STRING hi??
+             LOCATE('b', 'abcb') -> INT 2
+             LOCATE('b', 'abcb', 3) -> INT 4
+             LOCATE('z', 'abc') -> INT 0
+             POSITION('ß' IN 'größe') -> INT 4
+             INSTR('corporate floor', 'or') -> INT 2
+             ASCII('abc') -> INT 97
+             ASCII('') -> INT 0
+             CHR(97) -> STRING a
+             CHR(353) -> STRING a
+             CHR(-1) -> STRING
+             SPLIT_INDEX('https://www.nexmark.com/abc_de/fg/item.htm?query=1', '/', 3) -> STRING abc_de
+             SPLIT_INDEX('https://www.nexmark.com/abc_de/fg/item.htm?query=1', '/', 5) -> STRING item.htm?query=1
+             SPLIT_INDEX('a,b', ',', 2) -> STRING NULL
+             SPLIT_INDEX('a,b', ',', -1) -> STRING NULL
+             SPLIT_INDEX('a--b--c', '--', 1) -> STRING b
+             SPLIT_INDEX('', ',', 0) -> STRING NULL
+             SPLIT_INDEX('a,', ',', 1) -> STRING
+             STARTSWITH('abc', 'ab') -> BOOLEAN true
+             ENDSWITH('abc', 'ab') -> BOOLEAN false
+             COUNT_CHAR('banana', 'a') -> BIGINT 3
+             UPPER(1) -> error UPPER does not take (INT): write UPPER(text)",
+        );
+    }
+}

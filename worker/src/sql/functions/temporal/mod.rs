@@ -423,3 +423,74 @@ fn convert_tz(call: &Call<'_>) -> Result<ArrayRef> {
     Ok(column.finish())
 }
 
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+
+    #[test]
+    fn functions_of_time_give_what_flink_gives() {
+        check(
+            "YEAR(DATE '1994-09-27') -> BIGINT 1994
+             QUARTER(DATE '1994-09-27') -> BIGINT 3
+             MONTH(DATE '1994-09-27') -> BIGINT 9
+             WEEK(DATE '1994-09-27') -> BIGINT 39
+             WEEK(DATE '2021-01-01') -> BIGINT 53
+             DAYOFYEAR(DATE '1994-09-27') -> BIGINT 270
+             DAYOFYEAR(DATE '2020-12-31') -> BIGINT 366
+             DAYOFMONTH(DATE '1994-09-27') -> BIGINT 27
+             DAYOFWEEK(DATE '1994-09-27') -> BIGINT 3
+             HOUR(TIMESTAMP '1994-09-27 13:14:15') -> BIGINT 13
+             HOUR(TIMESTAMP '1969-12-31 23:59:59') -> BIGINT 23
+             MINUTE(TIMESTAMP '1994-09-27 13:14:15') -> BIGINT 14
+             SECOND(TIMESTAMP '1994-09-27 13:14:15') -> BIGINT 15
+             EXTRACT(DAY FROM DATE '2006-06-05') -> BIGINT 5
+             EXTRACT(DOW FROM DATE '2006-06-05') -> BIGINT 2
+             EXTRACT(CENTURY FROM DATE '2000-06-05') -> BIGINT 20
+             EXTRACT(EPOCH FROM TIMESTAMP '1970-01-02 00:00:01') -> BIGINT 86401
+             FLOOR(TIMESTAMP '2018-03-20 06:44:31' TO MINUTE) -> TIMESTAMP(3) 2018-03-20 06:44:00
+             FLOOR(TIMESTAMP '2018-03-20 06:44:31' TO MONTH) -> TIMESTAMP(3) 2018-03-01 00:00:00
+             CEIL(TIMESTAMP '2018-03-20 06:44:31' TO YEAR) -> TIMESTAMP(3) 2019-01-01 00:00:00
+             CEIL(DATE '2018-01-31' TO MONTH) -> DATE 2018-02-01
+             FLOOR(DATE '2018-08-16' TO QUARTER) -> DATE 2018-07-01
+             DATE_FORMAT(TIMESTAMP '2020-02-29 13:04:05.678', 'yyyy-MM-dd HH:mm:ss.SSS') -> STRING 2020-02-29 13:04:05.678
+             DATE_FORMAT(TIMESTAMP '2020-02-29 13:04:05', 'yyyy-MM-dd') -> STRING 2020-02-29
+             DATE_FORMAT(TIMESTAMP '2020-02-29 00:04:05', 'hh:mm a, EEE d MMM yy') -> STRING 12:04 AM, Sat 29 Feb 20
+             DATE_FORMAT(TIMESTAMP '2020-02-29 13:04:05', 'EEEE ''the'' D, HH''h''') -> STRING Saturday the 60, 13h
+             DATE_FORMAT('2020-02-29 13:04:05', 'HH:mm') -> STRING 13:04
+             DATE_FORMAT('nonsense', 'HH:mm') -> STRING NULL
+             DATE_FORMAT(DATE '1969-07-20', 'yyyy/MM/dd') -> STRING 1969/07/20
+             DATE_FORMAT(TIMESTAMP '2020-02-29 13:04:05', 'zzz') -> error not supported
+             TIMESTAMPADD(WEEK, 1, DATE '2003-01-02') -> DATE 2003-01-09
+             TIMESTAMPADD(MONTH, 1, TIMESTAMP '2020-01-31 10:00:00') -> TIMESTAMP(3) 2020-02-29 10:00:00
+             TIMESTAMPADD(HOUR, -1, DATE '2003-01-02') -> TIMESTAMP(3) 2003-01-01 23:00:00
+             TIMESTAMPDIFF(DAY, TIMESTAMP '2003-01-02 10:00:00', TIMESTAMP '2003-01-03 10:00:00') -> INT 1
+             TIMESTAMPDIFF(MONTH, DATE '2020-01-31', DATE '2020-02-29') -> INT 1
+             TIMESTAMPDIFF(MONTH, TIMESTAMP '2020-02-15 00:00:00', TIMESTAMP '2020-01-16 00:00:00') -> INT 0
+             TIMESTAMPDIFF(MINUTE, TIMESTAMP '2020-02-15 00:01:00', TIMESTAMP '2020-02-15 00:00:01') -> INT 0
+             TIMESTAMPDIFF(FORTNIGHT, DATE '2020-01-31', DATE '2020-02-29') -> error no unit of time
+             FROM_UNIXTIME(44) -> STRING 1970-01-01 00:00:44
+             FROM_UNIXTIME(44, 'ss mm') -> STRING 44 00
+             UNIX_TIMESTAMP('1970-01-01 08:00:01.001', 'yyyy-MM-dd HH:mm:ss.SSS') -> BIGINT 28801
+             UNIX_TIMESTAMP('nonsense') -> BIGINT -9223372036854775808
+             TO_DATE('2020-02-30') -> DATE NULL
+             TO_DATE('29.02.2020', 'dd.MM.yyyy') -> DATE 2020-02-29
+             TO_TIMESTAMP('2020-02-29 01:02:03') -> TIMESTAMP(3) 2020-02-29 01:02:03
+             TO_TIMESTAMP('2020-2-9 1:02:03.5') -> TIMESTAMP(3) 2020-02-09 01:02:03.500
+             TO_TIMESTAMP('2020-02-29T01:02:03', 'yyyy-MM-dd''T''HH:mm:ss') -> TIMESTAMP(3) 2020-02-29 01:02:03
+             TO_TIMESTAMP('nonsense') -> TIMESTAMP(3) NULL
+             TO_TIMESTAMP_LTZ(100, 0) -> TIMESTAMP_LTZ(3) 1970-01-01 00:01:40
+             TO_TIMESTAMP_LTZ(-100, 3) -> TIMESTAMP_LTZ(3) 1969-12-31 23:59:59.900
+             TO_TIMESTAMP_LTZ(100.01, 0) -> TIMESTAMP_LTZ(3) 1970-01-01 00:01:40.010
+             TO_TIMESTAMP_LTZ(100, 1) -> error precision must be 0
+             CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'America/Los_Angeles') -> STRING 1969-12-31 16:00:00
+             CONVERT_TZ('2020-07-01 00:00:00', 'Europe/Berlin', 'GMT-08:00') -> STRING 2020-06-30 14:00:00
+             CONVERT_TZ('2020-07-01 00:00:00', 'Mars', 'UTC') -> STRING NULL
+             YEAR(CURRENT_TIMESTAMP) >= 2025 -> BOOLEAN true
+             YEAR(NOW()) = YEAR(LOCALTIMESTAMP) -> BOOLEAN true
+             YEAR(CURRENT_DATE) = YEAR(CURRENT_ROW_TIMESTAMP()) -> BOOLEAN true
+             TYPEOF(LOCALTIME) -> STRING TIME(0)
+             UNIX_TIMESTAMP() > 1700000000 -> BOOLEAN true",
+        );
+    }
+}
