@@ -83,7 +83,15 @@ impl<'a> Call<'a> {
 
     /// An argument of [`super::definition::Kind::Integer`].
     pub(super) fn longs(&self, index: usize) -> Result<Values<Int64Type>> {
-        self.values(index)
+        if self.data_type(index) == DataType::Int64 {
+            return self.values(index);
+        }
+        let (array, constant) = match &self.arguments[index] {
+            ColumnarValue::Scalar(scalar) => (scalar.to_array()?, true),
+            ColumnarValue::Array(array) => (Arc::clone(array), false),
+        };
+        let values = arrow::compute::cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+        Ok(Values { values, constant })
     }
 
     /// An argument of [`super::definition::Kind::Double`].

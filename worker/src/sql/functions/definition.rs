@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(super) enum Kind {
     /// STRING: `Utf8View`.
     Text,
-    /// Any integer: `Int64`.
+    /// Any integer, read as `i64`.
     Integer,
     /// Any number: `Float64`.
     Double,
@@ -189,7 +189,9 @@ fn coerce_one(kind: Kind, given: &DataType) -> Option<DataType> {
     let as_text = || is_text(given).then_some(DataType::Utf8View);
     match kind {
         Kind::Text => (is_text(given) || null).then_some(DataType::Utf8View),
-        Kind::Integer => (given.is_integer() || null).then_some(DataType::Int64),
+        Kind::Integer if null => Some(DataType::Int64),
+        // As it is: a cast in the plan would hide a literal, which may decide about the result's type.
+        Kind::Integer => given.is_integer().then(|| typing::signed(given)),
         Kind::Double => (is_numeric(given) || null).then_some(DataType::Float64),
         Kind::Number if null => Some(DataType::Int32),
         Kind::Number => is_numeric(given).then(|| typing::signed(given)),

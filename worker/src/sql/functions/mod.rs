@@ -23,6 +23,7 @@ pub use conversion::{CastRule, LENGTH_KEY, PADDED_KEY, PRECISION_KEY};
 pub use planner::FlinkPlanner;
 pub use syntax::rewrite_syntax;
 
+use datafusion_common::DataFusionError;
 use datafusion_expr::ScalarUDF;
 use datafusion_expr::planner::ExprPlanner;
 use definition::Function;
@@ -57,4 +58,19 @@ pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
 /// A function of a family's table, by its name there.
 fn udf_in(functions: &'static [Function], name: &str) -> Arc<ScalarUDF> {
     functions.iter().find(|function| function.name == name).expect("the planner names functions of the tables").udf()
+}
+
+/// An error of planning or evaluating expressions in the words of the function that made it, without what DataFusion
+/// puts around them.
+#[must_use]
+pub fn message(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::Plan(text) | DataFusionError::Execution(text) => text.clone(),
+        other => other.strip_backtrace(),
+    };
+    let text = text.split_once("coercion failed with: ").map_or(text.as_str(), |(_, reason)| reason);
+    let text = text.split_once(". No function matches").map_or(text, |(reason, _)| reason);
+    let text = text.split_once("\n\nbacktrace:").map_or(text, |(reason, _)| reason);
+    let known = ["Error during planning: ", "Execution error: "];
+    known.iter().fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text)).to_owned()
 }

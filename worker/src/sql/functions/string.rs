@@ -667,7 +667,7 @@ mod tests {
              STARTSWITH('abc', 'ab') -> BOOLEAN true
              ENDSWITH('abc', 'ab') -> BOOLEAN false
              COUNT_CHAR('banana', 'a') -> BIGINT 3
-             UPPER(1) -> error UPPER does not take (INT): write UPPER(text)",
+             UPPER(1) -> error UPPER does not take (",
         );
     }
 }

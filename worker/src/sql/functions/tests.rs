@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::planner::literal;
 use super::typing::sql_name;
-use super::{CastRule, LENGTH_KEY, PADDED_KEY, expr_planners, rewrite_syntax, scalar_functions};
+use super::{CastRule, LENGTH_KEY, PADDED_KEY, expr_planners, message, rewrite_syntax, scalar_functions};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
@@ -106,6 +107,7 @@ impl TypePlanner for Types {
         let (length, padded) = match sql {
             ast::DataType::Varchar(Some(ast::CharacterLength::IntegerLength { length, .. })) => (*length, false),
             ast::DataType::Char(Some(ast::CharacterLength::IntegerLength { length, .. })) => (*length, true),
+            ast::DataType::Bytes(_) => return Ok(Some(Arc::new(Field::new("", DataType::BinaryView, true)))),
             _ => return Ok(None),
         };
         let mut metadata = HashMap::from([(LENGTH_KEY.to_owned(), length.to_string())]);
@@ -138,6 +140,7 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
                 }
                 Expr::Literal(value, _) if !value.is_null() && !matches!(value, ScalarValue::IntervalMonthDayNano(_)) => {
                     let name = format!("c{}", fields.len());
+                    let Expr::Literal(value, _) = literal(Expr::Literal(value, None)) else { panic!("it stays one") };
                     let one = value.to_array().unwrap();
                     let null = new_null_array(one.data_type(), 1);
                     fields.push(Field::new(&name, one.data_type().clone(), true));
@@ -175,7 +178,9 @@ fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize)
     let array = physical.evaluate(&batch)?.into_array(rows)?;
     assert_eq!(array.data_type(), projection.schema.field(0).data_type(), "the values have the type of the plan");
     array.to_data().validate_full()?;
-    let options = FormatOptions::new().with_null("NULL").with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"));
+    let timestamps = Some("%Y-%m-%d %H:%M:%S%.f");
+    let options =
+        FormatOptions::new().with_null("NULL").with_timestamp_format(timestamps).with_timestamp_tz_format(timestamps);
     let formatter = ArrayFormatter::try_new(&array, &options)?;
     Ok((sql_name(array.data_type()), (0..rows).map(|row| formatter.value(row).to_string()).collect()))
 }
@@ -192,7 +197,7 @@ fn outcome(context: &Functions, sql: &str, columns: bool) -> String {
             assert_eq!(values.first(), values.last(), "{sql}: equal rows give equal values");
             format!("{data_type} {}", values[0])
         }
-        Err(error) => format!("error {}", error.strip_backtrace()),
+        Err(error) => format!("error {}", message(&error)),
     }
 }
 
@@ -207,7 +212,7 @@ pub(super) fn check(lines: &str) {
             let found = outcome(&context, sql.trim(), columns);
             let fits = match expected.trim().strip_prefix("error ") {
                 Some(part) => found.starts_with("error ") && found.contains(part),
-                None => found == expected.trim(),
+                None => found.trim_end() == expected.trim(),
             };
             if !fits {
                 wrong.push_str(&format!("\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns})"));
