@@ -5,9 +5,13 @@
 
 mod arguments;
 mod arithmetic;
+mod collection;
+mod conditional;
 mod conversion;
 mod decimal;
 mod definition;
+mod encoding;
+mod json;
 mod planner;
 mod regex;
 mod string;
@@ -26,6 +30,8 @@ pub use syntax::rewrite_syntax;
 use datafusion_common::DataFusionError;
 use datafusion_expr::ScalarUDF;
 use datafusion_expr::planner::ExprPlanner;
+use datafusion_functions::core::planner::CoreFunctionPlanner;
+use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use definition::Function;
 use std::sync::Arc;
 
@@ -40,7 +46,11 @@ const FAMILIES: &[Family] = &[
     Family { title: "Strings", functions: string::FUNCTIONS },
     Family { title: "Regular expressions", functions: regex::FUNCTIONS },
     Family { title: "Dates and times", functions: temporal::FUNCTIONS },
+    Family { title: "Conditions", functions: conditional::FUNCTIONS },
     Family { title: "Types", functions: conversion::FUNCTIONS },
+    Family { title: "Hashes and encodings", functions: encoding::FUNCTIONS },
+    Family { title: "JSON", functions: json::FUNCTIONS },
+    Family { title: "Arrays and rows", functions: collection::FUNCTIONS },
 ];
 
 /// All scalar functions. Names and aliases are in lower case.
@@ -52,7 +62,12 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// The planners of operators and special syntax, first come first served.
 #[must_use]
 pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
-    vec![Arc::new(FlinkPlanner)]
+    vec![
+        Arc::new(FlinkPlanner),
+        Arc::new(NestedFunctionPlanner),
+        Arc::new(FieldAccessPlanner),
+        Arc::new(CoreFunctionPlanner::default()),
+    ]
 }
 
 /// A function of a family's table, by its name there.

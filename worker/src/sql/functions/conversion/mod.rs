@@ -9,6 +9,7 @@ mod reading;
 mod rule;
 mod writing;
 
+pub(super) use reading::is_number;
 pub use rule::CastRule;
 
 use super::arguments::Call;
