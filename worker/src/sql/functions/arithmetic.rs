@@ -6,7 +6,7 @@ use super::definition::Kind::{Double, Integer, Number, TextOrNumber};
 use super::definition::Returns;
 use super::text::TextColumn;
 use super::typing::{self, DecimalOperator, decimal_of};
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
@@ -180,19 +180,7 @@ fn modulo_type(types: &[DataType], _: &[Option<&ScalarValue>]) -> Result<DataTyp
 
 fn modulo(call: &Call<'_>) -> Result<ArrayRef> {
     if call.returns.is_integer() {
-        let (left, right) = (cast(&call.array(0)?, &DataType::Int64)?, cast(&call.array(1)?, &DataType::Int64)?);
-        let (left, right) = (longs_of(&left), longs_of(&right));
-        if right.iter().flatten().any(|divisor| divisor == 0) {
-            return call.error("division by zero: guard it with NULLIF(divisor, 0)");
-        }
-        let divisor = right.len().checked_sub(1).map(|_| right.value(0));
-        let constant = call.is_constant(1);
-        let rests = match divisor {
-            Some(divisor) if constant && right.null_count() == 0 => {
-                left.unary::<_, Int64Type>(|value| value.wrapping_rem(divisor))
-            }
-            _ => arrow::compute::binary::<_, _, _, Int64Type>(&left, &right, |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) })?,
-        };
+        let rests = modulo_of_integers(call)?;
         return Ok(cast(&rests, call.returns)?);
     }
     let common = match call.returns {
@@ -203,6 +191,26 @@ fn modulo(call: &Call<'_>) -> Result<ArrayRef> {
     let rests = arrow::compute::kernels::numeric::rem(&left, &right)
         .map_err(|_| call.mistake("division by zero: guard it with NULLIF(divisor, 0)"))?;
     Ok(cast(&rests, call.returns)?)
+}
+
+fn modulo_of_integers(call: &Call<'_>) -> Result<ArrayRef> {
+    let (dividends, divisors) = (call.longs(0)?, call.longs(1)?);
+    let by_zero = || call.mistake("division by zero: guard it with NULLIF(divisor, 0)");
+    if let (Some(dividends), Some(divisor)) = (dividends.column(), divisors.constant()) {
+        if divisor == 0 && dividends.null_count() < dividends.len() {
+            return Err(by_zero());
+        }
+        return Ok(Arc::new(dividends.unary::<_, Int64Type>(|dividend| dividend.checked_rem(divisor).unwrap_or(0))));
+    }
+    let mut rests = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        rests.push(match (dividends.get(row), divisors.get(row)) {
+            (Some(_), Some(0)) => return Err(by_zero()),
+            (Some(dividend), Some(divisor)) => Some(dividend.wrapping_rem(divisor)),
+            _ => None,
+        });
+    }
+    Ok(Arc::new(Int64Array::from(rests)))
 }
 
 fn decimal_scale(data_type: &DataType) -> i8 {

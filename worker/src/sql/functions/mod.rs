@@ -70,6 +70,36 @@ pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     ]
 }
 
+/// The page of the user guide that lists every function.
+#[must_use]
+pub fn documentation() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for family in FAMILIES {
+        page.push_str(&format!("\n## {}\n\n", family.title));
+        for function in family.functions.iter().filter(|function| !function.usage.starts_with("timestamp +")) {
+            page.push_str(&format!("- `{}`: {}\n", function.usage, function.meaning));
+        }
+    }
+    page.push_str("\n## Operators and special forms\n\n");
+    for (usage, meaning) in syntax::SPECIAL {
+        page.push_str(&format!("- `{usage}`: {meaning}\n"));
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Functions and operators
+
+Names, types and meaning are Flink's. A function gives NULL when an argument is NULL, unless said otherwise.
+Names may be written in any case. What is not listed here does not exist yet: the planner refuses it and names the nearest.
+
+- Integers wrap around, as in Java. Dividing an integer or a DECIMAL by zero fails the job; a DOUBLE gives infinity.
+- A DECIMAL result that does not fit into its precision is NULL.
+- The session's time zone is UTC: a TIMESTAMP_LTZ is shown, and taken apart, in UTC.
+- Regular expressions have Java's syntax without look-around and back-references, and take time linear in the text.
+- The present time is taken once per batch of rows, never while planning.
+";
+
 /// A function of a family's table, by its name there.
 fn udf_in(functions: &'static [Function], name: &str) -> Arc<ScalarUDF> {
     functions.iter().find(|function| function.name == name).expect("the planner names functions of the tables").udf()

@@ -5,7 +5,7 @@ use super::temporal::calendar::{DAY, SECOND};
 use super::typing::{DecimalOperator, decimal_of, engine_type, is_float, is_numeric, is_temporal, is_text};
 use super::{arithmetic, string, temporal};
 use arrow::datatypes::DataType;
-use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{Expr, ExprSchemable, ScalarUDF, cast};
@@ -23,6 +23,9 @@ impl ExprPlanner for FlinkPlanner {
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
+        if op == BinaryOperator::Minus && is_temporal(&left_type) && is_temporal(&right_type) {
+            return plan_err!("a difference of times is written TIMESTAMPDIFF(SECOND, earlier, later)");
+        }
         let typed = Typed { left, right, left_type, right_type };
         Ok(match (arithmetic_operator(&op), is_comparison(&op)) {
             (Some(operator), _) => typed.arithmetic(op, operator),
@@ -198,6 +201,8 @@ mod tests {
              TIMESTAMP '2020-01-01 00:00:10' - INTERVAL '4' SECOND -> TIMESTAMP(3) 2020-01-01 00:00:06
              TIMESTAMP '2020-01-31 00:00:00' + INTERVAL '1' MONTH -> TIMESTAMP(3) 2020-02-29 00:00:00
              DATE '2020-02-28' + INTERVAL '2' DAY -> DATE 2020-03-01
+             TIME '23:00:00' + INTERVAL '2' HOUR -> TIME(0) 01:00:00
+             DATE '2020-02-28' - DATE '2020-02-27' -> error TIMESTAMPDIFF
              CASE WHEN 1 = 1 THEN 1 ELSE 2 END -> INT 1
              CASE WHEN 1 = 2 THEN 1 END -> INT NULL
              CASE WHEN 1 = 1 THEN 'a' ELSE 'bc' END -> STRING a

@@ -3,7 +3,7 @@
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString, Value, VisitMut,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString, UnaryOperator, Value, VisitMut,
     VisitorMut,
 };
 use std::mem;
@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 /// Rewrites every expression in a part of a syntax tree:
 /// - `FLOOR(x TO unit)`, `CEIL(x TO unit)` and the units of TIMESTAMPADD and TIMESTAMPDIFF become arguments of functions;
 /// - IF, COALESCE, IFNULL and NULLIF become a CASE, which does not evaluate the branch that it does not take;
+/// - SIMILAR TO becomes a function;
 /// - a number with an exponent becomes a DOUBLE;
 /// - a TIMESTAMP literal gets the precision of its digits.
 pub fn rewrite_syntax(ast: &mut impl VisitMut) {
@@ -59,6 +60,10 @@ fn rewrite(expr: Expr) -> Expr {
             }
             _ => Expr::Value(value),
         },
+        Expr::SimilarTo { negated, expr, pattern, escape_char: None } => {
+            let call = call("similar_to", vec![*expr, *pattern]);
+            if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call }
+        }
         Expr::TypedString(typed) => Expr::TypedString(with_precision(typed)),
         Expr::Function(function) => rewrite_function(function),
         other => other,

@@ -127,7 +127,7 @@ fn parse(sql: &str, context: &Functions) -> Result<Expr> {
 
 /// Functions whose constants decide about types or units.
 const WITH_CONSTANTS: &[&str] =
-    &["floor_to", "ceil_to", "extract", "timestampadd", "timestampdiff", "round", "truncate", "plus_interval", "named_struct", "get_field"];
+    &["floor_to", "ceil_to", "extract", "timestampadd", "timestampdiff", "round", "truncate", "plus_interval", "sha2"];
 
 /// Puts columns in the place of constants: three rows, of which the second is null.
 fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
@@ -220,4 +220,16 @@ pub(super) fn check(lines: &str) {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_user_guide_lists_every_function() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/functions.md");
+    let wanted = super::documentation();
+    if std::env::var_os("WEIR_UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")).unwrap();
+        std::fs::write(path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == wanted, "docs/functions.md is out of date: run this test with WEIR_UPDATE_DOCS=1 and commit it");
 }

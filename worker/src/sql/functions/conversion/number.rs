@@ -1,8 +1,8 @@
 //! Casts between numbers: as Java does, integers keep their lowest bits, fractions are cut off.
 
-use super::super::typing::MAX_PRECISION;
+use super::super::typing::{MAX_PRECISION, is_float};
 use super::reading::parse_decimal;
-use super::{Route, arrow_cast, is_approximate, is_not_zero};
+use super::{Route, arrow_cast, is_not_zero};
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -17,7 +17,7 @@ pub(super) fn route(from: &DataType, to: &DataType) -> Route {
     match (from, to) {
         _ if from.is_integer() && to.is_integer() => if widens() { Route::Arrow } else { Route::Own },
         _ if to.is_integer() => Route::Own,
-        (_, DataType::Decimal128(..)) if is_approximate(from) => Route::Own,
+        (_, DataType::Decimal128(..)) if is_float(from) => Route::Own,
         _ => Route::Arrow,
     }
 }
@@ -45,7 +45,7 @@ fn to_long(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
             let unit = 10i128.pow(u32::from(scale.unsigned_abs().min(MAX_PRECISION)));
             array.as_primitive::<Decimal128Type>().unary(|value| (value / unit) as i64)
         }
-        data_type if is_approximate(data_type) => {
+        data_type if is_float(data_type) => {
             let doubles = arrow_cast(array, &DataType::Float64)?;
             doubles.as_primitive::<Float64Type>().unary(|value| value as i64)
         }
