@@ -9,8 +9,7 @@ use super::typing::{self, DecimalOperator, decimal_of};
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type,
+    ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
 };
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ScalarUDF;
@@ -20,9 +19,7 @@ use std::sync::Arc;
 
 macro_rules! of_double {
     ($name:literal, $usage:literal, $meaning:literal, $compute:expr) => {
-        Function::new($name, $usage, $meaning, &[Double], Returns::Double, |call| {
-            doubles(call, $compute)
-        })
+        Function::new($name, $usage, $meaning, &[Double], Returns::Double, |call| doubles(call, $compute))
     };
 }
 
@@ -333,38 +330,48 @@ fn to_whole(call: &Call<'_>, float: fn(f64) -> f64, rounding: Rounding) -> Resul
     }
 }
 
+/// Each number rounded to its digits.
+fn round_each<T: ArrowPrimitiveType>(
+    call: &Call<'_>,
+    values: &Values<T>,
+    digits: impl Fn(usize) -> Option<i64>,
+    round: impl Fn(T::Native, i64) -> Option<T::Native>,
+) -> ArrayRef {
+    let rounded = (0..call.rows).map(|row| round(values.get(row)?, digits(row)?));
+    let array: PrimitiveArray<T> = rounded.collect();
+    Arc::new(array.with_data_type(call.returns.clone()))
+}
+
 fn round(call: &Call<'_>, rounding: Rounding) -> Result<ArrayRef> {
     let digits = if call.count() > 1 { Some(call.longs(1)?) } else { None };
     let digits = |row: usize| match &digits {
         Some(digits) => digits.get(row),
         None => Some(0),
     };
-    fn of<T: ArrowPrimitiveType>(
-        call: &Call<'_>,
-        values: &Values<T>,
-        digits: impl Fn(usize) -> Option<i64>,
-        round: impl Fn(T::Native, i64) -> Option<T::Native>,
-    ) -> ArrayRef {
-        let rounded = (0..call.rows).map(|row| round(values.get(row)?, digits(row)?));
-        let array: PrimitiveArray<T> = rounded.collect();
-        Arc::new(array.with_data_type(call.returns.clone()))
-    }
     let integer = |value: i128, digits: i64| rounding.at(value, 0, digits);
     Ok(match call.numbers(0)? {
-        Numbers::Tiny(values) => of::<Int8Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i8)),
-        Numbers::Small(values) => of::<Int16Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i16)),
-        Numbers::Int(values) => of::<Int32Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i32)),
-        Numbers::Long(values) => of::<Int64Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i64)),
-        Numbers::Float(values) => {
-            of::<Float32Type>(call, &values, digits, |v, d| round_text(&format!("{v}"), d, rounding)?.parse().ok())
+        Numbers::Tiny(values) => {
+            round_each::<Int8Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i8))
         }
-        Numbers::Double(values) => of::<Float64Type>(call, &values, digits, |v, d| {
+        Numbers::Small(values) => {
+            round_each::<Int16Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i16))
+        }
+        Numbers::Int(values) => {
+            round_each::<Int32Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i32))
+        }
+        Numbers::Long(values) => {
+            round_each::<Int64Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i64))
+        }
+        Numbers::Float(values) => round_each::<Float32Type>(call, &values, digits, |v, d| {
+            round_text(&format!("{v}"), d, rounding)?.parse().ok()
+        }),
+        Numbers::Double(values) => round_each::<Float64Type>(call, &values, digits, |v, d| {
             if v.is_finite() { round_text(&format!("{v}"), d, rounding)?.parse().ok() } else { Some(v) }
         }),
         Numbers::Decimal(values, scale) => {
             let kept = decimal_scale(call.returns);
             let unit = ten_to((scale - kept).unsigned_abs()).unwrap_or(i128::MAX);
-            of::<Decimal128Type>(call, &values, digits, |v, d| {
+            round_each::<Decimal128Type>(call, &values, digits, |v, d| {
                 rounding.at(v, i64::from(scale), d).map(|rounded| rounded / unit)
             })
         }

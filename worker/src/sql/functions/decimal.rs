@@ -6,13 +6,16 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, i256};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 
 /// `left operator right`, of which at least one has the type DECIMAL and the other is exact too.
-pub(super) fn arithmetic(operator: DecimalOperator, left: Expr, right: Expr, types: (&DataType, &DataType)) -> Option<Expr> {
+pub(super) fn arithmetic(
+    operator: DecimalOperator,
+    left: Expr,
+    right: Expr,
+    types: (&DataType, &DataType),
+) -> Option<Expr> {
     let (precision, scale) = operator.result(decimal_of(types.0)?, decimal_of(types.1)?);
     let udf = ScalarUDF::from(Arithmetic {
         operator,

@@ -118,7 +118,8 @@ impl Typed {
         if let Some(shifted) = shift(operator, &left, &right, &left_type, &right_type) {
             return PlannerResult::Planned(shifted);
         }
-        let double = |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
+        let double =
+            |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
         if is_float(&left_type) || is_float(&right_type) {
             let (left, right) = (double(left, &left_type), double(right, &right_type));
             return PlannerResult::Original(RawBinaryExpr { op, left, right });

@@ -14,7 +14,9 @@ use datafusion_common::{Column, DFSchema, Result, ScalarValue, TableReference, p
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::logical_plan::LogicalTableSource;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion_optimizer::Analyzer;
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_physical_expr::create_physical_expr;
@@ -138,7 +140,9 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
                 Expr::ScalarFunction(call) if WITH_CONSTANTS.contains(&call.name()) => {
                     Transformed::new(Expr::ScalarFunction(call), false, TreeNodeRecursion::Jump)
                 }
-                Expr::Literal(value, _) if !value.is_null() && !matches!(value, ScalarValue::IntervalMonthDayNano(_)) => {
+                Expr::Literal(value, _)
+                    if !value.is_null() && !matches!(value, ScalarValue::IntervalMonthDayNano(_)) =>
+                {
                     let name = format!("c{}", fields.len());
                     let Expr::Literal(value, _) = literal(Expr::Literal(value, None)) else { panic!("it stays one") };
                     let one = value.to_array().unwrap();
@@ -160,11 +164,8 @@ fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize)
     let schema = Arc::new(Schema::new(fields));
     let source = Arc::new(LogicalTableSource::new(Arc::clone(&schema)));
     let plan = LogicalPlanBuilder::scan("t", source, None)?.project([expr])?.build()?;
-    let rules: Vec<Arc<dyn datafusion_optimizer::AnalyzerRule + Send + Sync>> = vec![
-        Arc::new(CastRule::BeforeCoercion),
-        Arc::new(TypeCoercion::new()),
-        Arc::new(CastRule::AfterCoercion),
-    ];
+    let rules: Vec<Arc<dyn datafusion_optimizer::AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(CastRule::BeforeCoercion), Arc::new(TypeCoercion::new()), Arc::new(CastRule::AfterCoercion)];
     let plan = Analyzer::with_rules(rules).execute_and_check(plan, &Default::default(), |_, _| {})?;
     let LogicalPlan::Projection(projection) = &plan else { panic!("a projection stays one") };
     let physical = create_physical_expr(

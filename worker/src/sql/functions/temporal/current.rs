@@ -75,7 +75,8 @@ fn unix_timestamp(call: &Call<'_>) -> Result<ArrayRef> {
         return Ok(Arc::new(Int64Array::from_value(now, call.rows)));
     }
     let texts = call.texts(0)?;
-    let patterns = if call.count() > 1 { call.texts(1)? } else { super::super::arguments::Texts::Constant(Some(ISO_SECONDS)) };
+    let patterns =
+        if call.count() > 1 { call.texts(1)? } else { super::super::arguments::Texts::Constant(Some(ISO_SECONDS)) };
     let constant = patterns.constant().map(Pattern::parse).transpose().map_err(|message| call.mistake(message))?;
     let mut seconds = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
