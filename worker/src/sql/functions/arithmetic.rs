@@ -311,7 +311,7 @@ impl Rounding {
         if digits >= scale {
             return Some(value);
         }
-        match u8::try_from(scale - digits).ok().and_then(ten_to) {
+        match u8::try_from(scale.saturating_sub(digits)).ok().and_then(ten_to) {
             Some(unit) => self.divide(value, unit).checked_mul(unit),
             None => Some(0),
         }

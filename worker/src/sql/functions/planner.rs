@@ -1,7 +1,7 @@
 //! Flink's meaning of operators and special syntax, while DataFusion plans expressions.
 
 use super::decimal;
-use super::temporal::calendar::{DAY, SECOND};
+use super::temporal::calendar::DAY;
 use super::typing::{DecimalOperator, decimal_of, engine_type, is_float, is_numeric, is_temporal, is_text};
 use super::{arithmetic, string, temporal};
 use arrow::datatypes::DataType;
@@ -150,10 +150,10 @@ fn shift(
     left_type: &DataType,
     right_type: &DataType,
 ) -> Option<Expr> {
-    let (moment, moment_type, interval, sign) = match operator {
-        DecimalOperator::Add if is_temporal(left_type) => (left, left_type, right, 1),
-        DecimalOperator::Add if is_temporal(right_type) => (right, right_type, left, 1),
-        DecimalOperator::Subtract if is_temporal(left_type) => (left, left_type, right, -1),
+    let (moment, interval, sign) = match operator {
+        DecimalOperator::Add if is_temporal(left_type) => (left, right, 1),
+        DecimalOperator::Add if is_temporal(right_type) => (right, left, 1),
+        DecimalOperator::Subtract if is_temporal(left_type) => (left, right, -1),
         _ => return None,
     };
     let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) = interval else { return None };
@@ -161,10 +161,7 @@ fn shift(
         return None;
     }
     let micros = i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1000)?;
-    if *moment_type == DataType::Date32 && micros % DAY != 0 && micros % SECOND != 0 {
-        return None;
-    }
-    let micros = Expr::Literal(ScalarValue::Int64(Some(sign * micros)), None);
+    let micros = Expr::Literal(ScalarValue::Int64(Some(micros.checked_mul(sign)?)), None);
     Some(Expr::ScalarFunction(ScalarFunction::new_udf(temporal::udf("plus_interval"), vec![moment.clone(), micros])))
 }
 

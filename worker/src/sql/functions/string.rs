@@ -369,8 +369,8 @@ fn trim(call: &Call<'_>, left: bool, right: bool) -> Result<ArrayRef> {
     Ok(column.finish())
 }
 
-/// The longest text that a function makes out of a number: what Java's strings hold.
-const LONGEST: usize = i32::MAX as usize;
+/// The longest text in bytes that a function makes out of a number.
+const LONGEST: usize = 1 << 28;
 
 fn repeat(call: &Call<'_>) -> Result<ArrayRef> {
     let texts = call.texts(0)?;
@@ -479,7 +479,7 @@ fn pad(call: &Call<'_>, left: bool) -> Result<ArrayRef> {
             column.push_null();
             continue;
         };
-        if length > LONGEST {
+        if length > LONGEST / 4 {
             return call.error(format!("{length} characters are more than a text holds"));
         }
         let kept = &text[..offset_of(text, length)];
@@ -507,7 +507,7 @@ fn locate(call: &Call<'_>, part: usize, whole: usize) -> Result<ArrayRef> {
             Some(starts) => starts.get(row)?,
             None => 1,
         };
-        let skipped = offset_of(text, usize::try_from(start - 1).unwrap_or(0));
+        let skipped = offset_of(text, usize::try_from(start.saturating_sub(1)).unwrap_or(0));
         Some(text[skipped..].find(part).map_or(0, |found| count_chars(&text[..skipped + found]) + 1))
     });
     Ok(Arc::new(places.collect::<Int32Array>()))

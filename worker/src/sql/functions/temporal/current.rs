@@ -100,7 +100,7 @@ pub(super) fn move_zone(micros: i64, from: &str, to: &str) -> Option<i64> {
     let utc = local.checked_sub_signed(Duration::seconds(offset(from, local, true)?))?;
     let moved = utc.checked_add_signed(Duration::seconds(offset(to, utc, false)?))?;
     let micros = moved.and_utc().timestamp_micros();
-    (micros.abs() < i64::MAX - DAY).then_some(micros)
+    (micros.unsigned_abs() < (i64::MAX - DAY).unsigned_abs()).then_some(micros)
 }
 
 /// Seconds that a zone is ahead of UTC, at a local or universal time.

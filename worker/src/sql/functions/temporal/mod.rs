@@ -315,7 +315,7 @@ fn format_moments(
         same_row = column.len();
         column.write(|out| pattern.write(micros, out));
         let granularity = pattern.granularity();
-        let start = micros.div_euclid(granularity) * granularity;
+        let start = micros.saturating_sub(micros.rem_euclid(granularity));
         same = start..start.saturating_add(granularity);
     }
     Ok(column.finish())
@@ -330,7 +330,7 @@ fn timestamp_add(call: &Call<'_>) -> Result<ArrayRef> {
         match unit.length()? {
             Length::Micros(length) => count.checked_mul(length)?.checked_add(micros),
             Length::Months(months) => {
-                let months = count.checked_mul(months).filter(|months| months.abs() < 12 * 300_000)?;
+                let months = count.checked_mul(months).filter(|months| months.unsigned_abs() < 12 * 300_000)?;
                 Some(calendar::plus_months(micros, months))
             }
         }

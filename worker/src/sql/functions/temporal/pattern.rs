@@ -267,7 +267,7 @@ impl Found {
         let within = |most: i64| (value <= most).then_some(value);
         match field {
             Field::Year => self.year = Some(value),
-            Field::Quarter => self.month = self.month.or(Some((value - 1) * 3 + 1)),
+            Field::Quarter => self.month = self.month.or(Some((within(4)? - 1) * 3 + 1)),
             Field::Month => self.month = Some(value),
             Field::Day => self.day = Some(value),
             Field::DayOfYear => self.day_of_year = Some(within(366)?),
