@@ -5,6 +5,7 @@
 //! reads a clock, a file or a random source, so that a simulation can replay every history from a seed.
 
 pub mod align;
+pub mod chain;
 pub mod credit;
 pub mod frontier;
 pub mod ids;
