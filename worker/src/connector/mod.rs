@@ -207,8 +207,8 @@ pub trait Committer: Send {
 /// What earlier generations wrote that is still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
-    /// Not confirmed yet.
-    pub committables: Vec<Committable>,
+    /// Ids of committables that are not confirmed yet.
+    pub committables: std::collections::BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }

@@ -1,3 +1,7 @@
-//! Runs a job.
+//! Runs a job in one process: its tasks, its leader, and what runs beside them.
 
+pub mod beside;
+pub mod board;
 pub mod deploy;
+pub mod lock;
+pub mod runner;

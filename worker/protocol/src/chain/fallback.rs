@@ -11,15 +11,19 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FallbackError {
     /// No older checkpoint is kept.
-    #[error("checkpoint link {bad} cannot be used and no older checkpoint is kept: \
-             restore the object from a backup, restore a savepoint, or begin anew")]
+    #[error(
+        "checkpoint link {bad} cannot be used and no older checkpoint is kept: \
+             restore the object from a backup, restore a savepoint, or begin anew"
+    )]
     NoOlder {
         /// The link that cannot be used.
         bad: LinkNumber,
     },
     /// Going back would repeat what sinks have made visible.
-    #[error("checkpoint link {bad} cannot be used, and sinks may have committed after link {older}: \
-             going back would repeat their output; restore the object from a backup, restore a savepoint, or begin anew")]
+    #[error(
+        "checkpoint link {bad} cannot be used, and sinks may have committed after link {older}: \
+             going back would repeat their output; restore the object from a backup, restore a savepoint, or begin anew"
+    )]
     Committed {
         /// The link that cannot be used.
         bad: LinkNumber,
@@ -36,8 +40,14 @@ pub enum FallbackError {
 ///
 /// # Errors
 /// When there is none, or when a sink may have committed since.
-pub fn fallback(links: &BTreeMap<LinkNumber, Link>, bad: LinkNumber) -> Result<Origin, FallbackError> {
-    let (&older, link) = links.range(..bad).next_back().ok_or(FallbackError::NoOlder { bad })?;
+pub fn fallback(
+    links: &BTreeMap<LinkNumber, Link>,
+    bad: LinkNumber,
+) -> Result<Origin, FallbackError> {
+    let (&older, link) = links
+        .range(..bad)
+        .next_back()
+        .ok_or(FallbackError::NoOlder { bad })?;
     let nothing_left_the_job = match links.get(&bad).and_then(Link::manifest) {
         Some(manifest) => commits_nothing_new(manifest, link.committables()),
         None => link.sinks().is_empty(),
@@ -58,6 +68,8 @@ pub fn fallback(links: &BTreeMap<LinkNumber, Link>, bad: LinkNumber) -> Result<O
 fn commits_nothing_new(manifest: &Manifest, before: &Committables) -> bool {
     manifest.committables.iter().all(|(sink, listed)| {
         let before = before.get(sink);
-        listed.keys().all(|id| before.is_some_and(|before| before.contains_key(id)))
+        listed
+            .keys()
+            .all(|id| before.is_some_and(|before| before.contains_key(id)))
     })
 }

@@ -8,7 +8,9 @@ use crate::key_group::MaxParallelism;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Misfit {
     /// The number of key groups is fixed with the first checkpoint.
-    #[error("maxParallelism is {new} but the state was written with {old}: it cannot change, begin anew or put it back")]
+    #[error(
+        "maxParallelism is {new} but the state was written with {old}: it cannot change, begin anew or put it back"
+    )]
     MaxParallelism {
         /// What the state was written with.
         old: u32,
@@ -16,8 +18,10 @@ pub enum Misfit {
         new: u32,
     },
     /// The plan has lost an operator whose state exists.
-    #[error("the plan no longer has the operator {operator} ({kind}) of the state: \
-             put it back, or set allowDroppedState to lose its state")]
+    #[error(
+        "the plan no longer has the operator {operator} ({kind}) of the state: \
+             put it back, or set allowDroppedState to lose its state"
+    )]
     Dropped {
         /// The operator.
         operator: OperatorId,
@@ -25,8 +29,10 @@ pub enum Misfit {
         kind: String,
     },
     /// The operator keeps its state in another form.
-    #[error("the state of operator {operator} does not fit: \
-             it was written by {old_kind} {old_schema}, the plan has {new_kind} {new_schema}")]
+    #[error(
+        "the state of operator {operator} does not fit: \
+             it was written by {old_kind} {old_schema}, the plan has {new_kind} {new_schema}"
+    )]
     Changed {
         /// The operator.
         operator: OperatorId,
@@ -46,12 +52,18 @@ pub enum Misfit {
 pub fn check_fit(manifest: &Manifest, plan: &Plan, max_parallelism: MaxParallelism) -> Vec<Misfit> {
     let mut misfits = Vec::new();
     if manifest.max_parallelism != max_parallelism {
-        misfits.push(Misfit::MaxParallelism { old: manifest.max_parallelism.get(), new: max_parallelism.get() });
+        misfits.push(Misfit::MaxParallelism {
+            old: manifest.max_parallelism.get(),
+            new: max_parallelism.get(),
+        });
     }
     for (id, old) in &manifest.operators {
         match plan.operators.get(id) {
             None if plan.dropped_state == DroppedState::Allow => {}
-            None => misfits.push(Misfit::Dropped { operator: id.clone(), kind: old.kind.clone() }),
+            None => misfits.push(Misfit::Dropped {
+                operator: id.clone(),
+                kind: old.kind.clone(),
+            }),
             Some(new) if new.kind == old.kind && new.schema == old.schema => {}
             Some(new) => misfits.push(Misfit::Changed {
                 operator: id.clone(),

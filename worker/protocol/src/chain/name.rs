@@ -67,7 +67,9 @@ pub fn parse_name(name: &str) -> Option<ObjectName> {
         "generations" => Some(ObjectName::Generation(Generation(padded(rest)?))),
         "chain" => Some(ObjectName::Link(LinkNumber(padded(rest)?))),
         "assignments" => Some(ObjectName::Assignment(padded(rest)?)),
-        "savepoints" if !rest.is_empty() && !rest.contains('/') => Some(ObjectName::Savepoint(rest.to_owned())),
+        "savepoints" if !rest.is_empty() && !rest.contains('/') => {
+            Some(ObjectName::Savepoint(rest.to_owned()))
+        }
         _ => None,
     }
 }
@@ -94,14 +96,26 @@ mod tests {
         for name in names {
             assert_eq!(parse_name(&name.to_string()), Some(name));
         }
-        assert!(ObjectName::Link(LinkNumber(9)).to_string() < ObjectName::Link(LinkNumber(10)).to_string());
+        assert!(
+            ObjectName::Link(LinkNumber(9)).to_string()
+                < ObjectName::Link(LinkNumber(10)).to_string()
+        );
     }
 
     #[test]
     fn names_that_the_protocol_does_not_write_are_not_read() {
         let foreign = [
-            "", "chain", "chain/", "chain/1", "chain/0000000000000000000a", "chain/00000000000000000001.tmp",
-            "chain/99999999999999999999", "savepoints/", "savepoints/a/b", "other/00000000000000000001", "deleted/x",
+            "",
+            "chain",
+            "chain/",
+            "chain/1",
+            "chain/0000000000000000000a",
+            "chain/00000000000000000001.tmp",
+            "chain/99999999999999999999",
+            "savepoints/",
+            "savepoints/a/b",
+            "other/00000000000000000001",
+            "deleted/x",
         ];
         for name in foreign {
             assert_eq!(parse_name(name), None, "{name}");
