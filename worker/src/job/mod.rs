@@ -2,6 +2,9 @@
 
 pub mod beside;
 pub mod board;
+pub mod budget;
 pub mod deploy;
 pub mod lock;
 pub mod runner;
+pub mod settings;
+pub mod state;
