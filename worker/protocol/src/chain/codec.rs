@@ -37,9 +37,7 @@ pub enum DecodeError {
         found: String,
     },
     /// Written by a build that knows more.
-    #[error(
-        "{object} has format version {found}, this build reads up to {VERSION}: use the newer build"
-    )]
+    #[error("{object} has format version {found}, this build reads up to {VERSION}: use the newer build")]
     Version {
         /// The object's name.
         object: String,
@@ -103,10 +101,7 @@ pub fn decode_link(number: LinkNumber, bytes: &[u8]) -> Result<Link, DecodeError
     let link: Link = decode("link", &object, bytes)?;
     match link.number() == number {
         true => Ok(link),
-        false => Err(DecodeError::Place {
-            object,
-            body: ObjectName::Link(link.number()).to_string(),
-        }),
+        false => Err(DecodeError::Place { object, body: ObjectName::Link(link.number()).to_string() }),
     }
 }
 
@@ -125,10 +120,7 @@ pub fn decode_claim(generation: Generation, bytes: &[u8]) -> Result<Claim, Decod
     let claim: Claim = decode("claim", &object, bytes)?;
     match claim.generation == generation {
         true => Ok(claim),
-        false => Err(DecodeError::Place {
-            object,
-            body: ObjectName::Generation(claim.generation).to_string(),
-        }),
+        false => Err(DecodeError::Place { object, body: ObjectName::Generation(claim.generation).to_string() }),
     }
 }
 
@@ -147,71 +139,41 @@ pub fn decode_pointer(name: &str, bytes: &[u8]) -> Result<Pointer, DecodeError> 
     let pointer: Pointer = decode("savepoint", &object, bytes)?;
     match pointer.name == name {
         true => Ok(pointer),
-        false => Err(DecodeError::Place {
-            object,
-            body: ObjectName::Savepoint(pointer.name).to_string(),
-        }),
+        false => Err(DecodeError::Place { object, body: ObjectName::Savepoint(pointer.name).to_string() }),
     }
 }
 
 fn encode<T: Serialize>(kind: &str, content: &T) -> Vec<u8> {
-    let body =
-        serde_json::to_vec(content).expect("links have string keys and no failing serializer");
+    let body = serde_json::to_vec(content).expect("links have string keys and no failing serializer");
     let mut bytes = header_line(kind, VERSION, &body);
     bytes.extend_from_slice(&body);
     bytes
 }
 
 fn header_line(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
-    let header = Header {
-        weir: kind.to_owned(),
-        version,
-        xxh3: format!("{:016x}", xxh3_64(body)),
-        bytes: body.len() as u64,
-    };
+    let header =
+        Header { weir: kind.to_owned(), version, xxh3: format!("{:016x}", xxh3_64(body)), bytes: body.len() as u64 };
     let mut line = serde_json::to_vec(&header).expect("a header is plain data");
     line.push(b'\n');
     line
 }
 
-fn decode<T: DeserializeOwned>(
-    kind: &'static str,
-    object: &str,
-    bytes: &[u8],
-) -> Result<T, DecodeError> {
+fn decode<T: DeserializeOwned>(kind: &'static str, object: &str, bytes: &[u8]) -> Result<T, DecodeError> {
     let object = || object.to_owned();
-    let end = bytes
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .ok_or_else(|| DecodeError::Header { object: object() })?;
+    let end = bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| DecodeError::Header { object: object() })?;
     let (line, body) = bytes.split_at(end + 1);
-    let header: Header =
-        serde_json::from_slice(line).map_err(|_| DecodeError::Header { object: object() })?;
+    let header: Header = serde_json::from_slice(line).map_err(|_| DecodeError::Header { object: object() })?;
     if header.weir != kind {
-        return Err(DecodeError::Kind {
-            object: object(),
-            expected: kind,
-            found: header.weir,
-        });
+        return Err(DecodeError::Kind { object: object(), expected: kind, found: header.weir });
     }
     if header.version > VERSION {
-        return Err(DecodeError::Version {
-            object: object(),
-            found: header.version,
-        });
+        return Err(DecodeError::Version { object: object(), found: header.version });
     }
     if header.bytes != body.len() as u64 {
-        return Err(DecodeError::Length {
-            object: object(),
-            expected: header.bytes,
-            found: body.len() as u64,
-        });
+        return Err(DecodeError::Length { object: object(), expected: header.bytes, found: body.len() as u64 });
     }
     if header_line(kind, header.version, body) != line {
         return Err(DecodeError::Checksum { object: object() });
     }
-    serde_json::from_slice(body).map_err(|error| DecodeError::Content {
-        object: object(),
-        message: error.to_string(),
-    })
+    serde_json::from_slice(body).map_err(|error| DecodeError::Content { object: object(), message: error.to_string() })
 }

@@ -40,14 +40,8 @@ pub enum FallbackError {
 ///
 /// # Errors
 /// When there is none, or when a sink may have committed since.
-pub fn fallback(
-    links: &BTreeMap<LinkNumber, Link>,
-    bad: LinkNumber,
-) -> Result<Origin, FallbackError> {
-    let (&older, link) = links
-        .range(..bad)
-        .next_back()
-        .ok_or(FallbackError::NoOlder { bad })?;
+pub fn fallback(links: &BTreeMap<LinkNumber, Link>, bad: LinkNumber) -> Result<Origin, FallbackError> {
+    let (&older, link) = links.range(..bad).next_back().ok_or(FallbackError::NoOlder { bad })?;
     let nothing_left_the_job = match links.get(&bad).and_then(Link::manifest) {
         Some(manifest) => commits_nothing_new(manifest, link.committables()),
         None => link.sinks().is_empty(),
@@ -68,8 +62,6 @@ pub fn fallback(
 fn commits_nothing_new(manifest: &Manifest, before: &Committables) -> bool {
     manifest.committables.iter().all(|(sink, listed)| {
         let before = before.get(sink);
-        listed
-            .keys()
-            .all(|id| before.is_some_and(|before| before.contains_key(id)))
+        listed.keys().all(|id| before.is_some_and(|before| before.contains_key(id)))
     })
 }

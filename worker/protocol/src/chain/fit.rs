@@ -52,18 +52,12 @@ pub enum Misfit {
 pub fn check_fit(manifest: &Manifest, plan: &Plan, max_parallelism: MaxParallelism) -> Vec<Misfit> {
     let mut misfits = Vec::new();
     if manifest.max_parallelism != max_parallelism {
-        misfits.push(Misfit::MaxParallelism {
-            old: manifest.max_parallelism.get(),
-            new: max_parallelism.get(),
-        });
+        misfits.push(Misfit::MaxParallelism { old: manifest.max_parallelism.get(), new: max_parallelism.get() });
     }
     for (id, old) in &manifest.operators {
         match plan.operators.get(id) {
             None if plan.dropped_state == DroppedState::Allow => {}
-            None => misfits.push(Misfit::Dropped {
-                operator: id.clone(),
-                kind: old.kind.clone(),
-            }),
+            None => misfits.push(Misfit::Dropped { operator: id.clone(), kind: old.kind.clone() }),
             Some(new) if new.kind == old.kind && new.schema == old.schema => {}
             Some(new) => misfits.push(Misfit::Changed {
                 operator: id.clone(),

@@ -20,9 +20,7 @@ pub enum FoldError {
         operator: OperatorId,
     },
     /// Two tasks hold one split.
-    #[error(
-        "split {split:?} of operator {operator} is in the hands of two tasks, one of them {task}"
-    )]
+    #[error("split {split:?} of operator {operator} is in the hands of two tasks, one of them {task}")]
     SplitTwice {
         /// The second task.
         task: TaskId,
@@ -61,9 +59,7 @@ pub fn base_operators(
     let mut operators = operators.clone();
     if matches!(origin, Origin::Foreign { .. }) {
         // Files of another place may go away at any time: the tasks write all of their state in the first checkpoint.
-        operators
-            .values_mut()
-            .for_each(|operator| operator.files.clear());
+        operators.values_mut().for_each(|operator| operator.files.clear());
     }
     operators
 }
@@ -91,53 +87,33 @@ pub fn fold(
         sizes.written_bytes += snapshot.cost.bytes;
         for (id, part) in &snapshot.operators {
             let Some(state) = operators.get_mut(id) else {
-                return Err(FoldError::UnknownOperator {
-                    task,
-                    operator: id.clone(),
-                });
+                return Err(FoldError::UnknownOperator { task, operator: id.clone() });
             };
             add_files(state, id, part)?;
             add_splits(state, (task, id), part, &mut seen)?;
             replace_rest(state, part);
             dropped.entry(id).or_default().extend(&part.dropped);
             let waiting = committables.entry(id.clone()).or_default();
-            waiting.extend(
-                part.committables
-                    .iter()
-                    .map(|one| (one.id.clone(), one.clone())),
-            );
+            waiting.extend(part.committables.iter().map(|one| (one.id.clone(), one.clone())));
         }
     }
     for (id, parts) in dropped {
-        let state = operators
-            .get_mut(id)
-            .expect("only operators of the plan hand over what they dropped");
+        let state = operators.get_mut(id).expect("only operators of the plan hand over what they dropped");
         drop_files(state, &parts);
     }
     for state in operators.values_mut() {
-        state
-            .files
-            .sort_by(|a, b| (&a.table, a.sequence, &a.path).cmp(&(&b.table, b.sequence, &b.path)));
+        state.files.sort_by(|a, b| (&a.table, a.sequence, &a.path).cmp(&(&b.table, b.sequence, &b.path)));
         state.watermarks.sort_unstable();
         sizes.files += state.files.len() as u64;
         sizes.total_bytes += state.files.iter().map(|file| file.bytes).sum::<u64>();
     }
-    committables
-        .values_mut()
-        .for_each(|waiting| waiting.retain(|id, _| !confirmed.contains(id)));
+    committables.values_mut().for_each(|waiting| waiting.retain(|id, _| !confirmed.contains(id)));
     committables.retain(|_, waiting| !waiting.is_empty());
-    Ok(Folded {
-        operators,
-        committables,
-        sizes,
-    })
+    Ok(Folded { operators, committables, sizes })
 }
 
 /// The operators of the plan with the state that they keep over checkpoints; the rest is handed over anew each time.
-fn begin(
-    base: &BTreeMap<OperatorId, OperatorState>,
-    plan: &Plan,
-) -> BTreeMap<OperatorId, OperatorState> {
+fn begin(base: &BTreeMap<OperatorId, OperatorState>, plan: &Plan) -> BTreeMap<OperatorId, OperatorState> {
     let operators = plan.operators.iter().map(|(id, operator)| {
         let kept = base.get(id);
         let state = OperatorState {
@@ -153,18 +129,11 @@ fn begin(
     operators.collect()
 }
 
-fn add_files(
-    state: &mut OperatorState,
-    operator: &OperatorId,
-    part: &OperatorSnapshot,
-) -> Result<(), FoldError> {
+fn add_files(state: &mut OperatorState, operator: &OperatorId, part: &OperatorSnapshot) -> Result<(), FoldError> {
     for file in &part.added {
         match state.files.iter_mut().find(|known| known.path == file.path) {
             Some(known) if known.checksum != file.checksum => {
-                return Err(FoldError::FileTwice {
-                    operator: operator.clone(),
-                    path: file.path.clone(),
-                });
+                return Err(FoldError::FileTwice { operator: operator.clone(), path: file.path.clone() });
             }
             Some(known) => known.key_groups = unite_ranges(&known.key_groups, &file.key_groups),
             None => state.files.push(file.clone()),
@@ -195,11 +164,7 @@ fn add_splits<'a>(
     for split in &part.splits {
         let before = seen.insert((operator, &split.split), split);
         if before.is_some_and(|before| before != split) {
-            return Err(FoldError::SplitTwice {
-                task,
-                operator: operator.clone(),
-                split: split.split.clone(),
-            });
+            return Err(FoldError::SplitTwice { task, operator: operator.clone(), split: split.split.clone() });
         }
         if split.finished {
             state.unfinished.remove(&split.split);
@@ -222,12 +187,8 @@ fn replace_rest(state: &mut OperatorState, part: &OperatorSnapshot) {
 /// The union of two sets of key groups; sorted and disjoint.
 #[must_use]
 pub fn unite_ranges(left: &[KeyGroupRange], right: &[KeyGroupRange]) -> Vec<KeyGroupRange> {
-    let mut all: Vec<KeyGroupRange> = left
-        .iter()
-        .chain(right)
-        .copied()
-        .filter(|range| range.start < range.end)
-        .collect();
+    let mut all: Vec<KeyGroupRange> =
+        left.iter().chain(right).copied().filter(|range| range.start < range.end).collect();
     all.sort_unstable();
     let mut united: Vec<KeyGroupRange> = Vec::with_capacity(all.len());
     for range in all {
@@ -244,25 +205,14 @@ pub fn unite_ranges(left: &[KeyGroupRange], right: &[KeyGroupRange]) -> Vec<KeyG
 pub fn subtract_ranges(from: &[KeyGroupRange], removed: &[KeyGroupRange]) -> Vec<KeyGroupRange> {
     let mut left = unite_ranges(from, &[]);
     for hole in unite_ranges(removed, &[]) {
-        left = left
-            .into_iter()
-            .flat_map(|range| cut(range, hole))
-            .collect();
+        left = left.into_iter().flat_map(|range| cut(range, hole)).collect();
     }
     left
 }
 
 /// What is left of `range` before and after `hole`.
 fn cut(range: KeyGroupRange, hole: KeyGroupRange) -> impl Iterator<Item = KeyGroupRange> {
-    let before = KeyGroupRange {
-        start: range.start,
-        end: range.end.min(hole.start),
-    };
-    let after = KeyGroupRange {
-        start: range.start.max(hole.end),
-        end: range.end,
-    };
-    [before, after]
-        .into_iter()
-        .filter(|part| part.start < part.end)
+    let before = KeyGroupRange { start: range.start, end: range.end.min(hole.start) };
+    let after = KeyGroupRange { start: range.start.max(hole.end), end: range.end };
+    [before, after].into_iter().filter(|part| part.start < part.end)
 }

@@ -67,9 +67,7 @@ pub fn parse_name(name: &str) -> Option<ObjectName> {
         "generations" => Some(ObjectName::Generation(Generation(padded(rest)?))),
         "chain" => Some(ObjectName::Link(LinkNumber(padded(rest)?))),
         "assignments" => Some(ObjectName::Assignment(padded(rest)?)),
-        "savepoints" if !rest.is_empty() && !rest.contains('/') => {
-            Some(ObjectName::Savepoint(rest.to_owned()))
-        }
+        "savepoints" if !rest.is_empty() && !rest.contains('/') => Some(ObjectName::Savepoint(rest.to_owned())),
         _ => None,
     }
 }
@@ -96,10 +94,7 @@ mod tests {
         for name in names {
             assert_eq!(parse_name(&name.to_string()), Some(name));
         }
-        assert!(
-            ObjectName::Link(LinkNumber(9)).to_string()
-                < ObjectName::Link(LinkNumber(10)).to_string()
-        );
+        assert!(ObjectName::Link(LinkNumber(9)).to_string() < ObjectName::Link(LinkNumber(10)).to_string());
     }
 
     #[test]

@@ -33,16 +33,10 @@ pub fn retire(
     let retired = |number: &LinkNumber| !kept.contains(number) && *number < head.number();
     let readable = links.keys().copied().filter(retired);
     // An unreadable link is no restore point; it goes once every retained one is newer.
-    let unreadable = unreadable
-        .iter()
-        .copied()
-        .filter(|number| retired(number) && Some(*number) < oldest);
+    let unreadable = unreadable.iter().copied().filter(|number| retired(number) && Some(*number) < oldest);
     let retired: BTreeSet<LinkNumber> = readable.chain(unreadable).collect();
-    let kept_files: BTreeSet<&str> = links
-        .iter()
-        .filter(|(number, _)| !retired.contains(number))
-        .flat_map(|(_, link)| paths(link))
-        .collect();
+    let kept_files: BTreeSet<&str> =
+        links.iter().filter(|(number, _)| !retired.contains(number)).flat_map(|(_, link)| paths(link)).collect();
     let files = retired
         .iter()
         .filter_map(|number| links.get(number))
@@ -50,17 +44,10 @@ pub fn retire(
         .filter(|path| !kept_files.contains(path))
         .map(str::to_owned)
         .collect();
-    Retirement {
-        links: retired,
-        files,
-    }
+    Retirement { links: retired, files }
 }
 
-fn kept_links(
-    links: &BTreeMap<LinkNumber, Link>,
-    head: &Link,
-    retain: u32,
-) -> BTreeSet<LinkNumber> {
+fn kept_links(links: &BTreeMap<LinkNumber, Link>, head: &Link, retain: u32) -> BTreeSet<LinkNumber> {
     let mut kept: BTreeSet<LinkNumber> = newest_manifests(links, retain).collect();
     kept.insert(head.number());
     kept.extend(head.savepoints().values().map(|pin| pin.link));
@@ -68,32 +55,15 @@ fn kept_links(
         kept.insert(number);
     }
     // The newest start is the way back when the first manifest after it cannot be read.
-    kept.extend(
-        links
-            .iter()
-            .rev()
-            .find(|(_, link)| link.manifest().is_none())
-            .map(|(number, _)| *number),
-    );
-    let starts: Vec<LinkNumber> = kept
-        .iter()
-        .filter_map(|number| Some(links.get(number)?.manifest()?.start))
-        .collect();
+    kept.extend(links.iter().rev().find(|(_, link)| link.manifest().is_none()).map(|(number, _)| *number));
+    let starts: Vec<LinkNumber> = kept.iter().filter_map(|number| Some(links.get(number)?.manifest()?.start)).collect();
     kept.extend(starts);
     kept
 }
 
-fn newest_manifests(
-    links: &BTreeMap<LinkNumber, Link>,
-    retain: u32,
-) -> impl Iterator<Item = LinkNumber> {
-    let manifests = links
-        .iter()
-        .rev()
-        .filter(|(_, link)| link.manifest().is_some());
-    manifests
-        .map(|(number, _)| *number)
-        .take(retain.max(1) as usize)
+fn newest_manifests(links: &BTreeMap<LinkNumber, Link>, retain: u32) -> impl Iterator<Item = LinkNumber> {
+    let manifests = links.iter().rev().filter(|(_, link)| link.manifest().is_some());
+    manifests.map(|(number, _)| *number).take(retain.max(1) as usize)
 }
 
 fn oldest_retained(links: &BTreeMap<LinkNumber, Link>, retain: u32) -> Option<LinkNumber> {
@@ -101,10 +71,7 @@ fn oldest_retained(links: &BTreeMap<LinkNumber, Link>, retain: u32) -> Option<Li
 }
 
 fn paths(link: &Link) -> impl Iterator<Item = &str> {
-    link.manifest()
-        .into_iter()
-        .flat_map(|manifest| manifest.files())
-        .map(|file| file.path.as_str())
+    link.manifest().into_iter().flat_map(|manifest| manifest.files()).map(|file| file.path.as_str())
 }
 
 /// The generation that wrote a file of keyed state, from its name `state/<operator>/<generation>-<uuid>`.
@@ -113,9 +80,7 @@ pub fn generation_of_state_object(name: &str) -> Option<Generation> {
     let (operator, file) = name.strip_prefix("state/")?.rsplit_once('/')?;
     let (generation, rest) = file.split_once('-')?;
     let digits = !generation.is_empty() && generation.bytes().all(|byte| byte.is_ascii_digit());
-    (digits && !operator.is_empty() && !rest.is_empty())
-        .then(|| generation.parse().ok().map(Generation))
-        .flatten()
+    (digits && !operator.is_empty() && !rest.is_empty()).then(|| generation.parse().ok().map(Generation)).flatten()
 }
 
 /// Whether a state object belongs to nobody: an earlier generation wrote it and no link references it. Objects of

@@ -9,8 +9,7 @@ use super::standing::{Errand, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{
-    Link, Manifest, ObjectName, Origin, Pin, Sizes, Stop, base_operators, decode_link, encode_link,
-    fold,
+    Link, Manifest, ObjectName, Origin, Pin, Sizes, Stop, base_operators, decode_link, encode_link, fold,
 };
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now, TaskId};
 use crate::snapshot::TaskSnapshot;
@@ -49,12 +48,7 @@ impl Leader {
             return Some(self.not_before);
         }
         let interval_ms = self.options().checkpoint.interval_ms?;
-        Some(
-            self.last_trigger
-                .after_ms(interval_ms)
-                .max(self.pause_until)
-                .max(self.not_before),
-        )
+        Some(self.last_trigger.after_ms(interval_ms).max(self.pause_until).max(self.not_before))
     }
 
     /// A checkpoint that is due whatever the interval says.
@@ -77,11 +71,7 @@ impl Leader {
         let (generation, checkpoint) = (self.own_generation(), attempt.id);
         self.attempt = Some(attempt);
         self.last_trigger = self.now;
-        self.act(Action::InjectBarrier {
-            generation,
-            checkpoint,
-            kind,
-        });
+        self.act(Action::InjectBarrier { generation, checkpoint, kind });
     }
 
     fn begin_attempt(&mut self, kind: Option<BarrierKind>) -> Attempt {
@@ -99,12 +89,7 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_acked(
-        &mut self,
-        generation: Generation,
-        checkpoint: CheckpointId,
-        snapshot: TaskSnapshot,
-    ) {
+    pub(super) fn on_acked(&mut self, generation: Generation, checkpoint: CheckpointId, snapshot: TaskSnapshot) {
         let known = self.generation == Some(generation) && self.tasks.contains(&snapshot.task);
         let Some(attempt) = self.attempt.as_mut() else {
             return;
@@ -134,17 +119,11 @@ impl Leader {
             DeclineCause::Store => FailureCause::Store,
             DeclineCause::Task => FailureCause::Declined,
         };
-        self.abort_attempt(Abort {
-            cause,
-            message: format!("task {task}: {message}"),
-        });
+        self.abort_attempt(Abort { cause, message: format!("task {task}: {message}") });
     }
 
     pub(super) fn attempt_deadline(&self) -> Option<Now> {
-        let attempt = self
-            .attempt
-            .as_ref()
-            .filter(|attempt| attempt.kind.is_some() && !attempt.put)?;
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.kind.is_some() && !attempt.put)?;
         let at = attempt.begun.after_ms(self.options().checkpoint.timeout_ms);
         // Once past it, an open put decides when it is given up.
         (at > self.now).then_some(at)
@@ -160,55 +139,29 @@ impl Leader {
             // Only a put that certainly did not happen may be given up.
             if self.ops.give_up_manifest() {
                 let message = format!("the store did not take the manifest within {timeout_ms} ms");
-                self.abort_attempt(Abort {
-                    cause: FailureCause::Store,
-                    message,
-                });
+                self.abort_attempt(Abort { cause: FailureCause::Store, message });
             }
             return;
         }
-        let missing: Vec<String> = self
-            .tasks
-            .iter()
-            .filter(|task| !attempt.snapshots.contains_key(task))
-            .map(ToString::to_string)
-            .collect();
-        let message = format!(
-            "no acknowledgement within {timeout_ms} ms from task {}",
-            missing.join(", ")
-        );
-        self.abort_attempt(Abort {
-            cause: FailureCause::Timeout,
-            message,
-        });
+        let missing: Vec<String> =
+            self.tasks.iter().filter(|task| !attempt.snapshots.contains_key(task)).map(ToString::to_string).collect();
+        let message = format!("no acknowledgement within {timeout_ms} ms from task {}", missing.join(", "));
+        self.abort_attempt(Abort { cause: FailureCause::Timeout, message });
     }
 
     fn put_manifest(&mut self) {
         let attempt = self.attempt.as_ref().expect("the caller found it");
         let base = manifest_of(&self.base, &self.view.links);
         let empty = BTreeMap::new();
-        let operators = base_operators(
-            &self.base,
-            base.map_or(&empty, |manifest| &manifest.operators),
-        );
+        let operators = base_operators(&self.base, base.map_or(&empty, |manifest| &manifest.operators));
         let carried = match self.rules.hold(Rule::CarryUnconfirmed) {
             true => self.carried.clone(),
             false => BTreeMap::new(),
         };
-        let folded = match fold(
-            &operators,
-            &carried,
-            &self.confirmed,
-            &self.options().plan,
-            &attempt.snapshots,
-        ) {
+        let folded = match fold(&operators, &carried, &self.confirmed, &self.options().plan, &attempt.snapshots) {
             Ok(folded) => folded,
             Err(error) => {
-                let failure = Failure {
-                    task: None,
-                    kind: ErrorKind::Bug,
-                    message: error.to_string(),
-                };
+                let failure = Failure { task: None, kind: ErrorKind::Bug, message: error.to_string() };
                 return self.fail_generation(failure);
             }
         };
@@ -231,13 +184,7 @@ impl Leader {
         let Some(base) = manifest_of(&self.base, &self.view.links) else {
             return;
         };
-        let (operators, sizes) = (
-            base.operators.clone(),
-            Sizes {
-                written_bytes: 0,
-                ..base.sizes
-            },
-        );
+        let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
         manifest.sizes = sizes;
@@ -254,13 +201,7 @@ impl Leader {
         let mut savepoints = self.savepoints.clone();
         savepoints.retain(|name, _| !attempt.releases.contains(name));
         for wish in &attempt.wishes {
-            savepoints.insert(
-                wish.name.clone(),
-                Pin {
-                    uid: wish.uid.clone(),
-                    link: number,
-                },
-            );
+            savepoints.insert(wish.name.clone(), Pin { uid: wish.uid.clone(), link: number });
         }
         Manifest {
             job: start.job.clone(),
@@ -305,17 +246,11 @@ impl Leader {
         let own = match (purpose, answer) {
             (Purpose::Manifest, Answer::Done) => true,
             (Purpose::Manifest, _) => {
-                return self.send(
-                    Purpose::ManifestReadBack,
-                    Request::Get {
-                        key: ObjectName::Link(number),
-                    },
-                );
+                return self.send(Purpose::ManifestReadBack, Request::Get { key: ObjectName::Link(number) });
             }
             (_, Answer::Body(bytes)) => decode_link(number, &bytes).is_ok_and(|link| {
                 let resolved = self.rules.hold(Rule::UnknownIsNotFailed);
-                link.attempt() == manifest.attempt
-                    || (!resolved && link.generation() == manifest.generation)
+                link.attempt() == manifest.attempt || (!resolved && link.generation() == manifest.generation)
             }),
             _ => false,
         };
@@ -332,16 +267,11 @@ impl Leader {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
-        let manifest = attempt
-            .manifest
-            .expect("only a manifest that was put stands");
-        let (generation, checkpoint, link) =
-            (self.own_generation(), manifest.checkpoint, manifest.number);
+        let manifest = attempt.manifest.expect("only a manifest that was put stands");
+        let (generation, checkpoint, link) = (self.own_generation(), manifest.checkpoint, manifest.number);
         self.carried = manifest.committables.clone();
         self.unconfirmed = manifest.committables.clone();
-        self.unconfirmed
-            .values_mut()
-            .for_each(|waiting| waiting.retain(|id, _| !self.confirmed.contains(id)));
+        self.unconfirmed.values_mut().for_each(|waiting| waiting.retain(|id, _| !self.confirmed.contains(id)));
         self.unconfirmed.retain(|_, waiting| !waiting.is_empty());
         self.savepoints = manifest.savepoints.clone();
         self.base = Origin::Link(link);
@@ -352,24 +282,15 @@ impl Leader {
         let stop = manifest.stop;
         if attempt.kind.is_some() {
             let attempt_id = manifest.attempt.clone();
-            self.act(Action::NotifyCompleted {
-                generation,
-                checkpoint,
-                attempt: attempt_id,
-            });
+            self.act(Action::NotifyCompleted { generation, checkpoint, attempt: attempt_id });
         }
-        self.report(Notice::CheckpointCompleted {
-            checkpoint,
-            link,
-            duration_ms,
-        });
+        self.report(Notice::CheckpointCompleted { checkpoint, link, duration_ms });
         self.view.links.insert(link, Link::Checkpoint(manifest));
         self.failures_in_row = 0;
         self.delay_step = 0;
         self.pause_until = self.now.after_ms(self.options().checkpoint.min_pause_ms);
         self.wishes.retain(|wish| !attempt.wishes.contains(wish));
-        self.releases
-            .retain(|name| !attempt.releases.contains(name));
+        self.releases.retain(|name| !attempt.releases.contains(name));
         self.announce(&attempt.wishes, attempt.releases, link);
         self.commit_waiting();
         self.delete_retired();
@@ -389,31 +310,16 @@ impl Leader {
         let Abort { cause, message } = abort;
         self.status.failed(cause);
         if !self.rules.hold(Rule::AbortedLoseNothing) {
-            let operators = attempt
-                .snapshots
-                .values()
-                .flat_map(|snapshot| snapshot.operators.values());
-            let ids = operators
-                .flat_map(|part| &part.committables)
-                .map(|one| one.id.clone())
-                .collect();
+            let operators = attempt.snapshots.values().flat_map(|snapshot| snapshot.operators.values());
+            let ids = operators.flat_map(|part| &part.committables).map(|one| one.id.clone()).collect();
             self.act(Action::AbortCommittables { ids });
         }
-        self.report(Notice::CheckpointFailed {
-            checkpoint,
-            cause,
-            message: message.clone(),
-        });
+        self.report(Notice::CheckpointFailed { checkpoint, cause, message: message.clone() });
         if cause == FailureCause::Generation {
             return;
         }
-        self.act(Action::NotifyAborted {
-            generation,
-            checkpoint,
-        });
-        self.not_before = self
-            .now
-            .after_ms(DELAYS_MS[self.delay_step.min(DELAYS_MS.len() - 1)]);
+        self.act(Action::NotifyAborted { generation, checkpoint });
+        self.not_before = self.now.after_ms(DELAYS_MS[self.delay_step.min(DELAYS_MS.len() - 1)]);
         self.delay_step += 1;
         self.pause_until = self.now.after_ms(self.options().checkpoint.min_pause_ms);
         if attempt.kind == Some(BarrierKind::Stop) {
@@ -424,16 +330,9 @@ impl Leader {
             self.failures_in_row += 1;
         }
         if self.failures_in_row > self.options().checkpoint.tolerable_failures {
-            let message = format!(
-                "{} checkpoints failed in a row, the last one: {message}",
-                self.failures_in_row
-            );
+            let message = format!("{} checkpoints failed in a row, the last one: {message}", self.failures_in_row);
             self.failures_in_row = 0;
-            self.fail_generation(Failure {
-                task: None,
-                kind: ErrorKind::Transient,
-                message,
-            });
+            self.fail_generation(Failure { task: None, kind: ErrorKind::Transient, message });
         }
     }
 }

@@ -8,9 +8,7 @@ use super::rules::Rule;
 use super::standing::{Draft, Errand, draft, end_of_stop, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{
-    Claim, Link, ObjectName, Origin, Start, decode_claim, decode_link, encode_claim, encode_link,
-};
+use crate::chain::{Claim, Link, ObjectName, Origin, Start, decode_claim, decode_link, encode_claim, encode_link};
 use crate::ids::{CheckpointId, Generation};
 
 impl Leader {
@@ -20,13 +18,7 @@ impl Leader {
             return self.fenced(message);
         }
         let obey = self.rules.hold(Rule::ObeyStops);
-        let draft = match draft(
-            &self.view,
-            self.options(),
-            &self.resume,
-            &self.damaged,
-            obey,
-        ) {
+        let draft = match draft(&self.view, self.options(), &self.resume, &self.damaged, obey) {
             Ok(draft) => draft,
             Err(end) => return self.finish(end),
         };
@@ -42,12 +34,8 @@ impl Leader {
         let in_link = self.view.links.values().map(Link::generation).max();
         let highest = self.view.highest.max(in_link);
         match highest {
-            Some(highest) if highest > own => {
-                Some(format!("generation {highest} has been claimed"))
-            }
-            _ if self.view.highest < Some(own) => {
-                Some(format!("the claim of generation {own} is gone"))
-            }
+            Some(highest) if highest > own => Some(format!("generation {highest} has been claimed")),
+            _ if self.view.highest < Some(own) => Some(format!("the claim of generation {own} is gone")),
             _ => None,
         }
     }
@@ -73,15 +61,9 @@ impl Leader {
     fn claim_refused(&self) -> Option<End> {
         let before = &self.view.claim.as_ref()?.claimant;
         let own = &self.options().claimant;
-        let (old, new) = (
-            (before.revision, before.attempt),
-            (own.revision, own.attempt),
-        );
+        let (old, new) = ((before.revision, before.attempt), (own.revision, own.attempt));
         if new < old {
-            let message = format!(
-                "revision {} attempt {} has claimed the job before",
-                old.0, old.1
-            );
+            let message = format!("revision {} attempt {} has claimed the job before", old.0, old.1);
             return Some(End::Fenced { message });
         }
         (new == old && before.pod != own.pod).then(|| End::Failed {
@@ -105,8 +87,9 @@ impl Leader {
                 let key = ObjectName::Generation(generation);
                 return self.send(Purpose::ClaimReadBack, Request::Get { key });
             }
-            (_, Answer::Body(bytes)) => decode_claim(generation, &bytes)
-                .is_ok_and(|claim| claim.incarnation == self.options().incarnation),
+            (_, Answer::Body(bytes)) => {
+                decode_claim(generation, &bytes).is_ok_and(|claim| claim.incarnation == self.options().incarnation)
+            }
             _ => false,
         };
         match own {
@@ -124,12 +107,7 @@ impl Leader {
             job: options.job.clone(),
             number: draft.number,
             generation: self.own_generation(),
-            attempt: format!(
-                "{}-{}-start-{}",
-                options.incarnation,
-                self.own_generation(),
-                draft.number
-            ),
+            attempt: format!("{}-{}-start-{}", options.incarnation, self.own_generation(), draft.number),
             claimant: options.claimant.clone(),
             started_unix_ms: self.unix_ms(),
             origin: draft.origin,
@@ -162,25 +140,17 @@ impl Leader {
                 self.send(Purpose::Start, Request::PutIfAbsent { key, body });
             }
             (Purpose::Start, _) => {
-                self.send(
-                    Purpose::StartReadBack,
-                    Request::Get {
-                        key: ObjectName::Link(number),
-                    },
-                );
+                self.send(Purpose::StartReadBack, Request::Get { key: ObjectName::Link(number) });
             }
             (_, Answer::Body(bytes)) => {
-                let ours =
-                    decode_link(number, &bytes).is_ok_and(|link| link.attempt() == start.attempt);
+                let ours = decode_link(number, &bytes).is_ok_and(|link| link.attempt() == start.attempt);
                 match ours {
                     true => self.look_back(Subject::Start, number),
                     // Its place was taken: whoever took it may have changed everything.
                     false => self.look(Next::Start),
                 }
             }
-            _ => self.fenced(format!(
-                "link {number} was written and deleted by a later generation"
-            )),
+            _ => self.fenced(format!("link {number} was written and deleted by a later generation")),
         }
     }
 
@@ -193,16 +163,9 @@ impl Leader {
         self.carried = start.committables.clone();
         self.unconfirmed = start.committables.clone();
         self.savepoints = start.savepoints.clone();
-        let newest = self
-            .view
-            .links
-            .values()
-            .filter_map(Link::manifest)
-            .map(|manifest| manifest.checkpoint)
-            .max();
+        let newest = self.view.links.values().filter_map(Link::manifest).map(|manifest| manifest.checkpoint).max();
         self.next_checkpoint = CheckpointId(newest.map_or(1, |newest| newest.0 + 1));
-        let restored =
-            manifest_of(&start.origin, &self.view.links).map(|manifest| manifest.checkpoint);
+        let restored = manifest_of(&start.origin, &self.view.links).map(|manifest| manifest.checkpoint);
         self.restored = restored;
         self.base = start.origin.clone();
         for number in &start.skipped {
@@ -210,19 +173,13 @@ impl Leader {
                 Some(details) => details.clone(),
                 None => format!("the state files of link {number} cannot be used"),
             };
-            self.out.push(Action::Report(Notice::LinkUnusable {
-                link: *number,
-                message,
-            }));
+            self.out.push(Action::Report(Notice::LinkUnusable { link: *number, message }));
         }
         let number = start.number;
         self.view.unreadable.remove(&number);
         self.view.links.insert(number, Link::Start(start));
         self.own_start = Some(number);
-        self.report(Notice::Started {
-            generation: self.own_generation(),
-            restored,
-        });
+        self.report(Notice::Started { generation: self.own_generation(), restored });
         self.phase = Phase::Settling;
         if self.rules.hold(Rule::CommitWhatTheHeadLeft) {
             self.commit_waiting();
@@ -247,10 +204,7 @@ impl Leader {
     }
 
     fn deploy(&mut self) {
-        let permit = self
-            .permit
-            .clone()
-            .expect("only a start that stands is settled");
+        let permit = self.permit.clone().expect("only a start that stands is settled");
         let generation = self.own_generation();
         let start = self.start_link().clone();
         let location = match &start.origin {
@@ -259,24 +213,14 @@ impl Leader {
         };
         let manifest = manifest_of(&start.origin, &self.view.links).cloned();
         let restore = manifest.map(|manifest| Box::new(Restore { manifest, location }));
-        self.act(Action::AbortLeftovers {
-            permit,
-            before: generation,
-            keep: self.waiting_ids(),
-        });
+        self.act(Action::AbortLeftovers { permit, before: generation, keep: self.waiting_ids() });
         self.phase = Phase::Deploying;
-        self.act(Action::Deploy {
-            generation,
-            start: Box::new(start),
-            restore,
-        });
+        self.act(Action::Deploy { generation, start: Box::new(start), restore });
     }
 
     /// The own start, once it stands.
     pub(super) fn start_link(&self) -> &Start {
-        let link = self
-            .own_start
-            .and_then(|number| self.view.links.get(&number));
+        let link = self.own_start.and_then(|number| self.view.links.get(&number));
         match link {
             Some(Link::Start(start)) => start,
             _ => unreachable!("the own start is kept as long as its generation lives"),
@@ -287,9 +231,7 @@ impl Leader {
     pub(super) fn maintained(&self) -> End {
         let start = self.start_link();
         match (self.errand, start.stop) {
-            (Errand::Settle, Some(stop)) => {
-                end_of_stop(stop, self.restored, super::event::Already::Yes)
-            }
+            (Errand::Settle, Some(stop)) => end_of_stop(stop, self.restored, super::event::Already::Yes),
             _ => End::Maintained,
         }
     }

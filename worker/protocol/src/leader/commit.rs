@@ -21,11 +21,7 @@ pub(super) struct Commits {
 
 impl Commits {
     pub(super) fn deadline(&self) -> Option<Now> {
-        let unanswered = self
-            .under_way
-            .values()
-            .min()
-            .map(|since| since.after_ms(ANSWER_MS));
+        let unanswered = self.under_way.values().min().map(|since| since.after_ms(ANSWER_MS));
         self.retry_at.into_iter().chain(unanswered).min()
     }
 
@@ -42,9 +38,7 @@ impl Leader {
         };
         let mut committables = Committables::new();
         for (sink, waiting) in &self.unconfirmed {
-            let idle = waiting
-                .iter()
-                .filter(|(id, _)| !self.commits.under_way.contains_key(*id));
+            let idle = waiting.iter().filter(|(id, _)| !self.commits.under_way.contains_key(*id));
             let idle: BTreeMap<_, _> = idle.map(|(id, one)| (id.clone(), one.clone())).collect();
             if !idle.is_empty() {
                 committables.insert(sink.clone(), idle);
@@ -53,21 +47,14 @@ impl Leader {
         if committables.is_empty() {
             return;
         }
-        let ids = committables
-            .values()
-            .flat_map(|waiting| waiting.keys().cloned());
+        let ids = committables.values().flat_map(|waiting| waiting.keys().cloned());
         self.commits.under_way.extend(ids.map(|id| (id, self.now)));
-        self.act(Action::Commit {
-            permit,
-            committables,
-        });
+        self.act(Action::Commit { permit, committables });
     }
 
     pub(super) fn commit_if_due(&mut self) {
         let now = self.now;
-        self.commits
-            .under_way
-            .retain(|_, since| since.after_ms(ANSWER_MS) > now);
+        self.commits.under_way.retain(|_, since| since.after_ms(ANSWER_MS) > now);
         if self.commits.retry_at.is_some_and(|at| at <= now) {
             self.commits.retry_at = None;
         }
@@ -88,10 +75,7 @@ impl Leader {
             }
         }
         if let Some(message) = lost {
-            return self.end_after_cancel(End::Failed {
-                kind: ErrorKind::Corrupt,
-                message,
-            });
+            return self.end_after_cancel(End::Failed { kind: ErrorKind::Corrupt, message });
         }
         match trouble {
             Some(message) => {
@@ -117,34 +101,19 @@ impl Leader {
     /// Keeps the confirmations that are still needed: a task that has not heard of a completed checkpoint repeats its
     /// committables, and they must not come back.
     pub(super) fn forget_confirmed(&mut self, snapshots: &BTreeMap<TaskId, TaskSnapshot>) {
-        let parts = snapshots
-            .values()
-            .flat_map(|snapshot| snapshot.operators.values());
-        let repeated: BTreeSet<&str> = parts
-            .flat_map(|part| &part.committables)
-            .map(|one| one.id.as_str())
-            .collect();
-        let carried: BTreeSet<&str> = self
-            .carried
-            .values()
-            .flat_map(BTreeMap::keys)
-            .map(String::as_str)
-            .collect();
-        self.confirmed
-            .retain(|id| repeated.contains(id.as_str()) || carried.contains(id.as_str()));
+        let parts = snapshots.values().flat_map(|snapshot| snapshot.operators.values());
+        let repeated: BTreeSet<&str> = parts.flat_map(|part| &part.committables).map(|one| one.id.as_str()).collect();
+        let carried: BTreeSet<&str> = self.carried.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        self.confirmed.retain(|id| repeated.contains(id.as_str()) || carried.contains(id.as_str()));
     }
 
     pub(super) fn waiting_ids(&self) -> BTreeSet<String> {
-        self.carried
-            .values()
-            .flat_map(|waiting| waiting.keys().cloned())
-            .collect()
+        self.carried.values().flat_map(|waiting| waiting.keys().cloned()).collect()
     }
 
     /// Ends a stopped job once its sinks have committed, and that is written down.
     pub(super) fn stop_if_settled(&mut self) {
-        let settled =
-            self.unconfirmed.is_empty() && self.attempt.is_none() && !self.ops.any_aside();
+        let settled = self.unconfirmed.is_empty() && self.attempt.is_none() && !self.ops.any_aside();
         match self.phase {
             Phase::Stopping(stop) if settled => {
                 // Confirmations are written down soon: a user may clean up after a sink.
@@ -176,15 +145,9 @@ impl Leader {
 
     /// What a fenced leader must not do; reached only in a test of that rule.
     pub(super) fn abort_own_committables(&mut self) {
-        let snapshots = self
-            .attempt
-            .iter()
-            .flat_map(|attempt| attempt.snapshots.values());
+        let snapshots = self.attempt.iter().flat_map(|attempt| attempt.snapshots.values());
         let parts = snapshots.flat_map(|snapshot| snapshot.operators.values());
-        let ids = parts
-            .flat_map(|part| &part.committables)
-            .map(|one| one.id.clone())
-            .collect();
+        let ids = parts.flat_map(|part| &part.committables).map(|one| one.id.clone()).collect();
         self.act(Action::AbortCommittables { ids });
     }
 }

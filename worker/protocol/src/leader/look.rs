@@ -22,11 +22,7 @@ pub(super) struct View {
 impl View {
     /// The number of the newest link, whether or not it can be read.
     pub(super) fn head(&self) -> Option<LinkNumber> {
-        self.links
-            .keys()
-            .next_back()
-            .max(self.unreadable.keys().next_back())
-            .copied()
+        self.links.keys().next_back().max(self.unreadable.keys().next_back()).copied()
     }
 
     pub(super) fn head_link(&self) -> Option<&Link> {
@@ -65,23 +61,12 @@ impl Leader {
 
     fn look_again(&mut self, next: Next, rounds: usize) {
         let view = View::default();
-        self.phase = Phase::Looking(Look {
-            next,
-            open: 4,
-            view,
-            listed_head: None,
-            again_at: None,
-            rounds,
-        });
+        let look = Look { next, open: 4, view, listed_head: None, again_at: None, rounds };
+        self.phase = Phase::Looking(Box::new(look));
         for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Savepoints] {
             self.send(Purpose::LookList(prefix), Request::List { prefix });
         }
-        self.send(
-            Purpose::LookDeleted,
-            Request::Get {
-                key: ObjectName::Deleted,
-            },
-        );
+        self.send(Purpose::LookDeleted, Request::Get { key: ObjectName::Deleted });
     }
 
     pub(super) fn look_again_if_due(&mut self) {
@@ -99,9 +84,7 @@ impl Leader {
         look.open -= 1;
         let mut wanted = Vec::new();
         match (purpose, answer) {
-            (Purpose::LookList(prefix), Answer::Listed(names)) => {
-                wanted = look.take_listing(prefix, &names)
-            }
+            (Purpose::LookList(prefix), Answer::Listed(names)) => wanted = look.take_listing(prefix, &names),
             (Purpose::LookDeleted, answer) => look.view.deleted = answer != Answer::NotFound,
             (Purpose::LookClaim(generation), Answer::Body(bytes)) => {
                 look.view.claim = decode_claim(generation, &bytes).ok();
@@ -148,9 +131,7 @@ impl Look {
         let mut wanted = Vec::new();
         for name in names.iter().filter_map(|name| parse_name(name)) {
             match name {
-                ObjectName::Generation(number) => {
-                    self.view.highest = self.view.highest.max(Some(number))
-                }
+                ObjectName::Generation(number) => self.view.highest = self.view.highest.max(Some(number)),
                 ObjectName::Savepoint(name) => {
                     self.view.pointers.insert(name);
                 }

@@ -64,24 +64,11 @@ impl Leader {
             Subject::Manifest => Rule::LookBackAfterManifest,
         };
         if !self.rules.hold(rule) {
-            return self.stands(
-                subject,
-                Permit {
-                    generation: own,
-                    link,
-                },
-            );
+            return self.stands(subject, Permit { generation: own, link });
         }
-        self.looking_back = Some(LookBack {
-            subject,
-            link,
-            open: 3,
-        });
+        self.looking_back = Some(LookBack { subject, link, open: 3 });
         let questions = [
-            (
-                Question::NextGeneration,
-                ObjectName::Generation(Generation(own.0 + 1)),
-            ),
+            (Question::NextGeneration, ObjectName::Generation(Generation(own.0 + 1))),
             (Question::OwnClaim, ObjectName::Generation(own)),
             (Question::Deleted, ObjectName::Deleted),
         ];
@@ -98,29 +85,18 @@ impl Leader {
         looking.open -= 1;
         let (link, subject, open) = (looking.link, looking.subject, looking.open);
         let fenced = match (question, answer) {
-            (Question::NextGeneration, Answer::NotFound)
-            | (Question::Deleted, Answer::NotFound) => None,
-            (Question::NextGeneration, _) => {
-                Some(format!("generation {} has been claimed", own.0 + 1))
-            }
+            (Question::NextGeneration, Answer::NotFound) | (Question::Deleted, Answer::NotFound) => None,
+            (Question::NextGeneration, _) => Some(format!("generation {} has been claimed", own.0 + 1)),
             (Question::Deleted, _) => Some("the job has been deleted".to_owned()),
             (Question::OwnClaim, Answer::Body(bytes)) if self.is_own_claim(own, bytes) => None,
-            (Question::OwnClaim, _) => Some(format!(
-                "the claim of generation {own} is no longer this leader's"
-            )),
+            (Question::OwnClaim, _) => Some(format!("the claim of generation {own} is no longer this leader's")),
         };
         if let Some(message) = fenced {
             return self.fenced(message);
         }
         if open == 0 {
             self.looking_back = None;
-            self.stands(
-                subject,
-                Permit {
-                    generation: own,
-                    link,
-                },
-            );
+            self.stands(subject, Permit { generation: own, link });
         }
     }
 

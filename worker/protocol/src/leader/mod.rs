@@ -33,8 +33,8 @@ mod status;
 mod store;
 
 pub use event::{
-    Action, Already, BarrierKind, CommitResult, DeclineCause, End, ErrorKind, Event, FailureCause,
-    Notice, OpId, Outcome, Request, Restore, Then,
+    Action, Already, BarrierKind, CommitResult, DeclineCause, End, ErrorKind, Event, FailureCause, Notice, OpId,
+    Outcome, Request, Restore, Then,
 };
 pub use look_back::Permit;
 pub use options::{CheckpointOptions, Mode, Operation, Options, Resume, Running, Stops};
@@ -57,7 +57,7 @@ const DELAYS_MS: [u64; 8] = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000]
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Looking(Look),
+    Looking(Box<Look>),
     Claiming(Generation),
     Starting(Box<Start>),
     Settling,
@@ -205,12 +205,7 @@ impl Leader {
             Phase::Looking(look) => look.deadline(),
             _ => None,
         };
-        let others = [
-            self.ops.deadline(),
-            self.next_trigger(),
-            self.attempt_deadline(),
-            self.commits.deadline(),
-        ];
+        let others = [self.ops.deadline(), self.next_trigger(), self.attempt_deadline(), self.commits.deadline()];
         others.into_iter().flatten().chain(phase).min()
     }
 
@@ -269,53 +264,16 @@ impl Leader {
         match event {
             Event::Begin(options) => self.begin(options),
             Event::Stored { op, outcome } => self.on_stored(op, outcome),
-            Event::Deployed {
-                generation,
-                tasks,
-                sources,
-            } => self.on_deployed(generation, tasks, sources),
-            Event::DeployFailed {
-                generation,
-                kind,
-                message,
-            } => {
-                self.on_failure(
-                    generation,
-                    Failure {
-                        task: None,
-                        kind,
-                        message,
-                    },
-                );
+            Event::Deployed { generation, tasks, sources } => self.on_deployed(generation, tasks, sources),
+            Event::DeployFailed { generation, kind, message } => {
+                self.on_failure(generation, Failure { task: None, kind, message });
             }
-            Event::Acked {
-                generation,
-                checkpoint,
-                snapshot,
-            } => self.on_acked(generation, checkpoint, *snapshot),
-            Event::Declined {
-                generation,
-                checkpoint,
-                task,
-                cause,
-                message,
-            } => {
+            Event::Acked { generation, checkpoint, snapshot } => self.on_acked(generation, checkpoint, *snapshot),
+            Event::Declined { generation, checkpoint, task, cause, message } => {
                 self.on_declined((generation, checkpoint, task), cause, &message);
             }
-            Event::TaskFailed {
-                generation,
-                task,
-                kind,
-                message,
-            } => {
-                self.on_failure(
-                    generation,
-                    Failure {
-                        task: Some(task),
-                        kind,
-                        message,
-                    },
-                );
+            Event::TaskFailed { generation, task, kind, message } => {
+                self.on_failure(generation, Failure { task: Some(task), kind, message });
             }
             Event::SourceEnded { generation, task } => {
                 if self.generation == Some(generation) && self.sources.contains(&task) {
@@ -324,9 +282,7 @@ impl Leader {
             }
             Event::Cancelled { generation } => self.on_cancelled(generation),
             Event::Committed { results } => self.on_committed(results),
-            Event::SavepointRequested { name, uid, then } => {
-                self.on_savepoint_requested(name, uid, then)
-            }
+            Event::SavepointRequested { name, uid, then } => self.on_savepoint_requested(name, uid, then),
             Event::SavepointReleased { name } => self.on_savepoint_released(name),
             Event::StopRequested => self.on_stop_requested(),
             Event::Tick => {}
@@ -361,10 +317,7 @@ impl Leader {
 
     fn deliver(&mut self, purpose: Purpose, answer: Answer) {
         match purpose {
-            Purpose::LookList(_)
-            | Purpose::LookDeleted
-            | Purpose::LookClaim(_)
-            | Purpose::LookLink(_) => {
+            Purpose::LookList(_) | Purpose::LookDeleted | Purpose::LookClaim(_) | Purpose::LookLink(_) => {
                 self.on_look(purpose, answer);
             }
             Purpose::Claim | Purpose::ClaimReadBack => self.on_claim(&purpose, answer),
@@ -372,20 +325,13 @@ impl Leader {
             Purpose::LookBack(question) => self.on_looked_back(question, &answer),
             Purpose::Manifest | Purpose::ManifestReadBack => self.on_manifest(&purpose, answer),
             Purpose::Pointer(_) | Purpose::PointerReadBack(_) => self.on_pointer(purpose, answer),
-            Purpose::StalePointer(_) | Purpose::PointerRelease(_) => {
-                self.on_pointer(purpose, answer)
-            }
+            Purpose::StalePointer(_) | Purpose::PointerRelease(_) => self.on_pointer(purpose, answer),
             Purpose::RetiredLinks(_) | Purpose::RetiredFiles => self.on_retired(purpose),
             Purpose::OrphanList => self.on_orphans(answer),
         }
     }
 
-    fn on_deployed(
-        &mut self,
-        generation: Generation,
-        tasks: BTreeSet<TaskId>,
-        sources: BTreeSet<TaskId>,
-    ) {
+    fn on_deployed(&mut self, generation: Generation, tasks: BTreeSet<TaskId>, sources: BTreeSet<TaskId>) {
         if self.generation != Some(generation) || !matches!(self.phase, Phase::Deploying) {
             return;
         }
@@ -417,19 +363,14 @@ impl Leader {
     }
 
     fn options(&self) -> &Options {
-        self.options
-            .as_ref()
-            .expect("everything follows the first event")
+        self.options.as_ref().expect("everything follows the first event")
     }
 
     fn own_generation(&self) -> Generation {
-        self.generation
-            .expect("a generation is claimed before anything is done in it")
+        self.generation.expect("a generation is claimed before anything is done in it")
     }
 
     fn unix_ms(&self) -> u64 {
-        self.options()
-            .unix_ms
-            .saturating_add(self.now.ms_since(self.begun))
+        self.options().unix_ms.saturating_add(self.now.ms_since(self.begun))
     }
 }

@@ -27,26 +27,16 @@ pub(super) struct Failure {
 
 impl Leader {
     pub(super) fn on_failure(&mut self, generation: Generation, failure: Failure) {
-        let running = matches!(
-            self.phase,
-            Phase::Deploying | Phase::Running | Phase::Stopping(_)
-        );
+        let running = matches!(self.phase, Phase::Deploying | Phase::Running | Phase::Stopping(_));
         if running && self.generation == Some(generation) {
             self.fail_generation(failure);
         }
     }
 
     pub(super) fn fail_generation(&mut self, failure: Failure) {
-        let Failure {
-            task,
-            kind,
-            message,
-        } = failure;
+        let Failure { task, kind, message } = failure;
         let generation = self.own_generation();
-        self.abort_attempt(Abort {
-            cause: FailureCause::Generation,
-            message: message.clone(),
-        });
+        self.abort_attempt(Abort { cause: FailureCause::Generation, message: message.clone() });
         if kind == ErrorKind::Corrupt && self.base == self.start_link().origin {
             // Nothing was completed since the restore, so the restored checkpoint is what cannot be used.
             if let Origin::Link(number) = self.base {
@@ -54,47 +44,28 @@ impl Leader {
             }
         }
         let then = match kind {
-            ErrorKind::User => Then::End(End::Failed {
-                kind,
-                message: message.clone(),
-            }),
-            ErrorKind::Fenced => Then::End(End::Fenced {
-                message: message.clone(),
-            }),
-            ErrorKind::Transient | ErrorKind::Corrupt | ErrorKind::Bug => {
-                self.restart_or_end(kind, &message)
-            }
+            ErrorKind::User => Then::End(End::Failed { kind, message: message.clone() }),
+            ErrorKind::Fenced => Then::End(End::Fenced { message: message.clone() }),
+            ErrorKind::Transient | ErrorKind::Corrupt | ErrorKind::Bug => self.restart_or_end(kind, &message),
         };
         let restart_in_ms = match &then {
             Then::Restart(at) => Some(at.ms_since(self.now)),
             Then::End(_) => None,
         };
-        self.report(Notice::GenerationFailed {
-            generation,
-            task,
-            kind,
-            message,
-            restart_in_ms,
-        });
+        self.report(Notice::GenerationFailed { generation, task, kind, message, restart_in_ms });
         self.cancel(then);
     }
 
     fn restart_or_end(&mut self, kind: ErrorKind, message: &str) -> Then {
         let draw = self.draw();
         let now = self.now;
-        let restart = self
-            .restart
-            .as_mut()
-            .expect("a leader that runs tasks has begun");
+        let restart = self.restart.as_mut().expect("a leader that runs tasks has begun");
         match restart.on_failure(now, draw) {
             Decision::RetryAfter { delay_ms, .. } => {
                 self.status.restarts += 1;
                 Then::Restart(now.after_ms(delay_ms))
             }
-            Decision::GiveUp { reason } => Then::End(End::Failed {
-                kind,
-                message: format!("{message} ({reason})"),
-            }),
+            Decision::GiveUp { reason } => Then::End(End::Failed { kind, message: format!("{message} ({reason})") }),
         }
     }
 
@@ -110,15 +81,10 @@ impl Leader {
         self.looking_back = None;
         self.attempt = None;
         self.permit = None;
-        let tasks_run = matches!(
-            self.phase,
-            Phase::Deploying | Phase::Running | Phase::Stopping(_)
-        );
+        let tasks_run = matches!(self.phase, Phase::Deploying | Phase::Running | Phase::Stopping(_));
         self.phase = Phase::Cancelling(then);
         match tasks_run {
-            true => self.act(Action::Cancel {
-                generation: self.own_generation(),
-            }),
+            true => self.act(Action::Cancel { generation: self.own_generation() }),
             false => self.all_cancelled(),
         }
     }
@@ -165,15 +131,9 @@ impl Leader {
         match &mut self.phase {
             // Nothing runs that could be stopped: the head is where a later run goes on.
             Phase::Cancelling(then @ Then::Restart(_)) => {
-                *then = Then::End(End::Stopped {
-                    checkpoint,
-                    already: Already::No,
-                });
+                *then = Then::End(End::Stopped { checkpoint, already: Already::No });
             }
-            Phase::Waiting(_) => self.finish(End::Stopped {
-                checkpoint,
-                already: Already::No,
-            }),
+            Phase::Waiting(_) => self.finish(End::Stopped { checkpoint, already: Already::No }),
             _ => self.stop_requested = true,
         }
     }

@@ -26,21 +26,10 @@ impl Leader {
             }
         }
         let unreadable: BTreeSet<_> = self.view.unreadable.keys().copied().collect();
-        let mut retirement = retire(
-            &self.view.links,
-            &unreadable,
-            &head,
-            self.options().checkpoint.retain,
-        );
+        let mut retirement = retire(&self.view.links, &unreadable, &head, self.options().checkpoint.retain);
         if !self.rules.hold(Rule::SpareReferenced) {
-            let retired = retirement
-                .links
-                .iter()
-                .filter_map(|number| self.view.links.get(number)?.manifest());
-            retirement.files = retired
-                .flat_map(|manifest| manifest.files())
-                .map(|file| file.path.clone())
-                .collect();
+            let retired = retirement.links.iter().filter_map(|number| self.view.links.get(number)?.manifest());
+            retirement.files = retired.flat_map(|manifest| manifest.files()).map(|file| file.path.clone()).collect();
         }
         if retirement.links.is_empty() {
             return;
@@ -49,11 +38,7 @@ impl Leader {
             self.view.links.remove(number);
             self.view.unreadable.remove(number);
         }
-        let links = retirement
-            .links
-            .iter()
-            .map(|number| ObjectName::Link(*number).to_string())
-            .collect();
+        let links = retirement.links.iter().map(|number| ObjectName::Link(*number).to_string()).collect();
         self.delete(Purpose::RetiredLinks(retirement.files), links);
     }
 
@@ -69,12 +54,7 @@ impl Leader {
     /// A link that cannot be read may still be repaired: as long as there is one, its files are nobody's orphans.
     pub(super) fn find_orphans(&mut self) {
         if self.view.unreadable.is_empty() {
-            self.send(
-                Purpose::OrphanList,
-                Request::List {
-                    prefix: Prefix::State,
-                },
-            );
+            self.send(Purpose::OrphanList, Request::List { prefix: Prefix::State });
         }
     }
 
@@ -84,10 +64,8 @@ impl Leader {
                 true => self.own_generation(),
                 false => Generation(u64::MAX),
             };
-            let orphans: BTreeSet<String> = names
-                .into_iter()
-                .filter(|name| is_orphan(name, own, &self.view.links))
-                .collect();
+            let orphans: BTreeSet<String> =
+                names.into_iter().filter(|name| is_orphan(name, own, &self.view.links)).collect();
             if !orphans.is_empty() {
                 self.delete(Purpose::RetiredFiles, orphans);
             }

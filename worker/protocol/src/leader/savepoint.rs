@@ -37,39 +37,27 @@ fn valid_name(name: &str) -> bool {
 
 impl Leader {
     pub(super) fn on_savepoint_requested(&mut self, name: String, uid: String, then: Then) {
-        let failed = |message: String| Notice::SavepointFailed {
-            name: name.clone(),
-            uid: uid.clone(),
-            message,
-        };
+        let failed = |message: String| Notice::SavepointFailed { name: name.clone(), uid: uid.clone(), message };
         if !valid_name(&name) {
-            let message = format!(
-                "{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and ."
-            );
+            let message = format!("{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and .");
             return self.report(failed(message));
         }
         if let Some(wish) = self.wishes.iter().find(|wish| wish.name == name) {
             if wish.uid != uid {
-                self.report(failed(format!(
-                    "another request for savepoint {name:?} is under way"
-                )));
+                self.report(failed(format!("another request for savepoint {name:?} is under way")));
             }
             return;
         }
         match self.savepoints.get(&name) {
             Some(_) if self.releases.contains(&name) => {
-                self.report(failed(format!(
-                    "savepoint {name:?} is being deleted: ask again later"
-                )));
+                self.report(failed(format!("savepoint {name:?} is being deleted: ask again later")));
             }
             Some(pin) if pin.uid == uid => {
                 let link = pin.link;
                 self.stop_requested |= then == Then::Stop;
                 self.report(Notice::SavepointCompleted { name, uid, link });
             }
-            Some(_) => self.report(failed(format!(
-                "there is a savepoint {name:?} already: choose another name"
-            ))),
+            Some(_) => self.report(failed(format!("there is a savepoint {name:?} already: choose another name"))),
             None => self.wishes.push(Wish { name, uid, then }),
         }
     }
@@ -77,11 +65,7 @@ impl Leader {
     pub(super) fn on_savepoint_released(&mut self, name: String) {
         if !self.savepoints.contains_key(&name) {
             let message = format!("there is no savepoint {name:?}");
-            return self.report(Notice::SavepointFailed {
-                name,
-                uid: String::new(),
-                message,
-            });
+            return self.report(Notice::SavepointFailed { name, uid: String::new(), message });
         }
         self.releases.insert(name);
     }
@@ -99,32 +83,19 @@ impl Leader {
                     let message = "the job has no completed checkpoint".to_owned();
                     self.report(Notice::SavepointFailed { name, uid, message });
                 }
-                Operation::DeleteSavepoint { name } => {
-                    self.report(Notice::SavepointReleased { name })
-                }
+                Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),
             }
         }
     }
 
     /// The names asked with a checkpoint are its link's; the pointers follow.
-    pub(super) fn announce(
-        &mut self,
-        wishes: &[Wish],
-        releases: BTreeSet<String>,
-        link: LinkNumber,
-    ) {
+    pub(super) fn announce(&mut self, wishes: &[Wish], releases: BTreeSet<String>, link: LinkNumber) {
         for wish in wishes {
-            let pin = Pin {
-                uid: wish.uid.clone(),
-                link,
-            };
+            let pin = Pin { uid: wish.uid.clone(), link };
             self.put_pointer(wish.name.clone(), pin);
         }
         for name in releases {
-            self.delete(
-                Purpose::PointerRelease(name.clone()),
-                [ObjectName::Savepoint(name).to_string()].into(),
-            );
+            self.delete(Purpose::PointerRelease(name.clone()), [ObjectName::Savepoint(name).to_string()].into());
         }
     }
 
@@ -139,33 +110,17 @@ impl Leader {
         for (name, pin) in missing {
             self.put_pointer(name, pin);
         }
-        let pointers = self
-            .view
-            .pointers
-            .iter()
-            .filter(|name| !self.savepoints.contains_key(*name));
-        let stale: BTreeSet<String> = pointers
-            .map(|name| ObjectName::Savepoint(name.clone()).to_string())
-            .collect();
+        let pointers = self.view.pointers.iter().filter(|name| !self.savepoints.contains_key(*name));
+        let stale: BTreeSet<String> = pointers.map(|name| ObjectName::Savepoint(name.clone()).to_string()).collect();
         if !stale.is_empty() {
             self.delete(Purpose::RetiredFiles, stale);
         }
     }
 
     fn put_pointer(&mut self, name: String, pin: Pin) {
-        let pointer = Pointer {
-            job: self.options().job.clone(),
-            name: name.clone(),
-            pin,
-        };
+        let pointer = Pointer { job: self.options().job.clone(), name: name.clone(), pin };
         let key = ObjectName::Savepoint(name.clone());
-        self.send(
-            Purpose::Pointer(name),
-            Request::PutIfAbsent {
-                key,
-                body: encode_pointer(&pointer),
-            },
-        );
+        self.send(Purpose::Pointer(name), Request::PutIfAbsent { key, body: encode_pointer(&pointer) });
     }
 
     pub(super) fn on_pointer(&mut self, purpose: Purpose, answer: Answer) {
@@ -176,9 +131,7 @@ impl Leader {
                 self.send(Purpose::PointerReadBack(name), Request::Get { key });
             }
             (Purpose::PointerReadBack(name), Answer::Body(bytes)) => {
-                let pin = decode_pointer(&name, &bytes)
-                    .ok()
-                    .map(|pointer| pointer.pin);
+                let pin = decode_pointer(&name, &bytes).ok().map(|pointer| pointer.pin);
                 match pin.as_ref() == self.savepoints.get(&name) {
                     true => self.pointer_stands(name),
                     // What is left of a savepoint that was given up.
@@ -201,11 +154,7 @@ impl Leader {
 
     fn pointer_stands(&mut self, name: String) {
         if let Some(pin) = self.savepoints.get(&name).cloned() {
-            self.report(Notice::SavepointCompleted {
-                name,
-                uid: pin.uid,
-                link: pin.link,
-            });
+            self.report(Notice::SavepointCompleted { name, uid: pin.uid, link: pin.link });
         }
     }
 
@@ -219,17 +168,11 @@ impl Leader {
     /// A stop was given up with its checkpoint: the job goes on as it was.
     pub(super) fn stop_failed(&mut self, message: &str) {
         self.stop_requested = false;
-        self.report(Notice::StopFailed {
-            message: message.to_owned(),
-        });
+        self.report(Notice::StopFailed { message: message.to_owned() });
         let (failed, rest): (Vec<Wish>, Vec<Wish>) = self.wishes.drain(..).partition(Wish::stops);
         self.wishes = rest;
         for Wish { name, uid, .. } in failed {
-            self.report(Notice::SavepointFailed {
-                name,
-                uid,
-                message: message.to_owned(),
-            });
+            self.report(Notice::SavepointFailed { name, uid, message: message.to_owned() });
         }
     }
 

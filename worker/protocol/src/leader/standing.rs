@@ -3,9 +3,7 @@
 use super::event::{Already, End, ErrorKind};
 use super::look::View;
 use super::options::{Mode, Operation, Options, Resume, Running, Stops};
-use crate::chain::{
-    Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, check_fit, fallback,
-};
+use crate::chain::{Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, check_fit, fallback};
 use crate::ids::{CheckpointId, LinkNumber};
 use crate::key_group::KeyGroupMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,10 +45,7 @@ pub(super) struct Draft {
 }
 
 /// The manifest that an origin stands for.
-pub(super) fn manifest_of<'a>(
-    origin: &'a Origin,
-    links: &'a BTreeMap<LinkNumber, Link>,
-) -> Option<&'a Manifest> {
+pub(super) fn manifest_of<'a>(origin: &'a Origin, links: &'a BTreeMap<LinkNumber, Link>) -> Option<&'a Manifest> {
     match origin {
         Origin::Empty => None,
         Origin::Link(number) => links.get(number)?.manifest(),
@@ -59,10 +54,7 @@ pub(super) fn manifest_of<'a>(
 }
 
 fn user(message: String) -> End {
-    End::Failed {
-        kind: ErrorKind::User,
-        message,
-    }
+    End::Failed { kind: ErrorKind::User, message }
 }
 
 fn corrupt(error: &FallbackError, view: &View) -> End {
@@ -71,10 +63,7 @@ fn corrupt(error: &FallbackError, view: &View) -> End {
         true => error.to_string(),
         false => format!("{error} ({})", details.join("; ")),
     };
-    End::Failed {
-        kind: ErrorKind::Corrupt,
-        message,
-    }
+    End::Failed { kind: ErrorKind::Corrupt, message }
 }
 
 /// The start that may be written behind the head, or how the leader ends instead.
@@ -88,17 +77,11 @@ pub(super) fn draft(
     obey: bool,
 ) -> Result<Draft, End> {
     if view.deleted {
-        return Err(user(format!(
-            "job {} has been deleted: its state can no longer be used",
-            options.job
-        )));
+        return Err(user(format!("job {} has been deleted: its state can no longer be used", options.job)));
     }
     if let Some(link) = view.links.values().find(|link| link.job() != options.job) {
         let other = link.job();
-        return Err(user(format!(
-            "this state belongs to job {other}, not to {}: name another folder",
-            options.job
-        )));
+        return Err(user(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
     }
     let standing = stand(view, damaged)?;
     let errand = errand(&standing, options, resume, view, obey)?;
@@ -124,11 +107,7 @@ fn stand(view: &View, damaged: &BTreeSet<LinkNumber>) -> Result<Standing, End> {
         None => {
             skipped.insert(head);
             let origin = fallback(&view.links, head).map_err(|error| corrupt(&error, view))?;
-            let (_, link) = view
-                .links
-                .range(..head)
-                .next_back()
-                .expect("a fallback goes back to a readable link");
+            let (_, link) = view.links.range(..head).next_back().expect("a fallback goes back to a readable link");
             (origin, link)
         }
     };
@@ -149,37 +128,21 @@ fn stand(view: &View, damaged: &BTreeSet<LinkNumber>) -> Result<Standing, End> {
     })
 }
 
-fn errand(
-    standing: &Standing,
-    options: &Options,
-    resume: &Resume,
-    view: &View,
-    obey: bool,
-) -> Result<Errand, End> {
+fn errand(standing: &Standing, options: &Options, resume: &Resume, view: &View, obey: bool) -> Result<Errand, End> {
     let settled = standing.committables.is_empty();
     let checkpoint = manifest_of(&standing.origin, &view.links).map(|manifest| manifest.checkpoint);
     match &options.mode {
         Mode::Maintain { running, .. } => match standing.stop {
-            _ if view.head().is_none() => {
-                Err(user(format!("there is no state of job {}", options.job)))
+            _ if view.head().is_none() => Err(user(format!("there is no state of job {}", options.job))),
+            None if *running == Running::Refuse => {
+                Err(user(format!("job {} is not stopped: ask its leader, or stop it first", options.job)))
             }
-            None if *running == Running::Refuse => Err(user(format!(
-                "job {} is not stopped: ask its leader, or stop it first",
-                options.job
-            ))),
             _ => Ok(Errand::Maintain),
         },
         Mode::Run { stops, .. } => match (standing.stop, resume) {
-            (None, _)
-            | (Some(_), Resume::Empty | Resume::Savepoint(_) | Resume::Foreign { .. }) => {
-                Ok(Errand::Run)
-            }
+            (None, _) | (Some(_), Resume::Empty | Resume::Savepoint(_) | Resume::Foreign { .. }) => Ok(Errand::Run),
             (Some(_), Resume::Head) if !obey => Ok(Errand::Run),
-            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head)
-                if *stops == Stops::Lift =>
-            {
-                Ok(Errand::Run)
-            }
+            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if *stops == Stops::Lift => Ok(Errand::Run),
             (Some(_), Resume::Head) if !settled => Ok(Errand::Settle),
             (Some(stop), Resume::Head) => Err(end_of_stop(stop, checkpoint, Already::Yes)),
         },
@@ -189,23 +152,12 @@ fn errand(
 /// How a leader of a stopped job ends.
 pub(super) fn end_of_stop(stop: Stop, checkpoint: Option<CheckpointId>, already: Already) -> End {
     match (stop, checkpoint) {
-        (Stop::Finished, Some(checkpoint)) => End::Finished {
-            checkpoint,
-            already,
-        },
-        (Stop::Finished | Stop::Suspended | Stop::Assignment(_), checkpoint) => End::Stopped {
-            checkpoint,
-            already,
-        },
+        (Stop::Finished, Some(checkpoint)) => End::Finished { checkpoint, already },
+        (Stop::Finished | Stop::Suspended | Stop::Assignment(_), checkpoint) => End::Stopped { checkpoint, already },
     }
 }
 
-fn draft_run(
-    view: &View,
-    options: &Options,
-    resume: &Resume,
-    standing: Standing,
-) -> Result<Draft, End> {
+fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing) -> Result<Draft, End> {
     let origin = match resume {
         Resume::Head => standing.origin,
         Resume::Empty => Origin::Empty,
@@ -214,10 +166,7 @@ fn draft_run(
             let mut manifest = manifest.clone();
             // Its committables are its own job's to commit.
             manifest.committables.clear();
-            Origin::Foreign {
-                location: location.clone(),
-                manifest,
-            }
+            Origin::Foreign { location: location.clone(), manifest }
         }
     };
     if let Some(manifest) = manifest_of(&origin, &view.links) {
@@ -227,8 +176,7 @@ fn draft_run(
             return Err(user(all.join("; ")));
         }
     }
-    let newest = newest_start(view)
-        .filter(|start| start.key_groups.max_parallelism() == options.max_parallelism);
+    let newest = newest_start(view).filter(|start| start.key_groups.max_parallelism() == options.max_parallelism);
     let key_groups = match newest {
         Some(start) => start.key_groups.rescale(options.parallelism),
         None => KeyGroupMap::initial(options.max_parallelism, options.parallelism),
@@ -248,17 +196,9 @@ fn draft_run(
 }
 
 /// A start that changes nothing but the list of savepoints.
-fn draft_copy(
-    view: &View,
-    options: &Options,
-    errand: Errand,
-    standing: Standing,
-) -> Result<Draft, End> {
+fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing) -> Result<Draft, End> {
     let Some(start) = newest_start(view) else {
-        return Err(user(format!(
-            "no readable start of job {} is left: run the job first",
-            options.job
-        )));
+        return Err(user(format!("no readable start of job {} is left: run the job first", options.job)));
     };
     let mut savepoints = standing.savepoints;
     if let (Errand::Maintain, Mode::Maintain { operations, .. }) = (errand, &options.mode) {
@@ -285,14 +225,9 @@ fn draft_copy(
 fn savepoint_origin(name: &str, standing: &Standing, view: &View) -> Result<Origin, End> {
     let Some(pin) = standing.savepoints.get(name) else {
         let known: Vec<&str> = standing.savepoints.keys().map(String::as_str).collect();
-        let known = if known.is_empty() {
-            "there is none".to_owned()
-        } else {
-            format!("there are {}", known.join(", "))
-        };
-        return Err(user(format!(
-            "there is no savepoint {name:?} of this job: {known}"
-        )));
+        let known =
+            if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        return Err(user(format!("there is no savepoint {name:?} of this job: {known}")));
     };
     match view.links.get(&pin.link).and_then(Link::manifest) {
         Some(_) => Ok(Origin::Link(pin.link)),
@@ -300,10 +235,7 @@ fn savepoint_origin(name: &str, standing: &Standing, view: &View) -> Result<Orig
             kind: ErrorKind::Corrupt,
             message: match view.unreadable.get(&pin.link) {
                 Some(details) => format!("savepoint {name:?} cannot be used: {details}"),
-                None => format!(
-                    "savepoint {name:?} cannot be used: link {} is missing",
-                    pin.link
-                ),
+                None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
             },
         }),
     }

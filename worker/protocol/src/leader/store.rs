@@ -39,10 +39,7 @@ impl Purpose {
     /// Whether the leader's way does not depend on it.
     fn is_aside(&self) -> bool {
         match self {
-            Self::Pointer(_)
-            | Self::PointerReadBack(_)
-            | Self::StalePointer(_)
-            | Self::PointerRelease(_) => true,
+            Self::Pointer(_) | Self::PointerReadBack(_) | Self::StalePointer(_) | Self::PointerRelease(_) => true,
             Self::RetiredLinks(_) | Self::RetiredFiles | Self::OrphanList => true,
             Self::LookList(_) | Self::LookDeleted | Self::LookClaim(_) | Self::LookLink(_) => false,
             Self::Claim | Self::ClaimReadBack | Self::Start | Self::StartReadBack => false,
@@ -92,18 +89,12 @@ impl Ops {
     }
 
     pub(super) fn deadline(&self) -> Option<Now> {
-        self.pending
-            .values()
-            .filter_map(|pending| pending.resend_at)
-            .min()
+        self.pending.values().filter_map(|pending| pending.resend_at).min()
     }
 
     /// Gives up a put of which it is certain that it did not happen and will not; false when it is not certain.
     pub(super) fn give_up_manifest(&mut self) -> bool {
-        let put = self
-            .pending
-            .iter()
-            .find(|(_, pending)| pending.purpose == Purpose::Manifest);
+        let put = self.pending.iter().find(|(_, pending)| pending.purpose == Purpose::Manifest);
         let Some((&op, pending)) = put else {
             return false;
         };
@@ -116,57 +107,31 @@ impl Ops {
 
     /// Whether something is under way on which the leader's way does not depend.
     pub(super) fn any_aside(&self) -> bool {
-        self.pending
-            .values()
-            .any(|pending| pending.purpose.is_aside())
+        self.pending.values().any(|pending| pending.purpose.is_aside())
     }
 }
 
 impl Leader {
     pub(super) fn send(&mut self, purpose: Purpose, request: Request) {
-        let pending = Pending {
-            request: request.clone(),
-            purpose,
-            tries: 0,
-            unknown: false,
-            resend_at: None,
-        };
+        let pending = Pending { request: request.clone(), purpose, tries: 0, unknown: false, resend_at: None };
         let op = self.ops.add(pending);
         self.act(Action::Store { op, request });
     }
 
     pub(super) fn resend_due(&mut self) {
         let due = |pending: &Pending| pending.resend_at.is_some_and(|at| at <= self.now);
-        let ops: Vec<OpId> = self
-            .ops
-            .pending
-            .iter()
-            .filter(|(_, pending)| due(pending))
-            .map(|(op, _)| *op)
-            .collect();
+        let ops: Vec<OpId> = self.ops.pending.iter().filter(|(_, pending)| due(pending)).map(|(op, _)| *op).collect();
         for op in ops {
-            let pending = self
-                .ops
-                .pending
-                .remove(&op)
-                .expect("the number was just found");
+            let pending = self.ops.pending.remove(&op).expect("the number was just found");
             let request = pending.request.clone();
-            let op = self.ops.add(Pending {
-                resend_at: None,
-                ..pending
-            });
+            let op = self.ops.add(Pending { resend_at: None, ..pending });
             self.act(Action::Store { op, request });
         }
     }
 
     pub(super) fn on_stored(&mut self, op: OpId, outcome: Outcome) {
         // No entry, or one that waits to be sent again: an answer that came twice, or to what has been forgotten.
-        if self
-            .ops
-            .pending
-            .get(&op)
-            .is_none_or(|pending| pending.resend_at.is_some())
-        {
+        if self.ops.pending.get(&op).is_none_or(|pending| pending.resend_at.is_some()) {
             return;
         }
         let answer = match outcome {
@@ -176,10 +141,7 @@ impl Leader {
             Outcome::Body(bytes) => Answer::Body(bytes),
             Outcome::Listed(names) => Answer::Listed(names),
             Outcome::Unknown { message } => return self.on_unknown(op, message),
-            Outcome::Failed {
-                kind: ErrorKind::Transient,
-                message,
-            } => return self.resend_later(op, message),
+            Outcome::Failed { kind: ErrorKind::Transient, message } => return self.resend_later(op, message),
             Outcome::Failed { kind, message } => return self.on_refused(op, kind, message),
         };
         let pending = self.ops.pending.remove(&op).expect("it was just found");
@@ -196,10 +158,7 @@ impl Leader {
             }
             if pending.purpose == Purpose::Manifest && !self.rules.hold(Rule::UnknownIsNotFailed) {
                 self.ops.pending.remove(&op);
-                return self.abort_attempt(Abort {
-                    cause: FailureCause::Store,
-                    message,
-                });
+                return self.abort_attempt(Abort { cause: FailureCause::Store, message });
             }
         }
         self.resend_later(op, message);
