@@ -83,8 +83,13 @@ pub struct ReaderContext {
     pub subtask: u32,
     /// How many tasks read the source.
     pub parallelism: u32,
-    /// Replay event time at this many times its pace; `None` at full speed. The engine paces; a reader may use it to size batches.
-    pub speed: Option<f64>,
+    /// The most rows that a batch should have.
+    pub max_rows: usize,
+}
+
+impl ReaderContext {
+    /// Rows of a batch at full speed: enough that costs per batch vanish, few enough for the processor's caches.
+    pub const FULL_BATCH: usize = 8192;
 }
 
 /// Reads splits for one task. Calls come from one thread; a call does not block for long (a disk read, not a wait for data).
@@ -156,6 +161,8 @@ pub struct WriterContext {
     pub schema: SchemaRef,
     /// The task's number.
     pub subtask: u32,
+    /// How many tasks write the sink.
+    pub parallelism: u32,
     /// The generation: a writer touches only what its own generation created.
     pub generation: Generation,
     /// Unique for the job across all clusters; goes into names.

@@ -1,0 +1,3 @@
+//! Runs a job.
+
+pub mod deploy;
