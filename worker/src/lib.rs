@@ -7,6 +7,7 @@ pub mod dataflow;
 pub mod diagnostic;
 pub mod failure;
 pub mod job;
+pub mod format;
 pub mod operator;
 pub mod plan;
 pub mod state;
