@@ -11,3 +11,4 @@ pub mod format;
 pub mod operator;
 pub mod plan;
 pub mod state;
+pub mod sql;
