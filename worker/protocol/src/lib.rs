@@ -5,10 +5,12 @@
 //! reads a clock, a file or a random source, so that a simulation can replay every history from a seed.
 
 pub mod align;
+pub mod chain;
 pub mod credit;
 pub mod frontier;
 pub mod ids;
 pub mod key_group;
+pub mod leader;
 pub mod restart;
 pub mod retry;
 pub mod snapshot;
