@@ -135,6 +135,8 @@ pub(super) fn samples() -> arrow::array::RecordBatch {
     use arrow::array::{ArrayRef, NullArray, RecordBatch};
     use arrow::datatypes::{Field, Int32Type};
     use std::sync::Arc;
+
+    const NEW_YEAR_MS: i64 = 1_767_225_600_000;
     let decimal = |value: i128, precision: u8, scale: i8| {
         let column = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale);
         Arc::new(column.expect("the sample fits its type")) as ArrayRef
@@ -147,7 +149,6 @@ pub(super) fn samples() -> arrow::array::RecordBatch {
     let list = |items: Vec<Option<i32>>| {
         Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(items)])) as ArrayRef
     };
-    const NEW_YEAR_MS: i64 = 1_767_225_600_000;
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("null", Arc::new(NullArray::new(1))),
         ("boolean", Arc::new(BooleanArray::from(vec![true]))),
