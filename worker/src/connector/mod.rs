@@ -90,8 +90,13 @@ pub struct ReaderContext {
     pub subtask: u32,
     /// How many tasks read the source.
     pub parallelism: u32,
-    /// Replay event time at this many times its pace; `None` at full speed. The engine paces; a reader may use it to size batches.
-    pub speed: Option<f64>,
+    /// The most rows that a batch should have.
+    pub max_rows: usize,
+}
+
+impl ReaderContext {
+    /// Rows of a batch at full speed: enough that costs per batch vanish, few enough for the processor's caches.
+    pub const FULL_BATCH: usize = 8192;
 }
 
 /// Reads splits for one task. Calls come from one thread; a call does not block for long (a disk read, not a wait for data).
@@ -163,7 +168,7 @@ pub struct WriterContext {
     pub schema: SchemaRef,
     /// The task's number.
     pub subtask: u32,
-    /// How many tasks write to the sink.
+    /// How many tasks write the sink.
     pub parallelism: u32,
     /// The generation: a writer touches only what its own generation created.
     pub generation: Generation,
@@ -209,8 +214,8 @@ pub trait Committer: Send {
 /// What earlier generations wrote that is still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
-    /// Not confirmed yet.
-    pub committables: Vec<Committable>,
+    /// Ids of committables that are not confirmed yet.
+    pub committables: std::collections::BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }
