@@ -39,7 +39,6 @@ pub(super) fn source(options: &Options, shape: &TableShape) -> Result<Arc<dyn So
         end: ends.min(),
         rate: Some(count("rows-per-second", 1..=1_000_000_000).unwrap_or(ROWS_PER_SECOND)),
         batch_rows: (BATCH_BYTES / width).clamp(1, BATCH_ROWS),
-        event_rate: None,
     };
     let seed = options.integer("seed", i64::MIN..=i64::MAX).unwrap_or(0).cast_unsigned();
     options.finish()?;

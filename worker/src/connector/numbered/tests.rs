@@ -17,7 +17,7 @@ impl RowMaker for Numbers {
 }
 
 fn course(rate: Option<u64>, end: Option<u64>) -> Course {
-    Course { splits: 4, end, rate, batch_rows: 8, event_rate: None }
+    Course { splits: 4, end, rate, batch_rows: 8 }
 }
 
 fn reader(course: Course) -> Reader {
