@@ -4,6 +4,7 @@
 //! as options can be. A new connector is one file and one match arm in each of the two lists.
 
 mod blackhole;
+mod datagen;
 mod nexmark;
 mod numbered;
 mod filesystem;
@@ -275,8 +276,9 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
     let _ = environment;
     match options.required("connector").as_str() {
+        "datagen" => datagen::source(options, shape),
         "nexmark" => nexmark::source(options, shape),
-        connector => Err(unknown_connector(options, connector, &["nexmark"])),
+        connector => Err(unknown_connector(options, connector, &["datagen", "nexmark"])),
     }
 }
 

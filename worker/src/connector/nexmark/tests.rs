@@ -269,13 +269,13 @@ fn columns_and_fields_may_be_missing_and_reordered() {
 }
 
 #[test]
-fn a_replay_at_a_slow_pace_comes_in_small_batches() {
+fn batches_have_no_more_rows_than_asked_for() {
     let shape = shape(&[]);
     let source = open(&[("events.num", "1000000")], &shape).unwrap();
-    let mut reader = source.reader(ReaderContext { max_rows: 64, ..context(&shape) }).unwrap();
+    let mut reader = source.reader(ReaderContext { max_rows: 50, ..context(&shape) }).unwrap();
     reader.add_split(&splits(&source)[0]).unwrap();
     let Poll::Rows(rows) = reader.poll().unwrap() else { panic!("a source at full speed has rows") };
-    assert_eq!(rows.batch.num_rows(), 64);
+    assert_eq!(rows.batch.num_rows(), 50);
 }
 
 #[test]
