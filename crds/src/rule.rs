@@ -22,7 +22,10 @@ impl Rule {
 
 /// The value of `x-kubernetes-validations`.
 pub(crate) fn list(rules: &[&Rule]) -> Value {
-    rules.iter().map(|rule| json!({"rule": rule.cel, "message": rule.message})).collect()
+    rules
+        .iter()
+        .map(|rule| json!({"rule": rule.cel, "message": rule.message}))
+        .collect()
 }
 
 pub(crate) const JOB_NAME_LENGTH: Rule = Rule {
@@ -37,8 +40,10 @@ pub(crate) const SAVEPOINT_NAME_LENGTH: Rule = Rule {
     cel: "size(self.metadata.name) <= 63",
     message: "metadata.name is longer than 63 characters",
 };
-pub(crate) const JOB_REF_FIXED: Rule =
-    Rule { cel: "self == oldSelf", message: "jobRef cannot be changed: create another Savepoint" };
+pub(crate) const JOB_REF_FIXED: Rule = Rule {
+    cel: "self == oldSelf",
+    message: "jobRef cannot be changed: create another Savepoint",
+};
 
 pub(crate) const PARALLELISM_WITHIN_MAX: Rule = Rule {
     cel: "self.parallelism <= self.maxParallelism",

@@ -67,6 +67,8 @@ pub struct UnalignedSpec {
 
 impl Default for UnalignedSpec {
     fn default() -> Self {
-        Self { after: Duration::from_secs(30) }
+        Self {
+            after: Duration::from_secs(30),
+        }
     }
 }

@@ -25,12 +25,25 @@ pub(crate) struct Checked {
 
 /// Checks `node` against `schema`.
 pub(crate) fn check(schema: &Value, node: &Node) -> Checked {
-    let mut walk = Walk { root: schema, path: Path::default(), mistakes: Vec::new(), unlisted: 0 };
-    let repaired = walk.value(object(schema), node).unwrap_or_else(|| placeholder(object(schema)));
+    let mut walk = Walk {
+        root: schema,
+        path: Path::default(),
+        mistakes: Vec::new(),
+        unlisted: 0,
+    };
+    let repaired = walk
+        .value(object(schema), node)
+        .unwrap_or_else(|| placeholder(object(schema)));
     if walk.unlisted > 0 {
-        walk.mistakes.push(Mistake::of_file(format!("{} more mistakes are not listed", walk.unlisted), None));
+        walk.mistakes.push(Mistake::of_file(
+            format!("{} more mistakes are not listed", walk.unlisted),
+            None,
+        ));
     }
-    Checked { repaired, mistakes: walk.mistakes }
+    Checked {
+        repaired,
+        mistakes: walk.mistakes,
+    }
 }
 
 struct Walk<'a> {
@@ -65,7 +78,10 @@ impl Walk<'_> {
             return self.mismatch(&fields_expected(schema), node);
         };
         let mut repaired = Map::new();
-        for entry in entries.iter().filter(|entry| entry.value.content != Content::Null) {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.value.content != Content::Null)
+        {
             self.path.push_field(&entry.key);
             if let Some(value) = self.entry(schema, entry) {
                 repaired.insert(entry.key.clone(), value);
@@ -73,7 +89,11 @@ impl Walk<'_> {
             self.path.pop();
         }
         if let Some(max) = limit(schema, "maxProperties").filter(|max| entries.len() > *max) {
-            self.report(node.at, format!("has {} entries, more than {max}", entries.len()), None);
+            self.report(
+                node.at,
+                format!("has {} entries, more than {max}", entries.len()),
+                None,
+            );
         }
         self.fill_required(schema, node, &mut repaired);
         Some(Value::Object(repaired))
@@ -81,13 +101,16 @@ impl Walk<'_> {
 
     /// The value of a field, and a report if there is no such field.
     fn entry(&mut self, schema: &SchemaMap, entry: &Entry) -> Option<Value> {
-        if let Some(Value::Object(field)) = properties(schema).and_then(|fields| fields.get(&entry.key)) {
+        if let Some(Value::Object(field)) =
+            properties(schema).and_then(|fields| fields.get(&entry.key))
+        {
             return self.value(field, &entry.value);
         }
         if let Some(Value::Object(additional)) = schema.get("additionalProperties") {
             return self.value(additional, &entry.value);
         }
-        let free = properties(schema).is_none() || schema.contains_key("x-kubernetes-preserve-unknown-fields");
+        let free = properties(schema).is_none()
+            || schema.contains_key("x-kubernetes-preserve-unknown-fields");
         if free {
             return Some(entry.value.to_json());
         }
@@ -96,17 +119,28 @@ impl Walk<'_> {
         None
     }
 
-    fn fill_required(&mut self, schema: &SchemaMap, node: &Node, repaired: &mut Map<String, Value>) {
-        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    fn fill_required(
+        &mut self,
+        schema: &SchemaMap,
+        node: &Node,
+        repaired: &mut Map<String, Value>,
+    ) {
+        let required = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         for name in required.iter().filter_map(Value::as_str) {
             if repaired.contains_key(name) {
                 continue;
             }
             self.path.push_field(name);
-            let field = properties(schema).and_then(|fields| fields.get(name)).and_then(Value::as_object);
+            let field = properties(schema)
+                .and_then(|fields| fields.get(name))
+                .and_then(Value::as_object);
             // Present but unusable was reported where it stands.
             if node.field(name).is_none() {
-                let hint = field.and_then(|field| first_sentence(field.get("description")?.as_str()?));
+                let hint =
+                    field.and_then(|field| first_sentence(field.get("description")?.as_str()?));
                 self.report(node.at, "missing required field".into(), hint);
             }
             repaired.insert(name.into(), field.map_or(Value::Null, placeholder));
@@ -115,11 +149,19 @@ impl Walk<'_> {
     }
 
     fn array(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::List(items) = &node.content else { return self.mismatch("a list", node) };
+        let Content::List(items) = &node.content else {
+            return self.mismatch("a list", node);
+        };
         if let Some(max) = limit(schema, "maxItems").filter(|max| items.len() > *max) {
-            self.report(node.at, format!("has {} items, more than {max}", items.len()), None);
+            self.report(
+                node.at,
+                format!("has {} items, more than {max}", items.len()),
+                None,
+            );
         }
-        let Some(Value::Object(item_schema)) = schema.get("items") else { return Some(node.to_json()) };
+        let Some(Value::Object(item_schema)) = schema.get("items") else {
+            return Some(node.to_json());
+        };
         let mut repaired = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.path.push_index(index);
@@ -130,7 +172,10 @@ impl Walk<'_> {
     }
 
     fn string(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let form = schema.get("pattern").and_then(Value::as_str).and_then(Form::of);
+        let form = schema
+            .get("pattern")
+            .and_then(Value::as_str)
+            .and_then(Form::of);
         let values = schema.get("enum").and_then(Value::as_array);
         let Content::Text(text) = &node.content else {
             let expected = form.map_or_else(|| text_expected(values), |form| form.expected.into());
@@ -155,22 +200,32 @@ impl Walk<'_> {
             return Some(text.into());
         }
         let hint = nearest(text, &names).map(|name| format!("did you mean {name}?"));
-        let message = format!("expected {}, found \"{}\"", alternatives(&names), excerpt(text));
+        let message = format!(
+            "expected {}, found \"{}\"",
+            alternatives(&names),
+            excerpt(text)
+        );
         self.report(node.at, message, hint);
         None
     }
 
     fn integer(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::Number(number) = &node.content else { return self.mismatch("a whole number", node) };
+        let Content::Number(number) = &node.content else {
+            return self.mismatch("a whole number", node);
+        };
         if !number.is_i64() && !number.is_u64() {
             return self.mismatch("a whole number", node);
         }
-        self.within_range(schema, node, number.as_f64()?).then(|| number.clone().into())
+        self.within_range(schema, node, number.as_f64()?)
+            .then(|| number.clone().into())
     }
 
     fn number(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::Number(number) = &node.content else { return self.mismatch("a number", node) };
-        self.within_range(schema, node, number.as_f64()?).then(|| number.clone().into())
+        let Content::Number(number) = &node.content else {
+            return self.mismatch("a number", node);
+        };
+        self.within_range(schema, node, number.as_f64()?)
+            .then(|| number.clone().into())
     }
 
     fn within_range(&mut self, schema: &SchemaMap, node: &Node, number: f64) -> bool {
@@ -185,7 +240,11 @@ impl Walk<'_> {
             (None, Some(max)) => format!("of at most {max}"),
             (None, None) => unreachable!("a number without limits is within them"),
         };
-        self.report(node.at, format!("expected a number {range}, found {number}"), None);
+        self.report(
+            node.at,
+            format!("expected a number {range}, found {number}"),
+            None,
+        );
         false
     }
 
@@ -194,7 +253,10 @@ impl Walk<'_> {
             Content::Number(number) => Some(number.to_string().into()),
             Content::Text(_) => self.string(schema, node),
             _ => {
-                let form = schema.get("pattern").and_then(Value::as_str).and_then(Form::of);
+                let form = schema
+                    .get("pattern")
+                    .and_then(Value::as_str)
+                    .and_then(Form::of);
                 self.mismatch(form.map_or("a number or text", |form| form.expected), node)
             }
         }
@@ -213,7 +275,11 @@ impl Walk<'_> {
             }
             _ => None,
         };
-        self.report(node.at, format!("expected {expected}, found {}", found(node)), hint);
+        self.report(
+            node.at,
+            format!("expected {expected}, found {}", found(node)),
+            hint,
+        );
         None
     }
 
@@ -230,7 +296,8 @@ impl Walk<'_> {
 
     fn report(&mut self, at: Option<Position>, message: String, hint: Option<String>) {
         if self.mistakes.len() < MAX_MISTAKES {
-            self.mistakes.push(Mistake::new(self.path.to_string(), at, message).maybe_hint(hint));
+            self.mistakes
+                .push(Mistake::new(self.path.to_string(), at, message).maybe_hint(hint));
         } else {
             self.unlisted += 1;
         }
@@ -238,18 +305,29 @@ impl Walk<'_> {
 }
 
 /// What is wrong with a text, if anything, and a hint. None only if the schema is not an object.
-fn text_complaint(schema: &SchemaMap, form: Option<&Form>, text: &str) -> Option<(Option<String>, Option<String>)> {
+fn text_complaint(
+    schema: &SchemaMap,
+    form: Option<&Form>,
+    text: &str,
+) -> Option<(Option<String>, Option<String>)> {
     let length = text.chars().count();
     if let Some(form) = form.filter(|form| !form.matches(text)) {
         let complaint = format!("\"{}\" {}", excerpt(text), form.complaint(text));
         return Some((Some(complaint), form.hint.map(Into::into)));
     }
     if limit(schema, "minLength").is_some_and(|min| length < min) {
-        let complaint = if text.is_empty() { "is empty".into() } else { format!("\"{text}\" is too short") };
+        let complaint = if text.is_empty() {
+            "is empty".into()
+        } else {
+            format!("\"{text}\" is too short")
+        };
         return Some((Some(complaint), None));
     }
     let too_long = limit(schema, "maxLength").filter(|max| length > *max);
-    Some((too_long.map(|max| format!("has {length} characters, more than {max}")), None))
+    Some((
+        too_long.map(|max| format!("has {length} characters, more than {max}")),
+        None,
+    ))
 }
 
 fn object(schema: &Value) -> &SchemaMap {
@@ -261,7 +339,10 @@ fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
 }
 
 fn limit(schema: &SchemaMap, keyword: &str) -> Option<usize> {
-    schema.get(keyword).and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok())
+    schema
+        .get(keyword)
+        .and_then(Value::as_u64)
+        .and_then(|limit| usize::try_from(limit).ok())
 }
 
 /// A value that fits the schema, for a required field that is missing.
@@ -274,9 +355,14 @@ fn placeholder(schema: &SchemaMap) -> Value {
     }
     match schema.get("type").and_then(Value::as_str) {
         Some("object") => {
-            let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let required = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .map_or(&[][..], Vec::as_slice);
             let fields = required.iter().filter_map(Value::as_str).map(|name| {
-                let field = properties(schema).and_then(|fields| fields.get(name)).and_then(Value::as_object);
+                let field = properties(schema)
+                    .and_then(|fields| fields.get(name))
+                    .and_then(Value::as_object);
                 (name.to_owned(), field.map_or(Value::Null, placeholder))
             });
             Value::Object(fields.collect())
@@ -331,7 +417,12 @@ fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let lower = text.to_lowercase();
-    let scored = names.iter().map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), *name));
+    let scored = names.iter().map(|name| {
+        (
+            strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
+            *name,
+        )
+    });
     let (distance, name) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= (text.chars().count() / 3).max(1)).then_some(name)
 }
@@ -339,8 +430,16 @@ fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
 /// The only place under `spec` that has a field of this name, in another object.
 fn path_of_field(root: &Value, key: &str) -> Option<String> {
     fn collect(schema: &Value, path: &str, key: &str, into: &mut Vec<String>) {
-        for (name, field) in properties(object(schema)).into_iter().flatten().filter(|(_, field)| field.is_object()) {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        for (name, field) in properties(object(schema))
+            .into_iter()
+            .flatten()
+            .filter(|(_, field)| field.is_object())
+        {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
             if name == key {
                 into.push(path.clone());
             }
@@ -348,12 +447,22 @@ fn path_of_field(root: &Value, key: &str) -> Option<String> {
         }
     }
     let mut paths = Vec::new();
-    collect(root.get("properties")?.get("spec")?, "spec", key, &mut paths);
+    collect(
+        root.get("properties")?.get("spec")?,
+        "spec",
+        key,
+        &mut paths,
+    );
     paths.sort_by_key(|path| path.matches('.').count());
     paths.into_iter().next()
 }
 
 fn first_sentence(description: &str) -> Option<String> {
-    let sentence = description.split(['.', ':', '\n']).next()?.trim();
-    Some(sentence.replace('\n', " ")).filter(|sentence| !sentence.is_empty())
+    let sentence = description
+        .lines()
+        .next()?
+        .split(". ")
+        .next()?
+        .trim_end_matches('.');
+    Some(sentence.to_owned()).filter(|sentence| !sentence.is_empty())
 }
