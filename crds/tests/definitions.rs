@@ -193,3 +193,45 @@ fn a_savepoint_is_of_one_job_for_ever() {
         .to_string();
     assert!(long.contains("longer than 63"), "{long}");
 }
+
+/// The innermost fields of a schema with the path to each, and their defaults; Kubernetes' own types are not opened.
+fn leaves(schema: &Value, path: &str, into: &mut Vec<(String, Value)>) {
+    let fields = schema["properties"]
+        .as_object()
+        .filter(|fields| !fields.is_empty());
+    match fields {
+        Some(fields) => {
+            for (name, field) in fields {
+                leaves(
+                    field,
+                    &format!("{path}{}{name}", if path.is_empty() { "" } else { "." }),
+                    into,
+                );
+            }
+        }
+        None => into.push((path.to_owned(), schema["default"].clone())),
+    }
+}
+
+#[test]
+fn the_guide_has_every_field_with_its_default() {
+    let guide = std::fs::read_to_string(format!(
+        "{}/../docs/manifest.md",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap();
+    let crd = definition("streamjobs");
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut fields = Vec::new();
+    leaves(spec, "", &mut fields);
+    assert!(fields.len() > 50);
+    for (path, default) in fields {
+        let default = match default {
+            Value::Null => String::new(),
+            Value::String(text) if !text.is_empty() => format!("`{text}` |"),
+            other => format!("`{other}` |"),
+        };
+        let row = format!("| `{path}` | {default}");
+        assert!(guide.contains(&row), "docs/manifest.md lacks the row {row}");
+    }
+}

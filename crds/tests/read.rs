@@ -183,6 +183,23 @@ fn a_text_beyond_all_bounds_is_refused_before_it_costs() {
     }
 }
 
+#[test]
+fn nesting_up_to_the_bound_is_read() {
+    let nested = format!("{}1{}", "{a: ".repeat(25), "}".repeat(25));
+    let job = job(&format!(
+        "  pipeline: {{sql: x}}\n  worker: {{podTemplate: {{spec: {{affinity: {nested}}}}}}}\n"
+    ));
+    let affinity = job
+        .worker
+        .pod_template
+        .unwrap()
+        .spec
+        .unwrap()
+        .affinity
+        .unwrap();
+    assert_eq!(affinity.to_string().matches('a').count(), 25);
+}
+
 /// A manifest that touches most fields, to be damaged.
 const RICH: &str = r#"apiVersion: weir.dev/v1alpha1
 kind: StreamJob

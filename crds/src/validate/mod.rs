@@ -8,6 +8,7 @@ mod mistake;
 mod path;
 mod relation;
 mod structure;
+mod wording;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;

@@ -9,13 +9,16 @@ use serde_json::{Map, Value, json};
 use super::form::Form;
 use super::mistake::{Mistake, excerpt};
 use super::path::Path;
+use super::wording::{
+    alternatives, fields_expected, first_sentence, found, nearest, path_of_field, text_expected,
+};
 use crate::Position;
 use crate::manifest::{Content, Entry, Node};
 
 /// Mistakes beyond this many are counted, not listed.
 const MAX_MISTAKES: usize = 100;
 
-type SchemaMap = Map<String, Value>;
+pub(super) type SchemaMap = Map<String, Value>;
 
 /// What the walk found.
 pub(crate) struct Checked {
@@ -114,7 +117,11 @@ impl Walk<'_> {
         if free {
             return Some(entry.value.to_json());
         }
-        let hint = self.unknown_field_hint(schema, &entry.key);
+        // Looking for the nearest name is not worth it for a mistake that is only counted.
+        let listed = self.mistakes.len() < MAX_MISTAKES;
+        let hint = listed
+            .then(|| self.unknown_field_hint(schema, &entry.key))
+            .flatten();
         self.report(entry.at.or(entry.value.at), "unknown field".into(), hint);
         None
     }
@@ -330,11 +337,11 @@ fn text_complaint(
     ))
 }
 
-fn object(schema: &Value) -> &SchemaMap {
+pub(super) fn object(schema: &Value) -> &SchemaMap {
     schema.as_object().expect("a schema is an object")
 }
 
-fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
+pub(super) fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
     schema.get("properties").and_then(Value::as_object)
 }
 
@@ -373,96 +380,4 @@ fn placeholder(schema: &SchemaMap) -> Value {
         Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or_else(|| 0.into()),
         _ => Value::Null,
     }
-}
-
-fn fields_expected(schema: &SchemaMap) -> String {
-    match properties(schema) {
-        Some(fields) if !fields.is_empty() && fields.len() < 6 => {
-            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            format!("a map with {}", names.join(", "))
-        }
-        _ => "a map of fields".into(),
-    }
-}
-
-fn text_expected(values: Option<&Vec<Value>>) -> String {
-    values.map_or("text".into(), |values| {
-        alternatives(&values.iter().filter_map(Value::as_str).collect::<Vec<_>>())
-    })
-}
-
-fn alternatives(names: &[&str]) -> String {
-    match names {
-        [one] => (*one).into(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
-        [] => "nothing".into(),
-    }
-}
-
-fn found(node: &Node) -> String {
-    match &node.content {
-        Content::Null => "nothing".into(),
-        Content::Bool(value) => value.to_string(),
-        Content::Number(number) => format!("the number {number}"),
-        Content::Text(text) => format!("the text \"{}\"", excerpt(text)),
-        Content::List(_) => "a list".into(),
-        Content::Map(_) => "a map of fields".into(),
-    }
-}
-
-/// The name that `text` most likely stands for.
-fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    // Comparing costs the product of the lengths, and a long text resembles no field.
-    if text.len() > 64 {
-        return None;
-    }
-    let lower = text.to_lowercase();
-    let scored = names.iter().map(|name| {
-        (
-            strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
-            *name,
-        )
-    });
-    let (distance, name) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (text.chars().count() / 3).max(1)).then_some(name)
-}
-
-/// The only place under `spec` that has a field of this name, in another object.
-fn path_of_field(root: &Value, key: &str) -> Option<String> {
-    fn collect(schema: &Value, path: &str, key: &str, into: &mut Vec<String>) {
-        for (name, field) in properties(object(schema))
-            .into_iter()
-            .flatten()
-            .filter(|(_, field)| field.is_object())
-        {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
-            if name == key {
-                into.push(path.clone());
-            }
-            collect(field, &path, key, into);
-        }
-    }
-    let mut paths = Vec::new();
-    collect(
-        root.get("properties")?.get("spec")?,
-        "spec",
-        key,
-        &mut paths,
-    );
-    paths.sort_by_key(|path| path.matches('.').count());
-    paths.into_iter().next()
-}
-
-fn first_sentence(description: &str) -> Option<String> {
-    let sentence = description
-        .lines()
-        .next()?
-        .split(". ")
-        .next()?
-        .trim_end_matches('.');
-    Some(sentence.to_owned()).filter(|sentence| !sentence.is_empty())
 }
