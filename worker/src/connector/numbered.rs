@@ -54,8 +54,6 @@ pub(super) struct Course {
     pub(super) rate: Option<u64>,
     /// The most rows of one batch.
     pub(super) batch_rows: u64,
-    /// Rows per second of event time, where there is such a measure: what a replay at a multiple of its pace goes by.
-    pub(super) event_rate: Option<u64>,
 }
 
 impl Course {
@@ -93,11 +91,10 @@ impl Source for NumberedSource {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>> {
-        let rows_in = |rate: u64, speed: f64| ((rate as f64 * speed * SPREAD_MS as f64 / 10_000.0) as u64).max(1);
-        let replayed = context.speed.zip(self.course.event_rate).map_or(u64::MAX, |(speed, rate)| rows_in(rate, speed));
+        let most = context.max_rows.max(1) as u64;
         Ok(Box::new(Reader {
             maker: Arc::clone(&self.maker),
-            course: Course { batch_rows: self.course.batch_rows.min(replayed), ..self.course },
+            course: Course { batch_rows: self.course.batch_rows.min(most), ..self.course },
             projection: context.projection,
             pace: None,
             held: Vec::new(),

@@ -47,7 +47,7 @@ fn open(pairs: &[(&str, &str)], shape: &TableShape) -> Result<Arc<dyn Source>, V
 
 fn context(shape: &TableShape) -> ReaderContext {
     let projection = (0..shape.schema.fields().len()).collect();
-    ReaderContext { projection, subtask: 0, parallelism: 1, speed: None }
+    ReaderContext { projection, subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH }
 }
 
 fn splits(source: &Arc<dyn Source>) -> Vec<SplitProgress> {
@@ -269,10 +269,10 @@ fn columns_and_fields_may_be_missing_and_reordered() {
 }
 
 #[test]
-fn a_replay_at_a_slow_pace_comes_in_small_batches() {
+fn batches_have_no_more_rows_than_asked_for() {
     let shape = shape(&[]);
     let source = open(&[("events.num", "1000000")], &shape).unwrap();
-    let mut reader = source.reader(ReaderContext { speed: Some(1.0), ..context(&shape) }).unwrap();
+    let mut reader = source.reader(ReaderContext { max_rows: 50, ..context(&shape) }).unwrap();
     reader.add_split(&splits(&source)[0]).unwrap();
     let Poll::Rows(rows) = reader.poll().unwrap() else { panic!("a source at full speed has rows") };
     assert_eq!(rows.batch.num_rows(), 50);

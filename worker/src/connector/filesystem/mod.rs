@@ -1,0 +1,3 @@
+//! Files in folders, as a sink.
+
+pub mod sink;
