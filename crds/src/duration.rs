@@ -12,19 +12,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The schema's pattern: units from days to milliseconds, each at most once. The digits are limited so that any sum
 /// fits into 63 bits of nanoseconds, which is what CEL computes with.
-pub(crate) const PATTERN: &str =
-    "^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
+pub(crate) const PATTERN: &str = "^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
 /// Length of the longest text that [`PATTERN`] matches.
 pub(crate) const MAX_LENGTH: usize = 43;
 
 /// Unit, its length in milliseconds, and how many digits may stand before it; longest first.
-const UNITS: [(&str, u64, usize); 5] = [
-    ("d", 86_400_000, 4),
-    ("h", 3_600_000, 5),
-    ("m", 60_000, 7),
-    ("s", 1_000, 9),
-    ("ms", 1, 12),
-];
+const UNITS: [(&str, u64, usize); 5] =
+    [("d", 86_400_000, 4), ("h", 3_600_000, 5), ("m", 60_000, 7), ("s", 1_000, 9), ("ms", 1, 12)];
 
 /// A length of time: numbers with the units d, h, m, s and ms, longest first, such as `10s` or `1h30m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,9 +60,7 @@ pub enum DurationError {
         advice: &'static str,
     },
     /// Units that repeat or grow.
-    #[error(
-        "has `{unit}` in the wrong place; write each unit once, longest first, such as 1d12h30m"
-    )]
+    #[error("has `{unit}` in the wrong place; write each unit once, longest first, such as 1d12h30m")]
     Order {
         /// The unit that comes too late.
         unit: &'static str,
@@ -127,19 +119,12 @@ impl FromStr for Duration {
             let (number, after) = split_while(rest, |c| c.is_ascii_digit());
             let (unit, after) = split_while(after, |c| !c.is_ascii_digit());
             if unit.is_empty() {
-                return Err(DurationError::NoUnit {
-                    number: shorten(number),
-                });
+                return Err(DurationError::NoUnit { number: shorten(number) });
             }
             if number.is_empty() {
-                return Err(DurationError::NoNumber {
-                    unit: shorten(unit),
-                });
+                return Err(DurationError::NoNumber { unit: shorten(unit) });
             }
-            let index = UNITS
-                .iter()
-                .position(|(name, ..)| *name == unit)
-                .ok_or_else(|| unknown_unit(unit))?;
+            let index = UNITS.iter().position(|(name, ..)| *name == unit).ok_or_else(|| unknown_unit(unit))?;
             let (unit, unit_millis, digits) = UNITS[index];
             if index < longest_allowed {
                 return Err(DurationError::Order { unit });
@@ -147,9 +132,7 @@ impl FromStr for Duration {
             if number.len() > digits {
                 return Err(DurationError::TooLong { unit, digits });
             }
-            let count = number
-                .bytes()
-                .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+            let count = number.bytes().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
             millis += count * unit_millis;
             longest_allowed = index + 1;
             rest = after;
@@ -193,10 +176,7 @@ fn unknown_unit(unit: &str) -> DurationError {
         "us" | "µs" | "ns" => "the smallest unit is ms",
         _ => "the units are d, h, m, s and ms",
     };
-    DurationError::UnknownUnit {
-        unit: shorten(unit),
-        advice,
-    }
+    DurationError::UnknownUnit { unit: shorten(unit), advice }
 }
 
 impl fmt::Display for Duration {
@@ -204,8 +184,7 @@ impl fmt::Display for Duration {
     /// what a manifest can hold are cut to the longest that it can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let longest = 9_999 * UNITS[0].1 + (UNITS[0].1 - 1);
-        let mut millis =
-            u64::try_from(self.0.as_millis()).map_or(longest, |millis| millis.min(longest));
+        let mut millis = u64::try_from(self.0.as_millis()).map_or(longest, |millis| millis.min(longest));
         if millis == 0 {
             return f.write_str("0s");
         }
@@ -229,9 +208,8 @@ impl Serialize for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error| {
-            serde::de::Error::custom(format_args!("the duration `{}` {error}", shorten(&text)))
-        })
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format_args!("the duration `{}` {error}", shorten(&text))))
     }
 }
 
@@ -279,52 +257,21 @@ mod tests {
         for (text, message) in [
             ("", "is empty; write a number with a unit, such as 10s"),
             ("10", "has no unit after 10; write for example 10s or 10ms"),
-            (
-                "1h30",
-                "has no unit after 30; write for example 30s or 30ms",
-            ),
-            (
-                "-5s",
-                "has a sign; durations are not negative, write for example 10s",
-            ),
-            (
-                "1.5h",
-                "has a fraction; use a smaller unit, for example 1m30s instead of 1.5m",
-            ),
-            (
-                "10 s",
-                "holds white space; write it in one piece, such as 1h30m",
-            ),
+            ("1h30", "has no unit after 30; write for example 30s or 30ms"),
+            ("-5s", "has a sign; durations are not negative, write for example 10s"),
+            ("1.5h", "has a fraction; use a smaller unit, for example 1m30s instead of 1.5m"),
+            ("10 s", "holds white space; write it in one piece, such as 1h30m"),
             ("s", "has no number before `s`; write for example 10s"),
             ("10sec", "has the unknown unit `sec`; for seconds write s"),
             ("5M", "has the unknown unit `M`; for minutes write m"),
-            (
-                "1w",
-                "has the unknown unit `w`; write weeks as days, such as 7d",
-            ),
-            (
-                "3parsecs",
-                "has the unknown unit `parsecs`; the units are d, h, m, s and ms",
-            ),
-            (
-                "1m1h",
-                "has `h` in the wrong place; write each unit once, longest first, such as 1d12h30m",
-            ),
-            (
-                "1s1s",
-                "has `s` in the wrong place; write each unit once, longest first, such as 1d12h30m",
-            ),
-            (
-                "99999d",
-                "has too many digits before `d` (at most 4); use a longer unit",
-            ),
+            ("1w", "has the unknown unit `w`; write weeks as days, such as 7d"),
+            ("3parsecs", "has the unknown unit `parsecs`; the units are d, h, m, s and ms"),
+            ("1m1h", "has `h` in the wrong place; write each unit once, longest first, such as 1d12h30m"),
+            ("1s1s", "has `s` in the wrong place; write each unit once, longest first, such as 1d12h30m"),
+            ("99999d", "has too many digits before `d` (at most 4); use a longer unit"),
             ("٣s", "has no number before `٣s`; write for example 10s"),
         ] {
-            assert_eq!(
-                text.parse::<Duration>().unwrap_err().to_string(),
-                message,
-                "{text}"
-            );
+            assert_eq!(text.parse::<Duration>().unwrap_err().to_string(), message, "{text}");
         }
     }
 
@@ -339,9 +286,7 @@ mod tests {
                 let (unit, _, digits) = UNITS[index];
                 (1..=digits.min(text.len())).any(|count| {
                     text.bytes().take(count).all(|byte| byte.is_ascii_digit())
-                        && text[count..]
-                            .strip_prefix(unit)
-                            .is_some_and(|rest| regex_lite(rest, index + 1))
+                        && text[count..].strip_prefix(unit).is_some_and(|rest| regex_lite(rest, index + 1))
                 })
             })
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    CheckpointMode, DeletionPolicy, DesiredState, LocalStorageSpec, S3StorageSpec, StreamJob,
-    UpgradeMode, VolumeClaimStorageSpec, WorkerSpec,
+    CheckpointMode, DeletionPolicy, DesiredState, LocalStorageSpec, S3StorageSpec, StreamJob, UpgradeMode,
+    VolumeClaimStorageSpec, WorkerSpec,
 };
 
 /// A line and a column of the manifest's text, both from 1; columns count characters.

@@ -21,19 +21,15 @@ mod validate;
 
 pub use duration::{Duration, DurationError};
 pub use job::{
-    Checkpointing, ConfigMapKey, Position, RestartStrategy, RestoreFrom, Rollback, Sql, Storage,
-    ValidatedJob,
+    Checkpointing, ConfigMapKey, Position, RestartStrategy, RestoreFrom, Rollback, Sql, Storage, ValidatedJob,
 };
-pub use savepoint::{
-    Savepoint, SavepointDeletionPolicy, SavepointSpec, SavepointState, SavepointStatus,
-};
+pub use savepoint::{Savepoint, SavepointDeletionPolicy, SavepointSpec, SavepointState, SavepointStatus};
 pub use schema::definitions;
 pub use streamjob::{
-    ChangeStatus, CheckpointMode, CheckpointSpec, CheckpointStatus, ConfigMapKeySpec,
-    DeletionPolicy, DesiredState, ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, JobRef,
-    JobState, LocalStorageSpec, NoRestartSpec, PipelineSpec, PodTemplateMetadata,
-    PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, RestartSpec, RestoreSpec, RollbackSpec,
-    S3StorageSpec, SecretRef, SqlFromSpec, StorageSpec, StreamJob, StreamJobSpec, StreamJobStatus,
+    ChangeStatus, CheckpointMode, CheckpointSpec, CheckpointStatus, ConfigMapKeySpec, DeletionPolicy, DesiredState,
+    ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, JobRef, JobState, LocalStorageSpec, NoRestartSpec,
+    PipelineSpec, PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, RestartSpec, RestoreSpec,
+    RollbackSpec, S3StorageSpec, SecretRef, SqlFromSpec, StorageSpec, StreamJob, StreamJobSpec, StreamJobStatus,
     UnalignedSpec, UpgradeMode, VolumeClaimStorageSpec, WorkerSpec,
 };
 pub use validate::{Mistake, parse, validate, validate_update};

@@ -46,15 +46,11 @@ impl Node {
     /// The one document of `text`; empty documents do not count.
     pub(crate) fn read(text: &str) -> Result<Self, Mistake> {
         if text.len() > MAX_TEXT {
-            let message = format!(
-                "the manifest has {} bytes, more than the {MAX_TEXT} that fit",
-                text.len()
-            );
-            return Err(Mistake::of_file(message, None)
-                .hint("put the SQL into a ConfigMap and name it in sqlFrom"));
+            let message = format!("the manifest has {} bytes, more than the {MAX_TEXT} that fit", text.len());
+            return Err(Mistake::of_file(message, None).hint("put the SQL into a ConfigMap and name it in sqlFrom"));
         }
-        let documents: Vec<Self> = serde_yaml::from_multiple_with_options(text, options())
-            .map_err(|error| syntax_mistake(&error, text))?;
+        let documents: Vec<Self> =
+            serde_yaml::from_multiple_with_options(text, options()).map_err(|error| syntax_mistake(&error, text))?;
         let mut documents = documents.into_iter();
         let Some(first) = documents.next() else {
             return Err(Mistake::of_file("the manifest is empty".into(), None)
@@ -62,19 +58,14 @@ impl Node {
         };
         match documents.next() {
             None => Ok(first),
-            Some(second) => Err(Mistake::of_file(
-                "a second YAML document begins here".into(),
-                second.at,
-            )
-            .hint("put each StreamJob into a file of its own")),
+            Some(second) => Err(Mistake::of_file("a second YAML document begins here".into(), second.at)
+                .hint("put each StreamJob into a file of its own")),
         }
     }
 
     /// The value of a field; none if it is absent, null, or this is no map.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
-        self.entry(name)
-            .map(|entry| &entry.value)
-            .filter(|value| value.content != Content::Null)
+        self.entry(name).map(|entry| &entry.value).filter(|value| value.content != Content::Null)
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
@@ -86,8 +77,7 @@ impl Node {
 
     /// The value at a path of field names with dots between.
     pub(crate) fn at_path(&self, path: &str) -> Option<&Self> {
-        path.split('.')
-            .try_fold(self, |node, name| node.field(name))
+        path.split('.').try_fold(self, |node, name| node.field(name))
     }
 
     /// Where the field at this path is written, or else the innermost field around it that is.
@@ -110,10 +100,7 @@ impl Node {
             Content::Number(number) => Value::Number(number.clone()),
             Content::Text(text) => Value::String(text.clone()),
             Content::List(items) => items.iter().map(Self::to_json).collect(),
-            Content::Map(entries) => entries
-                .iter()
-                .map(|entry| (entry.key.clone(), entry.value.to_json()))
-                .collect(),
+            Content::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
         }
     }
 }
@@ -127,13 +114,7 @@ impl From<Value> for Node {
             Value::String(text) => Content::Text(text),
             Value::Array(items) => Content::List(items.into_iter().map(Self::from).collect()),
             Value::Object(map) => Content::Map(
-                map.into_iter()
-                    .map(|(key, value)| Entry {
-                        key,
-                        at: None,
-                        value: Self::from(value),
-                    })
-                    .collect(),
+                map.into_iter().map(|(key, value)| Entry { key, at: None, value: Self::from(value) }).collect(),
             ),
         };
         Self { content, at: None }
@@ -143,10 +124,7 @@ impl From<Value> for Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self {
-            content: spanned.value,
-            at: position(spanned.referenced),
-        })
+        Ok(Self { content: spanned.value, at: position(spanned.referenced) })
     }
 }
 
@@ -190,9 +168,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Content, E> {
-        Number::from_f64(value)
-            .map(Content::Number)
-            .ok_or_else(|| E::custom("the number is not finite"))
+        Number::from_f64(value).map(Content::Number).ok_or_else(|| E::custom("the number is not finite"))
     }
 
     fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Content, E> {
@@ -230,24 +206,15 @@ impl<'de> Visitor<'de> for ContentVisitor {
                 return Err(A::Error::custom("the map has too many fields"));
             }
             let at = position(key.referenced);
-            entries.push(Entry {
-                key: key.value,
-                at,
-                value: map.next_value()?,
-            });
+            entries.push(Entry { key: key.value, at, value: map.next_value()? });
         }
         Ok(Content::Map(entries))
     }
 }
 
 fn position(location: serde_yaml::Location) -> Option<Position> {
-    let line = u32::try_from(location.line())
-        .ok()
-        .filter(|line| *line > 0)?;
-    Some(Position {
-        line,
-        column: u32::try_from(location.column()).unwrap_or(u32::MAX),
-    })
+    let line = u32::try_from(location.line()).ok().filter(|line| *line > 0)?;
+    Some(Position { line, column: u32::try_from(location.column()).unwrap_or(u32::MAX) })
 }
 
 /// Budgets far above any manifest, and low enough that no input costs more than a moment.
@@ -276,21 +243,11 @@ fn options() -> serde_yaml::Options {
 
 fn syntax_mistake(error: &serde_yaml::Error, text: &str) -> Mistake {
     let error = error.without_snippet();
-    let at = error
-        .location()
-        .and_then(position)
-        .unwrap_or(Position { line: 1, column: 1 });
+    let at = error.location().and_then(position).unwrap_or(Position { line: 1, column: 1 });
     if let serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } = error {
-        return Mistake::of_file(
-            format!("the field {} is written twice in one map", excerpt(key)),
-            Some(at),
-        );
+        return Mistake::of_file(format!("the field {} is written twice in one map", excerpt(key)), Some(at));
     }
-    let message: String = UserMessageFormatter
-        .format_message(error)
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
+    let message: String = UserMessageFormatter.format_message(error).chars().filter(|c| !c.is_control()).collect();
     let mistake = Mistake::of_file(format!("the YAML cannot be read: {message}"), Some(at));
     let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
     if line.trim_start_matches(' ').starts_with('\t') {
@@ -307,15 +264,8 @@ pub(crate) fn text_position(source: &str, value: &Node) -> Option<Position> {
     };
     // The parser points at the first character of a block that is no line break.
     let blank = u32::try_from(text.chars().take_while(|c| *c == '\n').count()).ok()?;
-    let first = Position {
-        line: at.line.checked_sub(blank)?,
-        column: at.column,
-    };
-    let from_column = |line: &'_ str| {
-        line.char_indices()
-            .nth(at.column as usize - 1)
-            .map_or(line.len(), |(at, _)| at)
-    };
+    let first = Position { line: at.line.checked_sub(blank)?, column: at.column };
+    let from_column = |line: &'_ str| line.char_indices().nth(at.column as usize - 1).map_or(line.len(), |(at, _)| at);
     let mut written = source.lines().skip(first.line.checked_sub(1)? as usize);
     let mut lines = text.lines();
     if let (Some(only), None) = (lines.next(), lines.next()) {
@@ -323,15 +273,9 @@ pub(crate) fn text_position(source: &str, value: &Node) -> Option<Position> {
         let line = &line[from_column(line)..];
         let unquoted = line.strip_prefix(['"', '\'']);
         let column = at.column + u32::from(unquoted.is_some());
-        return unquoted
-            .unwrap_or(line)
-            .starts_with(only)
-            .then_some(Position { column, ..first });
+        return unquoted.unwrap_or(line).starts_with(only).then_some(Position { column, ..first });
     }
-    let as_written = text.lines().all(|expected| {
-        written
-            .next()
-            .is_some_and(|line| &line[from_column(line)..] == expected)
-    });
+    let as_written =
+        text.lines().all(|expected| written.next().is_some_and(|line| &line[from_column(line)..] == expected));
     as_written.then_some(first)
 }

@@ -23,34 +23,20 @@ pub(crate) const PREFIX: &str = "^([-_.=a-zA-Z0-9]+(/[-_.=a-zA-Z0-9]+)*)?$";
 /// Address of an object store.
 pub(crate) const ENDPOINT: &str = r"^https?://[-.:a-zA-Z0-9\[\]]+(/[-_.~/a-zA-Z0-9]*)?$";
 /// Amount of a resource, in Kubernetes' notation.
-pub(crate) const QUANTITY: &str =
-    "^[0-9]+([.][0-9]+)?([eE][0-9]+|n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
+pub(crate) const QUANTITY: &str = "^[0-9]+([.][0-9]+)?([eE][0-9]+|n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
 
 /// What a manifest of a StreamJob may hold: the CRD's schema, with the metadata that the API server checks by itself.
 pub(crate) static MANIFEST: LazyLock<Value> = LazyLock::new(|| {
     let crd = StreamJob::crd();
-    let root = crd
-        .spec
-        .versions
-        .first()
-        .and_then(|version| version.schema.as_ref());
+    let root = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
     let root = root.and_then(|schema| schema.open_api_v3_schema.as_ref());
-    let mut schema =
-        serde_json::to_value(root.expect("the CRD has a schema")).expect("a schema is JSON");
-    let properties = schema["properties"]
-        .as_object_mut()
-        .expect("the root has properties");
-    properties.insert(
-        "apiVersion".into(),
-        text("write apiVersion: weir.dev/v1alpha1"),
-    );
+    let mut schema = serde_json::to_value(root.expect("the CRD has a schema")).expect("a schema is JSON");
+    let properties = schema["properties"].as_object_mut().expect("the root has properties");
+    properties.insert("apiVersion".into(), text("write apiVersion: weir.dev/v1alpha1"));
     properties.insert("kind".into(), text("write kind: StreamJob"));
     properties.insert("metadata".into(), metadata());
     // What the controller reports is nobody's mistake in a manifest.
-    properties.insert(
-        "status".into(),
-        serde_json::json!({"x-kubernetes-preserve-unknown-fields": true}),
-    );
+    properties.insert("status".into(), serde_json::json!({"x-kubernetes-preserve-unknown-fields": true}));
     schema["required"] = serde_json::json!(["apiVersion", "kind", "metadata", "spec"]);
     schema
 });
@@ -65,8 +51,7 @@ pub fn definitions() -> [(&'static str, String); 2] {
 }
 
 fn document(crd: &CustomResourceDefinition) -> String {
-    let yaml =
-        serde_yaml::to_string(crd).expect("a CRD is written from plain maps, lists and texts");
+    let yaml = serde_yaml::to_string(crd).expect("a CRD is written from plain maps, lists and texts");
     format!("---\n{yaml}")
 }
 
@@ -77,14 +62,9 @@ fn text(description: &str) -> Value {
 fn metadata() -> Value {
     let mut settings = SchemaSettings::openapi3().with_transform(AddNullable::default());
     settings.inline_subschemas = true;
-    let mut schema = settings
-        .into_generator()
-        .into_root_schema_for::<ObjectMeta>();
+    let mut schema = settings.into_generator().into_root_schema_for::<ObjectMeta>();
     tidy(&mut schema);
-    schema.insert(
-        "description".into(),
-        "name the job: metadata with a name".into(),
-    );
+    schema.insert("description".into(), "name the job: metadata with a name".into());
     schema.to_value()
 }
 
@@ -130,11 +110,7 @@ pub(crate) fn tidy(schema: &mut Schema) {
     drop_null_value(object);
     describe_variants(object);
     let known = ["int32", "int64", "double", "date-time"];
-    if object
-        .get("format")
-        .and_then(Value::as_str)
-        .is_some_and(|format| !known.contains(&format))
-    {
+    if object.get("format").and_then(Value::as_str).is_some_and(|format| !known.contains(&format)) {
         object.remove("format");
     }
 }
@@ -146,10 +122,7 @@ fn unwrap_description(object: &mut Map<String, Value>) {
     };
     let mut unwrapped = String::with_capacity(description.len());
     for line in description.lines() {
-        let apart = line.is_empty()
-            || line.starts_with("- ")
-            || unwrapped.is_empty()
-            || unwrapped.ends_with('\n');
+        let apart = line.is_empty() || line.starts_with("- ") || unwrapped.is_empty() || unwrapped.ends_with('\n');
         if !apart {
             unwrapped.push(' ');
         } else if !unwrapped.is_empty() {
@@ -165,13 +138,8 @@ fn drop_null_choice(object: &mut Map<String, Value>) {
     let Some(Value::Array(choices)) = object.get("anyOf") else {
         return;
     };
-    let is_null =
-        |choice: &Value| choice["type"] == "null" || choice["enum"] == serde_json::json!([null]);
-    let [Value::Object(one)] = &choices
-        .iter()
-        .filter(|choice| !is_null(choice))
-        .cloned()
-        .collect::<Vec<_>>()[..]
+    let is_null = |choice: &Value| choice["type"] == "null" || choice["enum"] == serde_json::json!([null]);
+    let [Value::Object(one)] = &choices.iter().filter(|choice| !is_null(choice)).cloned().collect::<Vec<_>>()[..]
     else {
         return;
     };
@@ -203,11 +171,7 @@ fn describe_variants(object: &mut Map<String, Value>) {
         return;
     };
     let mut values = Vec::new();
-    let mut description = object
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let mut description = object.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
     for variant in variants {
         let listed = variant["enum"].as_array().map(Vec::as_slice);
         let names = variant.get("const").map(std::slice::from_ref).or(listed);

@@ -24,11 +24,7 @@ fn complete(manifest: &str) -> String {
     if manifest.starts_with("  ") {
         return format!("{HEAD}spec:\n  pipeline: {{sql: SELECT 1}}\n{manifest}");
     }
-    if manifest.starts_with("spec:") {
-        format!("{HEAD}{manifest}")
-    } else {
-        manifest.to_owned()
-    }
+    if manifest.starts_with("spec:") { format!("{HEAD}{manifest}") } else { manifest.to_owned() }
 }
 
 fn schema() -> Value {
@@ -76,25 +72,12 @@ fn check(bad: &Bad) -> Option<String> {
     let value: Value = serde_yaml::from_str(&text).unwrap();
     let messages = cel_messages(&value, None);
     for expected in bad.cel {
-        assert!(
-            messages.iter().any(|message| message.contains(expected)),
-            "{}: CEL says {messages:?}",
-            bad.name
-        );
+        assert!(messages.iter().any(|message| message.contains(expected)), "{}: CEL says {messages:?}", bad.name);
     }
     // A manifest that only rules refuse is typed: the controller's entrance says the same.
     if let Ok(job) = serde_json::from_value::<StreamJob>(value) {
-        let typed: BTreeSet<String> = validate(&job)
-            .expect_err(bad.name)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            typed,
-            mistakes.iter().map(ToString::to_string).collect(),
-            "{}",
-            bad.name
-        );
+        let typed: BTreeSet<String> = validate(&job).expect_err(bad.name).iter().map(ToString::to_string).collect();
+        assert_eq!(typed, mistakes.iter().map(ToString::to_string).collect(), "{}", bad.name);
     }
     None
 }
@@ -122,28 +105,15 @@ fn each_good_manifest_passes_every_check() {
 #[test]
 fn what_cannot_change_is_refused_by_both() {
     for (old, new, path, cel) in FORBIDDEN_CHANGES {
-        let job = |text: &str| {
-            parse(&complete(text))
-                .unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"))
-                .raw
-        };
+        let job = |text: &str| parse(&complete(text)).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).raw;
         let (old, new) = (job(old), job(new));
-        let paths: Vec<String> = validate_update(&old, &new)
-            .unwrap_err()
-            .into_iter()
-            .map(|mistake| mistake.path)
-            .collect();
+        let paths: Vec<String> =
+            validate_update(&old, &new).unwrap_err().into_iter().map(|mistake| mistake.path).collect();
         assert_eq!(paths, [*path], "{new:?}");
         assert!(validate_update(&old, &old).is_ok() && validate_update(&new, &new).is_ok());
-        let (old, new) = (
-            serde_json::to_value(old).unwrap(),
-            serde_json::to_value(new).unwrap(),
-        );
+        let (old, new) = (serde_json::to_value(old).unwrap(), serde_json::to_value(new).unwrap());
         let messages = cel_messages(&new, Some(&old));
-        assert!(
-            messages.iter().any(|message| message.contains(cel)),
-            "{cel}: CEL says {messages:?}"
-        );
+        assert!(messages.iter().any(|message| message.contains(cel)), "{cel}: CEL says {messages:?}");
         assert!(cel_messages(&new, Some(&new)).is_empty());
     }
 }
@@ -152,22 +122,13 @@ fn what_cannot_change_is_refused_by_both() {
 fn what_may_change_is_let_through_by_both() {
     for (old, new) in [
         ("  parallelism: 1\n", "  parallelism: 128\n"),
-        (
-            "  state: Running\n",
-            "  storage: {local: {path: /state}}\n  state: Suspended\n",
-        ),
-        (
-            "  storage: {s3: {bucket: abc}}\n",
-            "  storage: {s3: {bucket: abc, region: eu, endpoint: \"http://s3\"}}\n",
-        ),
+        ("  state: Running\n", "  storage: {local: {path: /state}}\n  state: Suspended\n"),
+        ("  storage: {s3: {bucket: abc}}\n", "  storage: {s3: {bucket: abc, region: eu, endpoint: \"http://s3\"}}\n"),
     ] {
         let job = |text: &str| parse(&complete(text)).unwrap().raw;
         let (old, new) = (job(old), job(new));
         assert!(validate_update(&old, &new).is_ok());
-        let (old, new) = (
-            serde_json::to_value(old).unwrap(),
-            serde_json::to_value(new).unwrap(),
-        );
+        let (old, new) = (serde_json::to_value(old).unwrap(), serde_json::to_value(new).unwrap());
         assert!(cel_messages(&new, Some(&old)).is_empty());
     }
 }
@@ -179,11 +140,7 @@ fn every_cel_rule_of_a_stream_job_is_broken_by_a_manifest() {
         match schema {
             Value::Object(map) => {
                 if let Some(Value::Array(rules)) = map.get("x-kubernetes-validations") {
-                    into.extend(
-                        rules
-                            .iter()
-                            .map(|rule| rule["message"].as_str().unwrap().to_owned()),
-                    );
+                    into.extend(rules.iter().map(|rule| rule["message"].as_str().unwrap().to_owned()));
                 }
                 map.values().for_each(|value| collect(value, into));
             }
@@ -193,16 +150,10 @@ fn every_cel_rule_of_a_stream_job_is_broken_by_a_manifest() {
     }
     let mut messages = BTreeSet::new();
     collect(&schema(), &mut messages);
-    let broken: Vec<&str> = BAD
-        .iter()
-        .flat_map(|bad| bad.cel.iter().copied())
-        .chain(FORBIDDEN_CHANGES.iter().map(|case| case.3))
-        .collect();
+    let broken: Vec<&str> =
+        BAD.iter().flat_map(|bad| bad.cel.iter().copied()).chain(FORBIDDEN_CHANGES.iter().map(|case| case.3)).collect();
     for message in messages {
-        assert!(
-            broken.iter().any(|part| message.contains(part)),
-            "nothing breaks: {message}"
-        );
+        assert!(broken.iter().any(|part| message.contains(part)), "nothing breaks: {message}");
     }
 }
 
@@ -264,17 +215,13 @@ const BAD: &[Bad] = &[
     Bad {
         name: "two documents",
         manifest: "spec: {pipeline: {sql: x}}\n---\nkind: Job\n",
-        said: &[
-            "6:1 a second YAML document begins here (hint: put each StreamJob into a file of its own)",
-        ],
+        said: &["6:1 a second YAML document begins here (hint: put each StreamJob into a file of its own)"],
         cel: &[],
     },
     Bad {
         name: "broken YAML",
         manifest: "spec:\n  pipeline: {sql: x\n  parallelism: 1\n",
-        said: &[
-            "6:14 the YAML cannot be read: while parsing a flow mapping, did not find expected ',' or '}'",
-        ],
+        said: &["6:14 the YAML cannot be read: while parsing a flow mapping, did not find expected ',' or '}'"],
         cel: &[],
     },
     Bad {
@@ -403,9 +350,7 @@ spec:
     Bad {
         name: "two pipelines",
         manifest: "spec:\n  pipeline:\n    sql: x\n    sqlFrom: {configMapKeyRef: {name: a, key: b}}\n",
-        said: &[
-            "7:5 spec.pipeline.sqlFrom: sql and sqlFrom exclude each other (hint: keep one of sql, sqlFrom)",
-        ],
+        said: &["7:5 spec.pipeline.sqlFrom: sql and sqlFrom exclude each other (hint: keep one of sql, sqlFrom)"],
         cel: &["exactly one of sql and sqlFrom"],
     },
     Bad {
@@ -462,9 +407,7 @@ spec:
     Bad {
         name: "a folder outside of the volume",
         manifest: "  storage: {persistentVolumeClaim: {claimName: c, subPath: a/../..}}\n",
-        said: &[
-            "6:60 spec.storage.persistentVolumeClaim.subPath: must be relative to the volume and hold no `..`",
-        ],
+        said: &["6:60 spec.storage.persistentVolumeClaim.subPath: must be relative to the volume and hold no `..`"],
         cel: &["relative to the volume"],
     },
     Bad {
@@ -543,36 +486,11 @@ spec:
 
 /// Old and new spec, the path of the mistake, and CEL's message.
 const FORBIDDEN_CHANGES: &[(&str, &str, &str, &str)] = &[
-    (
-        "  maxParallelism: 128\n",
-        "  maxParallelism: 256\n",
-        "spec.maxParallelism",
-        "maxParallelism cannot be changed",
-    ),
-    (
-        "  storage: {local: {path: a}}\n",
-        "  state: Running\n",
-        "spec.storage",
-        "storage cannot be removed",
-    ),
-    (
-        "  storage: {local: {path: a}}\n",
-        "  storage: {local: {path: b}}\n",
-        "spec.storage",
-        "storage cannot be moved",
-    ),
-    (
-        "  storage: {local: {path: a}}\n",
-        "  storage: {s3: {bucket: abc}}\n",
-        "spec.storage",
-        "storage cannot be moved",
-    ),
-    (
-        "  storage: {s3: {bucket: abc}}\n",
-        "  storage: {s3: {bucket: abd}}\n",
-        "spec.storage",
-        "storage cannot be moved",
-    ),
+    ("  maxParallelism: 128\n", "  maxParallelism: 256\n", "spec.maxParallelism", "maxParallelism cannot be changed"),
+    ("  storage: {local: {path: a}}\n", "  state: Running\n", "spec.storage", "storage cannot be removed"),
+    ("  storage: {local: {path: a}}\n", "  storage: {local: {path: b}}\n", "spec.storage", "storage cannot be moved"),
+    ("  storage: {local: {path: a}}\n", "  storage: {s3: {bucket: abc}}\n", "spec.storage", "storage cannot be moved"),
+    ("  storage: {s3: {bucket: abc}}\n", "  storage: {s3: {bucket: abd}}\n", "spec.storage", "storage cannot be moved"),
     (
         "  storage: {s3: {bucket: abc}}\n",
         "  storage: {s3: {bucket: abc, prefix: p}}\n",

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use weir_crds::{
-    CheckpointMode, Checkpointing, ConfigMapKey, DeletionPolicy, DesiredState, Position,
-    RestartStrategy, RestoreFrom, Rollback, Sql, Storage, StreamJob, StreamJobSpec, UpgradeMode,
-    ValidatedJob, parse, validate,
+    CheckpointMode, Checkpointing, ConfigMapKey, DeletionPolicy, DesiredState, Position, RestartStrategy, RestoreFrom,
+    Rollback, Sql, Storage, StreamJob, StreamJobSpec, UpgradeMode, ValidatedJob, parse, validate,
 };
 
-const HEAD: &str =
-    "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: bids}\nspec:\n";
+const HEAD: &str = "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: bids}\nspec:\n";
 
 fn job(spec: &str) -> ValidatedJob {
     let text = format!("{HEAD}{spec}");
@@ -22,23 +20,9 @@ fn job(spec: &str) -> ValidatedJob {
 #[test]
 fn a_short_manifest_gets_the_documented_defaults() {
     let job = job("  pipeline: {sql: SELECT 1}\n");
-    assert_eq!(
-        (job.name.as_str(), job.namespace.as_str()),
-        ("bids", "default")
-    );
-    assert_eq!(
-        (
-            job.parallelism,
-            job.max_parallelism,
-            job.slots_per_worker,
-            job.workers()
-        ),
-        (1, 128, 1, 1)
-    );
-    assert_eq!(
-        (job.state, job.upgrade_mode),
-        (DesiredState::Running, UpgradeMode::Savepoint)
-    );
+    assert_eq!((job.name.as_str(), job.namespace.as_str()), ("bids", "default"));
+    assert_eq!((job.parallelism, job.max_parallelism, job.slots_per_worker, job.workers()), (1, 128, 1, 1));
+    assert_eq!((job.state, job.upgrade_mode), (DesiredState::Running, UpgradeMode::Savepoint));
     assert_eq!((job.restore_from, job.storage), (None, None));
     assert_eq!(job.sql, Sql::Inline("SELECT 1".into()));
     assert_eq!(
@@ -63,17 +47,8 @@ fn a_short_manifest_gets_the_documented_defaults() {
             reset_after: Duration::from_secs(600),
         }
     );
-    assert_eq!(
-        job.rollback,
-        Rollback {
-            enabled: true,
-            deadline: Duration::from_secs(300)
-        }
-    );
-    assert_eq!(
-        (job.allow_dropped_state, job.deletion_policy),
-        (false, DeletionPolicy::Retain)
-    );
+    assert_eq!(job.rollback, Rollback { enabled: true, deadline: Duration::from_secs(300) });
+    assert_eq!((job.allow_dropped_state, job.deletion_policy), (false, DeletionPolicy::Retain));
 }
 
 #[test]
@@ -83,8 +58,7 @@ fn defaults_survive_the_way_through_json_and_yaml() {
     assert_eq!(json, job);
     let yaml = serde_yaml::to_string(&job).unwrap();
     assert_eq!(parse(&yaml).unwrap().raw, job);
-    let written: StreamJobSpec =
-        serde_json::from_value(serde_json::json!({"pipeline": {"sql": "SELECT 1"}})).unwrap();
+    let written: StreamJobSpec = serde_json::from_value(serde_json::json!({"pipeline": {"sql": "SELECT 1"}})).unwrap();
     assert_eq!(written, job.spec);
 }
 
@@ -96,55 +70,29 @@ fn every_default_of_the_types_passes_the_check() {
 
 #[test]
 fn each_choice_becomes_its_variant() {
-    let job = job(
-        "  pipeline: {sqlFrom: {configMapKeyRef: {name: queries, key: top.sql}}}
+    let job = job("  pipeline: {sqlFrom: {configMapKeyRef: {name: queries, key: top.sql}}}
   parallelism: 5
   slotsPerWorker: 2
   restoreFrom: {job: {name: old}}
   checkpoint: {unaligned: {}}
   storage: {local: {path: ./state}}
   restart: {fixedDelay: {attempts: 7, delay: 1m30s}}
-",
-    );
+");
     assert_eq!(job.workers(), 3);
-    assert_eq!(
-        job.sql,
-        Sql::ConfigMap(ConfigMapKey {
-            name: "queries".into(),
-            key: "top.sql".into()
-        })
-    );
+    assert_eq!(job.sql, Sql::ConfigMap(ConfigMapKey { name: "queries".into(), key: "top.sql".into() }));
     assert_eq!(job.sql_position, None);
     assert_eq!(job.restore_from, Some(RestoreFrom::Job("old".into())));
-    assert_eq!(
-        job.checkpoint.unaligned_after,
-        Some(Duration::from_secs(30))
-    );
+    assert_eq!(job.checkpoint.unaligned_after, Some(Duration::from_secs(30)));
     assert!(matches!(job.storage, Some(Storage::Local(local)) if local.path == "./state"));
-    assert_eq!(
-        job.restart,
-        RestartStrategy::FixedDelay {
-            attempts: 7,
-            delay: Duration::from_secs(90)
-        }
-    );
+    assert_eq!(job.restart, RestartStrategy::FixedDelay { attempts: 7, delay: Duration::from_secs(90) });
 }
 
 #[test]
 fn the_place_of_the_sql_is_known_when_its_lines_are_those_of_the_file() {
     for (spec, position) in [
-        (
-            "  pipeline:\n    sql: |\n      SELECT 1;\n      SELECT 2\n",
-            Some((7, 7)),
-        ),
-        (
-            "  pipeline:\n    sql: |-\n\n        SELECT 1\n",
-            Some((7, 9)),
-        ),
-        (
-            "  pipeline:\n    # é\n    sql: |2 # comment\n        SELECT 1\n",
-            Some((8, 7)),
-        ),
+        ("  pipeline:\n    sql: |\n      SELECT 1;\n      SELECT 2\n", Some((7, 7))),
+        ("  pipeline:\n    sql: |-\n\n        SELECT 1\n", Some((7, 9))),
+        ("  pipeline:\n    # é\n    sql: |2 # comment\n        SELECT 1\n", Some((8, 7))),
         ("  pipeline: {sql: SELECT 1}\n", Some((5, 19))),
         ("  pipeline: {sql: 'SELECT 1'}\n", Some((5, 20))),
         ("  pipeline:\n    sql: >\n      SELECT\n      1\n", None),
@@ -162,41 +110,21 @@ fn a_text_beyond_all_bounds_is_refused_before_it_costs() {
     let wide = format!("{HEAD}  pipeline: [{}]", "a,".repeat(400_000));
     let long = "x".repeat(4_000_000);
     let laughs = (1..9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, level| {
-        format!(
-            "{text}a{level}: &a{level} [{}]\n",
-            vec![format!("*a{}", level - 1); 9].join(",")
-        )
+        format!("{text}a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(","))
     });
-    let unknown: String = (0..10_000)
-        .map(|number| format!("  f{number}: 1\n"))
-        .collect();
+    let unknown: String = (0..10_000).map(|number| format!("  f{number}: 1\n")).collect();
     for text in [deep, wide, long, laughs, format!("{HEAD}{unknown}")] {
         let mistakes = parse(&text).unwrap_err();
         assert!((1..=110).contains(&mistakes.len()), "{}", mistakes.len());
-        assert!(
-            mistakes
-                .iter()
-                .all(|mistake| mistake.to_string().len() < 2_000),
-            "{}",
-            mistakes[0]
-        );
+        assert!(mistakes.iter().all(|mistake| mistake.to_string().len() < 2_000), "{}", mistakes[0]);
     }
 }
 
 #[test]
 fn nesting_up_to_the_bound_is_read() {
     let nested = format!("{}1{}", "{a: ".repeat(25), "}".repeat(25));
-    let job = job(&format!(
-        "  pipeline: {{sql: x}}\n  worker: {{podTemplate: {{spec: {{affinity: {nested}}}}}}}\n"
-    ));
-    let affinity = job
-        .worker
-        .pod_template
-        .unwrap()
-        .spec
-        .unwrap()
-        .affinity
-        .unwrap();
+    let job = job(&format!("  pipeline: {{sql: x}}\n  worker: {{podTemplate: {{spec: {{affinity: {nested}}}}}}}\n"));
+    let affinity = job.worker.pod_template.unwrap().spec.unwrap().affinity.unwrap();
     assert_eq!(affinity.to_string().matches('a').count(), 25);
 }
 

@@ -67,8 +67,6 @@ pub struct UnalignedSpec {
 
 impl Default for UnalignedSpec {
     fn default() -> Self {
-        Self {
-            after: Duration::from_secs(30),
-        }
+        Self { after: Duration::from_secs(30) }
     }
 }

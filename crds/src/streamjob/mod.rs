@@ -14,16 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{CheckpointMode, CheckpointSpec, UnalignedSpec};
-pub use restart::{
-    ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, NoRestartSpec, RestartSpec,
-};
+pub use restart::{ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, NoRestartSpec, RestartSpec};
 pub use status::{ChangeStatus, CheckpointStatus, JobState, StreamJobStatus};
-pub use storage::{
-    LocalStorageSpec, S3StorageSpec, SecretRef, StorageSpec, VolumeClaimStorageSpec,
-};
-pub use worker::{
-    PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, WorkerSpec,
-};
+pub use storage::{LocalStorageSpec, S3StorageSpec, SecretRef, StorageSpec, VolumeClaimStorageSpec};
+pub use worker::{PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, WorkerSpec};
 
 use crate::Duration;
 use crate::{rule, schema};
@@ -245,9 +239,6 @@ pub struct RollbackSpec {
 
 impl Default for RollbackSpec {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            deadline: Duration::from_secs(300),
-        }
+        Self { enabled: true, deadline: Duration::from_secs(300) }
     }
 }

@@ -80,10 +80,7 @@ pub struct FixedDelaySpec {
 
 impl Default for FixedDelaySpec {
     fn default() -> Self {
-        Self {
-            attempts: 3,
-            delay: Duration::from_secs(10),
-        }
+        Self { attempts: 3, delay: Duration::from_secs(10) }
     }
 }
 
@@ -103,11 +100,7 @@ pub struct FailureRateSpec {
 
 impl Default for FailureRateSpec {
     fn default() -> Self {
-        Self {
-            max_failures: 3,
-            window: Duration::from_secs(300),
-            delay: Duration::from_secs(10),
-        }
+        Self { max_failures: 3, window: Duration::from_secs(300), delay: Duration::from_secs(10) }
     }
 }
 

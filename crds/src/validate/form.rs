@@ -35,11 +35,7 @@ pub(crate) static FORMS: [Form; 7] = [
         pattern: duration::PATTERN,
         expected: "a duration such as 10s or 1h30m",
         matches: |text| text.parse::<Duration>().is_ok(),
-        complaint: |text| {
-            text.parse::<Duration>()
-                .err()
-                .map(|error| error.to_string())
-        },
+        complaint: |text| text.parse::<Duration>().err().map(|error| error.to_string()),
         hint: None,
     },
     Form {
@@ -59,9 +55,7 @@ pub(crate) static FORMS: [Form; 7] = [
     Form {
         pattern: schema::BUCKET,
         expected: "the name of a bucket",
-        matches: |text| {
-            text.len() > 1 && is_name(text, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
-        },
+        matches: |text| text.len() > 1 && is_name(text, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')),
         complaint: |_| None,
         hint: Some("write the bucket alone, without s3:// and path: the path goes into prefix"),
     },
@@ -70,18 +64,13 @@ pub(crate) static FORMS: [Form; 7] = [
         expected: "a prefix of object keys",
         matches: |text| text.is_empty() || text.split('/').all(|part| is_of(part, b"-_.=")),
         complaint: |_| None,
-        hint: Some(
-            "prefixes hold letters, digits, -, _, . and =, with single slashes between, such as jobs/prod",
-        ),
+        hint: Some("prefixes hold letters, digits, -, _, . and =, with single slashes between, such as jobs/prod"),
     },
     Form {
         pattern: schema::ENDPOINT,
         expected: "an http or https address",
         matches: |text| {
-            let rest = text
-                .strip_prefix("http://")
-                .or_else(|| text.strip_prefix("https://"))
-                .unwrap_or_default();
+            let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
             let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
             is_of(host, b"-.:[]") && (path.is_empty() || is_of(path, b"-_.~/"))
         },
@@ -99,36 +88,24 @@ pub(crate) static FORMS: [Form; 7] = [
 
 /// Whether a text is made of ASCII letters and digits, and of `more`.
 fn is_of(text: &str, more: &[u8]) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
 }
 
 fn is_name(text: &str, at_end: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
-    let ends = bytes
-        .first()
-        .zip(bytes.last())
-        .is_some_and(|(first, last)| at_end(*first) && at_end(*last));
-    ends && bytes
-        .iter()
-        .all(|byte| at_end(*byte) || b"-.".contains(byte))
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| at_end(*first) && at_end(*last));
+    ends && bytes.iter().all(|byte| at_end(*byte) || b"-.".contains(byte))
 }
 
 fn is_quantity(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let well_formed = match number.split_once('.') {
         Some((whole, fraction)) => digits(whole) && digits(fraction),
         None => digits(number),
     };
-    let known = [
-        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
+    let known = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let exponent = suffix.strip_prefix(['e', 'E']);
     well_formed && (known.contains(&suffix) || exponent.is_some_and(digits))
 }
@@ -172,17 +149,12 @@ mod tests {
             "type": "string",
             "x-kubernetes-validations": [{"rule": format!("self.matches('{pattern}')")}],
         });
-        kube::core::cel::Validator::new()
-            .validate(&schema, &Value::from(text), None)
-            .is_ok()
+        kube::core::cel::Validator::new().validate(&schema, &Value::from(text), None).is_ok()
     }
 
     fn form_and_text() -> impl Strategy<Value = (usize, String)> {
         (0..FORMS.len()).prop_flat_map(|index| {
-            let bare = FORMS[index]
-                .pattern
-                .trim_start_matches('^')
-                .trim_end_matches('$');
+            let bare = FORMS[index].pattern.trim_start_matches('^').trim_end_matches('$');
             (Just(index), proptest::string::string_regex(bare).unwrap())
         })
     }

@@ -20,11 +20,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    pub(crate) fn new(
-        path: impl Into<String>,
-        at: Option<Position>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(path: impl Into<String>, at: Option<Position>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
             line: at.map(|at| at.line),
@@ -67,11 +63,7 @@ impl std::error::Error for Mistake {}
 
 /// At most 60 characters of what the user wrote, for a message.
 pub(crate) fn excerpt(text: &str) -> String {
-    let mut excerpt: String = text
-        .chars()
-        .take(60)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut excerpt: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(60).is_some() {
         excerpt.push('…');
     }

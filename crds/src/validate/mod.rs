@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::manifest::{Content, Node, text_position};
 use crate::{
-    CheckpointSpec, Checkpointing, ConfigMapKey, PipelineSpec, RestartSpec, RestartStrategy,
-    RestoreFrom, RestoreSpec, Rollback, Sql, Storage, StorageSpec, StreamJob, ValidatedJob, schema,
+    CheckpointSpec, Checkpointing, ConfigMapKey, PipelineSpec, RestartSpec, RestartStrategy, RestoreFrom, RestoreSpec,
+    Rollback, Sql, Storage, StorageSpec, StreamJob, ValidatedJob, schema,
 };
 
 pub use mistake::Mistake;
@@ -34,9 +34,7 @@ pub fn parse(text: &str) -> Result<ValidatedJob, Vec<Mistake>> {
     let root = Node::read(text).map_err(|mistake| vec![mistake])?;
     is_stream_job(&root).map_err(|mistake| vec![mistake])?;
     let mut job = check(&root).map_err(in_text_order)?;
-    job.sql_position = root
-        .at_path("spec.pipeline.sql")
-        .and_then(|sql| text_position(text, sql));
+    job.sql_position = root.at_path("spec.pipeline.sql").and_then(|sql| text_position(text, sql));
     Ok(job)
 }
 
@@ -45,12 +43,8 @@ pub fn parse(text: &str) -> Result<ValidatedJob, Vec<Mistake>> {
 /// # Errors
 /// Every mistake, without lines and columns.
 pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<Mistake>> {
-    let value = serde_json::to_value(job).map_err(|error| {
-        vec![Mistake::of_file(
-            format!("the job cannot be written as JSON: {error}"),
-            None,
-        )]
-    })?;
+    let value = serde_json::to_value(job)
+        .map_err(|error| vec![Mistake::of_file(format!("the job cannot be written as JSON: {error}"), None)])?;
     check(&Node::from(value))
 }
 
@@ -76,55 +70,33 @@ fn is_stream_job(root: &Node) -> Result<(), Mistake> {
         return Err(Mistake::of_file("expected a StreamJob, found something that is no map of fields".into(), root.at)
             .hint("a manifest begins with apiVersion: weir.dev/v1alpha1 and kind: StreamJob; SQL goes into spec.pipeline.sql"));
     }
-    for (field, expected) in [
-        ("kind", StreamJob::kind(&())),
-        ("apiVersion", StreamJob::api_version(&())),
-    ] {
+    for (field, expected) in [("kind", StreamJob::kind(&())), ("apiVersion", StreamJob::api_version(&()))] {
         let Some(node) = root.field(field) else {
             continue;
         };
         if node.content != Content::Text(expected.to_string()) {
             let found = match &node.content {
                 Content::Text(text) => excerpt(text),
-                other => excerpt(
-                    &Node {
-                        content: other.clone(),
-                        at: None,
-                    }
-                    .to_json()
-                    .to_string(),
-                ),
+                other => excerpt(&Node { content: other.clone(), at: None }.to_json().to_string()),
             };
-            return Err(Mistake::new(
-                field,
-                node.at,
-                format!("expected {expected}, found {found}"),
-            )
-            .hint("this reads manifests with apiVersion: weir.dev/v1alpha1 and kind: StreamJob"));
+            return Err(Mistake::new(field, node.at, format!("expected {expected}, found {found}"))
+                .hint("this reads manifests with apiVersion: weir.dev/v1alpha1 and kind: StreamJob"));
         }
     }
     Ok(())
 }
 
 fn check(root: &Node) -> Result<ValidatedJob, Vec<Mistake>> {
-    let structure::Checked {
-        repaired,
-        mut mistakes,
-    } = structure::check(&schema::MANIFEST, root);
+    let structure::Checked { repaired, mut mistakes } = structure::check(&schema::MANIFEST, root);
     match read(repaired) {
         Ok(job) => {
             mistakes.extend(relation::check(&job, root, &mistakes));
-            if mistakes.is_empty() {
-                Ok(take_apart(job))
-            } else {
-                Err(mistakes)
-            }
+            if mistakes.is_empty() { Ok(take_apart(job)) } else { Err(mistakes) }
         }
         // The metadata is typed by Kubernetes more narrowly than its schema says (times, for one).
-        Err(error) if mistakes.is_empty() => Err(vec![Mistake::of_file(
-            format!("the manifest cannot be read: {error}"),
-            root.at,
-        )]),
+        Err(error) if mistakes.is_empty() => {
+            Err(vec![Mistake::of_file(format!("the manifest cannot be read: {error}"), root.at)])
+        }
         Err(_) => Err(mistakes),
     }
 }
@@ -142,9 +114,7 @@ fn in_text_order(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
 }
 
 fn take_apart(raw: StreamJob) -> ValidatedJob {
-    let ObjectMeta {
-        name, namespace, ..
-    } = raw.metadata.clone();
+    let ObjectMeta { name, namespace, .. } = raw.metadata.clone();
     let spec = &raw.spec;
     ValidatedJob {
         name: name.expect("a job without a name is refused"),
@@ -161,10 +131,7 @@ fn take_apart(raw: StreamJob) -> ValidatedJob {
         storage: spec.storage.as_ref().map(storage),
         restart: restart(&spec.restart),
         worker: spec.worker.clone(),
-        rollback: Rollback {
-            enabled: spec.rollback.enabled,
-            deadline: spec.rollback.deadline.get(),
-        },
+        rollback: Rollback { enabled: spec.rollback.enabled, deadline: spec.rollback.deadline.get() },
         allow_dropped_state: spec.allow_dropped_state,
         deletion_policy: spec.deletion_policy,
         raw,
@@ -174,11 +141,7 @@ fn take_apart(raw: StreamJob) -> ValidatedJob {
 fn restore_from(spec: &RestoreSpec) -> Option<RestoreFrom> {
     let savepoint = spec.savepoint.clone().map(RestoreFrom::Savepoint);
     let path = || spec.path.clone().map(RestoreFrom::Path);
-    let job = || {
-        spec.job
-            .as_ref()
-            .map(|job| RestoreFrom::Job(job.name.clone()))
-    };
+    let job = || spec.job.as_ref().map(|job| RestoreFrom::Job(job.name.clone()));
     savepoint.or_else(path).or_else(job)
 }
 
@@ -186,14 +149,9 @@ fn sql(spec: &PipelineSpec) -> Sql {
     let inline = spec.sql.clone().map(Sql::Inline);
     let reference = || {
         let key = &spec.sql_from.as_ref()?.config_map_key_ref;
-        Some(Sql::ConfigMap(ConfigMapKey {
-            name: key.name.clone(),
-            key: key.key.clone(),
-        }))
+        Some(Sql::ConfigMap(ConfigMapKey { name: key.name.clone(), key: key.key.clone() }))
     };
-    inline
-        .or_else(reference)
-        .expect("a pipeline without SQL is refused")
+    inline.or_else(reference).expect("a pipeline without SQL is refused")
 }
 
 fn checkpointing(spec: &CheckpointSpec) -> Checkpointing {
@@ -202,10 +160,7 @@ fn checkpointing(spec: &CheckpointSpec) -> Checkpointing {
         timeout: spec.timeout.get(),
         min_pause: spec.min_pause.get(),
         mode: spec.mode,
-        unaligned_after: spec
-            .unaligned
-            .as_ref()
-            .map(|unaligned| unaligned.after.get()),
+        unaligned_after: spec.unaligned.as_ref().map(|unaligned| unaligned.after.get()),
         tolerable_failures: spec.tolerable_failures,
         retain: spec.retain,
     }
@@ -214,14 +169,8 @@ fn checkpointing(spec: &CheckpointSpec) -> Checkpointing {
 fn storage(spec: &StorageSpec) -> Storage {
     let s3 = spec.s3.clone().map(Storage::S3);
     let local = || spec.local.clone().map(Storage::Local);
-    let claim = || {
-        spec.persistent_volume_claim
-            .clone()
-            .map(Storage::PersistentVolumeClaim)
-    };
-    s3.or_else(local)
-        .or_else(claim)
-        .expect("a storage without a place is refused")
+    let claim = || spec.persistent_volume_claim.clone().map(Storage::PersistentVolumeClaim);
+    s3.or_else(local).or_else(claim).expect("a storage without a place is refused")
 }
 
 fn restart(spec: &RestartSpec) -> RestartStrategy {
@@ -235,10 +184,7 @@ fn restart(spec: &RestartSpec) -> RestartStrategy {
         };
     }
     if let Some(fixed) = &spec.fixed_delay {
-        return RestartStrategy::FixedDelay {
-            attempts: fixed.attempts,
-            delay: fixed.delay.get(),
-        };
+        return RestartStrategy::FixedDelay { attempts: fixed.attempts, delay: fixed.delay.get() };
     }
     if let Some(rate) = &spec.failure_rate {
         return RestartStrategy::FailureRate {
@@ -247,9 +193,6 @@ fn restart(spec: &RestartSpec) -> RestartStrategy {
             delay: rate.delay.get(),
         };
     }
-    assert!(
-        spec.none.is_some(),
-        "a restart without a strategy is refused"
-    );
+    assert!(spec.none.is_some(), "a restart without a strategy is refused");
     RestartStrategy::None
 }

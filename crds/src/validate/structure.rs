@@ -9,9 +9,7 @@ use serde_json::{Map, Value, json};
 use super::form::Form;
 use super::mistake::{Mistake, excerpt};
 use super::path::Path;
-use super::wording::{
-    alternatives, fields_expected, first_sentence, found, nearest, path_of_field, text_expected,
-};
+use super::wording::{alternatives, fields_expected, first_sentence, found, nearest, path_of_field, text_expected};
 use crate::Position;
 use crate::manifest::{Content, Entry, Node};
 
@@ -28,25 +26,12 @@ pub(crate) struct Checked {
 
 /// Checks `node` against `schema`.
 pub(crate) fn check(schema: &Value, node: &Node) -> Checked {
-    let mut walk = Walk {
-        root: schema,
-        path: Path::default(),
-        mistakes: Vec::new(),
-        unlisted: 0,
-    };
-    let repaired = walk
-        .value(object(schema), node)
-        .unwrap_or_else(|| placeholder(object(schema)));
+    let mut walk = Walk { root: schema, path: Path::default(), mistakes: Vec::new(), unlisted: 0 };
+    let repaired = walk.value(object(schema), node).unwrap_or_else(|| placeholder(object(schema)));
     if walk.unlisted > 0 {
-        walk.mistakes.push(Mistake::of_file(
-            format!("{} more mistakes are not listed", walk.unlisted),
-            None,
-        ));
+        walk.mistakes.push(Mistake::of_file(format!("{} more mistakes are not listed", walk.unlisted), None));
     }
-    Checked {
-        repaired,
-        mistakes: walk.mistakes,
-    }
+    Checked { repaired, mistakes: walk.mistakes }
 }
 
 struct Walk<'a> {
@@ -81,10 +66,7 @@ impl Walk<'_> {
             return self.mismatch(&fields_expected(schema), node);
         };
         let mut repaired = Map::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.value.content != Content::Null)
-        {
+        for entry in entries.iter().filter(|entry| entry.value.content != Content::Null) {
             self.path.push_field(&entry.key);
             if let Some(value) = self.entry(schema, entry) {
                 repaired.insert(entry.key.clone(), value);
@@ -92,11 +74,7 @@ impl Walk<'_> {
             self.path.pop();
         }
         if let Some(max) = limit(schema, "maxProperties").filter(|max| entries.len() > *max) {
-            self.report(
-                node.at,
-                format!("has {} entries, more than {max}", entries.len()),
-                None,
-            );
+            self.report(node.at, format!("has {} entries, more than {max}", entries.len()), None);
         }
         self.fill_required(schema, node, &mut repaired);
         Some(Value::Object(repaired))
@@ -104,50 +82,34 @@ impl Walk<'_> {
 
     /// The value of a field, and a report if there is no such field.
     fn entry(&mut self, schema: &SchemaMap, entry: &Entry) -> Option<Value> {
-        if let Some(Value::Object(field)) =
-            properties(schema).and_then(|fields| fields.get(&entry.key))
-        {
+        if let Some(Value::Object(field)) = properties(schema).and_then(|fields| fields.get(&entry.key)) {
             return self.value(field, &entry.value);
         }
         if let Some(Value::Object(additional)) = schema.get("additionalProperties") {
             return self.value(additional, &entry.value);
         }
-        let free = properties(schema).is_none()
-            || schema.contains_key("x-kubernetes-preserve-unknown-fields");
+        let free = properties(schema).is_none() || schema.contains_key("x-kubernetes-preserve-unknown-fields");
         if free {
             return Some(entry.value.to_json());
         }
         // Looking for the nearest name is not worth it for a mistake that is only counted.
         let listed = self.mistakes.len() < MAX_MISTAKES;
-        let hint = listed
-            .then(|| self.unknown_field_hint(schema, &entry.key))
-            .flatten();
+        let hint = listed.then(|| self.unknown_field_hint(schema, &entry.key)).flatten();
         self.report(entry.at.or(entry.value.at), "unknown field".into(), hint);
         None
     }
 
-    fn fill_required(
-        &mut self,
-        schema: &SchemaMap,
-        node: &Node,
-        repaired: &mut Map<String, Value>,
-    ) {
-        let required = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+    fn fill_required(&mut self, schema: &SchemaMap, node: &Node, repaired: &mut Map<String, Value>) {
+        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for name in required.iter().filter_map(Value::as_str) {
             if repaired.contains_key(name) {
                 continue;
             }
             self.path.push_field(name);
-            let field = properties(schema)
-                .and_then(|fields| fields.get(name))
-                .and_then(Value::as_object);
+            let field = properties(schema).and_then(|fields| fields.get(name)).and_then(Value::as_object);
             // Present but unusable was reported where it stands.
             if node.field(name).is_none() {
-                let hint =
-                    field.and_then(|field| first_sentence(field.get("description")?.as_str()?));
+                let hint = field.and_then(|field| first_sentence(field.get("description")?.as_str()?));
                 self.report(node.at, "missing required field".into(), hint);
             }
             repaired.insert(name.into(), field.map_or(Value::Null, placeholder));
@@ -160,11 +122,7 @@ impl Walk<'_> {
             return self.mismatch("a list", node);
         };
         if let Some(max) = limit(schema, "maxItems").filter(|max| items.len() > *max) {
-            self.report(
-                node.at,
-                format!("has {} items, more than {max}", items.len()),
-                None,
-            );
+            self.report(node.at, format!("has {} items, more than {max}", items.len()), None);
         }
         let Some(Value::Object(item_schema)) = schema.get("items") else {
             return Some(node.to_json());
@@ -179,10 +137,7 @@ impl Walk<'_> {
     }
 
     fn string(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let form = schema
-            .get("pattern")
-            .and_then(Value::as_str)
-            .and_then(Form::of);
+        let form = schema.get("pattern").and_then(Value::as_str).and_then(Form::of);
         let values = schema.get("enum").and_then(Value::as_array);
         let Content::Text(text) = &node.content else {
             let expected = form.map_or_else(|| text_expected(values), |form| form.expected.into());
@@ -207,11 +162,7 @@ impl Walk<'_> {
             return Some(text.into());
         }
         let hint = nearest(text, &names).map(|name| format!("did you mean {name}?"));
-        let message = format!(
-            "expected {}, found \"{}\"",
-            alternatives(&names),
-            excerpt(text)
-        );
+        let message = format!("expected {}, found \"{}\"", alternatives(&names), excerpt(text));
         self.report(node.at, message, hint);
         None
     }
@@ -223,16 +174,14 @@ impl Walk<'_> {
         if !number.is_i64() && !number.is_u64() {
             return self.mismatch("a whole number", node);
         }
-        self.within_range(schema, node, number.as_f64()?)
-            .then(|| number.clone().into())
+        self.within_range(schema, node, number.as_f64()?).then(|| number.clone().into())
     }
 
     fn number(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
         let Content::Number(number) = &node.content else {
             return self.mismatch("a number", node);
         };
-        self.within_range(schema, node, number.as_f64()?)
-            .then(|| number.clone().into())
+        self.within_range(schema, node, number.as_f64()?).then(|| number.clone().into())
     }
 
     fn within_range(&mut self, schema: &SchemaMap, node: &Node, number: f64) -> bool {
@@ -247,11 +196,7 @@ impl Walk<'_> {
             (None, Some(max)) => format!("of at most {max}"),
             (None, None) => unreachable!("a number without limits is within them"),
         };
-        self.report(
-            node.at,
-            format!("expected a number {range}, found {number}"),
-            None,
-        );
+        self.report(node.at, format!("expected a number {range}, found {number}"), None);
         false
     }
 
@@ -260,10 +205,7 @@ impl Walk<'_> {
             Content::Number(number) => Some(number.to_string().into()),
             Content::Text(_) => self.string(schema, node),
             _ => {
-                let form = schema
-                    .get("pattern")
-                    .and_then(Value::as_str)
-                    .and_then(Form::of);
+                let form = schema.get("pattern").and_then(Value::as_str).and_then(Form::of);
                 self.mismatch(form.map_or("a number or text", |form| form.expected), node)
             }
         }
@@ -282,11 +224,7 @@ impl Walk<'_> {
             }
             _ => None,
         };
-        self.report(
-            node.at,
-            format!("expected {expected}, found {}", found(node)),
-            hint,
-        );
+        self.report(node.at, format!("expected {expected}, found {}", found(node)), hint);
         None
     }
 
@@ -303,8 +241,7 @@ impl Walk<'_> {
 
     fn report(&mut self, at: Option<Position>, message: String, hint: Option<String>) {
         if self.mistakes.len() < MAX_MISTAKES {
-            self.mistakes
-                .push(Mistake::new(self.path.to_string(), at, message).maybe_hint(hint));
+            self.mistakes.push(Mistake::new(self.path.to_string(), at, message).maybe_hint(hint));
         } else {
             self.unlisted += 1;
         }
@@ -312,29 +249,18 @@ impl Walk<'_> {
 }
 
 /// What is wrong with a text, if anything, and a hint. None only if the schema is not an object.
-fn text_complaint(
-    schema: &SchemaMap,
-    form: Option<&Form>,
-    text: &str,
-) -> Option<(Option<String>, Option<String>)> {
+fn text_complaint(schema: &SchemaMap, form: Option<&Form>, text: &str) -> Option<(Option<String>, Option<String>)> {
     let length = text.chars().count();
     if let Some(form) = form.filter(|form| !form.matches(text)) {
         let complaint = format!("\"{}\" {}", excerpt(text), form.complaint(text));
         return Some((Some(complaint), form.hint.map(Into::into)));
     }
     if limit(schema, "minLength").is_some_and(|min| length < min) {
-        let complaint = if text.is_empty() {
-            "is empty".into()
-        } else {
-            format!("\"{text}\" is too short")
-        };
+        let complaint = if text.is_empty() { "is empty".into() } else { format!("\"{text}\" is too short") };
         return Some((Some(complaint), None));
     }
     let too_long = limit(schema, "maxLength").filter(|max| length > *max);
-    Some((
-        too_long.map(|max| format!("has {length} characters, more than {max}")),
-        None,
-    ))
+    Some((too_long.map(|max| format!("has {length} characters, more than {max}")), None))
 }
 
 pub(super) fn object(schema: &Value) -> &SchemaMap {
@@ -346,10 +272,7 @@ pub(super) fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
 }
 
 fn limit(schema: &SchemaMap, keyword: &str) -> Option<usize> {
-    schema
-        .get(keyword)
-        .and_then(Value::as_u64)
-        .and_then(|limit| usize::try_from(limit).ok())
+    schema.get(keyword).and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok())
 }
 
 /// A value that fits the schema, for a required field that is missing.
@@ -362,14 +285,9 @@ fn placeholder(schema: &SchemaMap) -> Value {
     }
     match schema.get("type").and_then(Value::as_str) {
         Some("object") => {
-            let required = schema
-                .get("required")
-                .and_then(Value::as_array)
-                .map_or(&[][..], Vec::as_slice);
+            let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let fields = required.iter().filter_map(Value::as_str).map(|name| {
-                let field = properties(schema)
-                    .and_then(|fields| fields.get(name))
-                    .and_then(Value::as_object);
+                let field = properties(schema).and_then(|fields| fields.get(name)).and_then(Value::as_object);
                 (name.to_owned(), field.map_or(Value::Null, placeholder))
             });
             Value::Object(fields.collect())

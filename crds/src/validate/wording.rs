@@ -17,9 +17,7 @@ pub(super) fn fields_expected(schema: &SchemaMap) -> String {
 }
 
 pub(super) fn text_expected(values: Option<&Vec<Value>>) -> String {
-    values.map_or("text".into(), |values| {
-        alternatives(&values.iter().filter_map(Value::as_str).collect::<Vec<_>>())
-    })
+    values.map_or("text".into(), |values| alternatives(&values.iter().filter_map(Value::as_str).collect::<Vec<_>>()))
 }
 
 pub(super) fn alternatives(names: &[&str]) -> String {
@@ -48,12 +46,7 @@ pub(super) fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let lower = text.to_lowercase();
-    let scored = names.iter().map(|name| {
-        (
-            strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
-            *name,
-        )
-    });
+    let scored = names.iter().map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), *name));
     let (distance, name) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= (text.chars().count() / 3).max(1)).then_some(name)
 }
@@ -61,16 +54,8 @@ pub(super) fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
 /// The only place under `spec` that has a field of this name, in another object.
 pub(super) fn path_of_field(root: &Value, key: &str) -> Option<String> {
     fn collect(schema: &Value, path: &str, key: &str, into: &mut Vec<String>) {
-        for (name, field) in properties(object(schema))
-            .into_iter()
-            .flatten()
-            .filter(|(_, field)| field.is_object())
-        {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+        for (name, field) in properties(object(schema)).into_iter().flatten().filter(|(_, field)| field.is_object()) {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             if name == key {
                 into.push(path.clone());
             }
@@ -78,22 +63,12 @@ pub(super) fn path_of_field(root: &Value, key: &str) -> Option<String> {
         }
     }
     let mut paths = Vec::new();
-    collect(
-        root.get("properties")?.get("spec")?,
-        "spec",
-        key,
-        &mut paths,
-    );
+    collect(root.get("properties")?.get("spec")?, "spec", key, &mut paths);
     paths.sort_by_key(|path| path.matches('.').count());
     paths.into_iter().next()
 }
 
 pub(super) fn first_sentence(description: &str) -> Option<String> {
-    let sentence = description
-        .lines()
-        .next()?
-        .split(". ")
-        .next()?
-        .trim_end_matches('.');
+    let sentence = description.lines().next()?.split(". ").next()?.trim_end_matches('.');
     Some(sentence.to_owned()).filter(|sentence| !sentence.is_empty())
 }
