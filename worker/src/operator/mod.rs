@@ -40,12 +40,6 @@ pub trait Operator: Send {
         out.watermark(watermark)
     }
 
-    /// The time of the process's clock, in milliseconds since 1970, before the elements that are handled at it. Only
-    /// state with a time to live looks at it.
-    fn set_processing_time(&mut self, now_ms: i64) {
-        let _ = now_ms;
-    }
-
     /// Nothing waits at the inputs: emit what is held back for throughput.
     fn on_idle(&mut self, out: &mut dyn Output) -> Result<()> {
         let _ = out;

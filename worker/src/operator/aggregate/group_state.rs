@@ -16,6 +16,7 @@ use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
 use std::sync::Arc;
 use std::time::Duration;
+use weir_protocol::key_group::MaxParallelism;
 
 /// Where the owner's words lie after the key. Groups that only grow and live for ever need none, those that expire the
 /// first two.
@@ -49,7 +50,7 @@ impl GroupState {
         }
     }
 
-    pub(super) fn new(layout: Arc<Layout>, key_groups: u16, ttl: Option<Duration>) -> Self {
+    pub(super) fn new(layout: Arc<Layout>, key_groups: MaxParallelism, ttl: Option<Duration>) -> Self {
         let values = if layout.mode == Mode::Retract { Multisets::new(&layout) } else { Multisets::default() };
         Self {
             table: GroupTable::new(Arc::clone(&layout), key_groups),

@@ -10,6 +10,7 @@ use super::rows::{RowSet, move_strings};
 use hashbrown::HashTable;
 use std::sync::Arc;
 use weir_protocol::KeyGroup;
+use weir_protocol::key_group::MaxParallelism;
 
 /// No group, where a group's number is expected.
 pub(super) const NONE: u32 = u32::MAX;
@@ -18,7 +19,7 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct GroupTable {
     layout: Arc<Layout>,
-    key_groups: u16,
+    key_groups: MaxParallelism,
     index: HashTable<Entry>,
     words: Vec<u64>,
     arena: Arena,
@@ -47,7 +48,7 @@ impl Entry {
 
 impl GroupTable {
     /// An empty table of a job with `key_groups` key groups.
-    pub(super) fn new(layout: Arc<Layout>, key_groups: u16) -> Self {
+    pub(super) fn new(layout: Arc<Layout>, key_groups: MaxParallelism) -> Self {
         Self {
             layout,
             key_groups,
@@ -60,7 +61,7 @@ impl GroupTable {
     }
 
     /// An empty table with room for as many groups as expected.
-    pub(super) fn with_capacity(layout: Arc<Layout>, key_groups: u16, groups: usize) -> Self {
+    pub(super) fn with_capacity(layout: Arc<Layout>, key_groups: MaxParallelism, groups: usize) -> Self {
         let mut table = Self::new(layout, key_groups);
         table.index = HashTable::with_capacity(groups);
         table.words.reserve(groups * table.layout.stride);
@@ -131,7 +132,7 @@ impl GroupTable {
         let group = self.allocate();
         let range = self.range(group);
         let words = &mut self.words[range];
-        words[0] |= u64::from(key_group_of(hash, self.key_groups).0);
+        words[0] |= u64::from(self.key_groups.key_group_of_hash(hash).0);
         keys.write(row, words, &mut self.arena);
         self.index.insert_unique(Entry::spread(hash as u32), Entry { hash: hash as u32, group }, Entry::table_hash);
         group
@@ -377,10 +378,4 @@ fn same_key(layout: &Layout, left: &[u64], left_arena: &Arena, right: &[u64], ri
         word += 1 + usize::from(is_long);
     }
     true
-}
-
-/// The key group of a key by its hash.
-pub(super) fn key_group_of(hash: u64, key_groups: u16) -> KeyGroup {
-    let middle = (hash >> 16) & 0xffff_ffff;
-    KeyGroup(((middle * u64::from(key_groups)) >> 32) as u16)
 }

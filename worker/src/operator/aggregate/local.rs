@@ -6,7 +6,6 @@
 //! then each row goes on alone, in the same form, and from time to time it looks again.
 
 use super::accumulate::{Target, add, inputs};
-use super::group_aggregate::InputForm;
 use super::group_table::GroupTable;
 use super::key::KeyBatch;
 use super::layout::{Layout, Mode};
@@ -68,14 +67,8 @@ pub(super) fn single_rows(layout: &Layout, batch: &Batch) -> Result<Vec<ArrayRef
 }
 
 impl LocalGroupAggregate {
-    /// The pre-aggregation of inserts of the schema `input_schema`, or of what another pre-aggregation emitted.
-    pub fn new(
-        spec: &plan::GroupAggregate,
-        input: InputForm,
-        input_schema: &SchemaRef,
-        context: &OperatorContext,
-    ) -> Result<Self> {
-        debug_assert_eq!(input, InputForm::Rows, "only inserts are pre-aggregated");
+    /// The pre-aggregation of rows of the schema `input_schema`, all inserts.
+    pub fn new(spec: &plan::GroupAggregate, input_schema: &SchemaRef, context: &OperatorContext) -> Result<Self> {
         let layout = Arc::new(Layout::new(input_schema, &spec.keys, &spec.calls, Mode::Append, 0)?);
         Ok(Self {
             output: schema_of(&layout, Vec::new()),

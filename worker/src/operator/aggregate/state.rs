@@ -38,6 +38,7 @@ pub(super) fn delta(
         table: table.to_owned(),
         rows: record_batch(fields(layout, extra), columns, rows.len())?,
         key_columns: layout.key.fields().count(),
+        expires: None,
         deleted: (deleted.true_count() > 0).then_some(deleted),
         key_groups,
     })

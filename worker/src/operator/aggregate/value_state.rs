@@ -51,6 +51,7 @@ impl Changed {
             table: table_name(accumulator),
             key_columns: fields.len() - 1,
             rows: record_batch(fields, columns, self.groups.len())?,
+            expires: None,
             deleted: (deleted.true_count() > 0).then_some(deleted),
             key_groups: self.key_groups,
         }))
