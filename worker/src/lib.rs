@@ -4,5 +4,6 @@ pub mod batch;
 pub mod connector;
 pub mod diagnostic;
 pub mod failure;
+pub mod format;
 pub mod operator;
 pub mod plan;

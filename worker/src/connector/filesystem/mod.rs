@@ -1,0 +1,11 @@
+//! Files in folders.
+
+mod listing;
+mod path_columns;
+mod pattern;
+mod position;
+mod reader;
+pub mod source;
+
+#[cfg(test)]
+mod tests;
