@@ -26,14 +26,7 @@ impl RowKind {
     /// The kind that a batch stores as `code`.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [
-            Self::Insert,
-            Self::UpdateBefore,
-            Self::UpdateAfter,
-            Self::Delete,
-        ]
-        .into_iter()
-        .nth(usize::from(code))
+        [Self::Insert, Self::UpdateBefore, Self::UpdateAfter, Self::Delete].into_iter().nth(usize::from(code))
     }
 
     /// `+I`, `-U`, `+U` or `-D`.
@@ -77,26 +70,14 @@ impl Batch {
     /// Rows that are all inserts.
     #[must_use]
     pub fn inserts(rows: RecordBatch) -> Self {
-        Self {
-            rows,
-            kinds: None,
-            born: None,
-        }
+        Self { rows, kinds: None, born: None }
     }
 
     /// Rows with their kinds. Both have the same length.
     #[must_use]
     pub fn changes(rows: RecordBatch, kinds: UInt8Array) -> Self {
-        assert_eq!(
-            rows.num_rows(),
-            kinds.len(),
-            "a batch has a kind for each of its rows"
-        );
-        Self {
-            rows,
-            kinds: Some(kinds),
-            born: None,
-        }
+        assert_eq!(rows.num_rows(), kinds.len(), "a batch has a kind for each of its rows");
+        Self { rows, kinds: Some(kinds), born: None }
     }
 
     /// The number of rows.
@@ -134,11 +115,7 @@ impl Batch {
     /// The same changes with other columns.
     #[must_use]
     pub fn with_rows(&self, rows: RecordBatch) -> Self {
-        Self {
-            rows,
-            kinds: self.kinds.clone(),
-            born: self.born,
-        }
+        Self { rows, kinds: self.kinds.clone(), born: self.born }
     }
 
     /// A view of `length` rows from `offset`, without a copy.
@@ -153,11 +130,7 @@ impl Batch {
 
     /// The rows for which `keep` is true; null counts as false.
     pub fn filter(&self, keep: &BooleanArray) -> Result<Self, ArrowError> {
-        let kinds = self
-            .kinds
-            .as_ref()
-            .map(|kinds| compute::filter(kinds, keep))
-            .transpose()?;
+        let kinds = self.kinds.as_ref().map(|kinds| compute::filter(kinds, keep)).transpose()?;
         Ok(Self {
             rows: compute::filter_record_batch(&self.rows, keep)?,
             kinds: kinds.map(|kinds| as_kinds(&kinds)),
@@ -167,11 +140,7 @@ impl Batch {
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
-        let kinds = self
-            .kinds
-            .as_ref()
-            .map(|kinds| compute::take(kinds, indices, None))
-            .transpose()?;
+        let kinds = self.kinds.as_ref().map(|kinds| compute::take(kinds, indices, None)).transpose()?;
         Ok(Self {
             rows: compute::take_record_batch(&self.rows, indices)?,
             kinds: kinds.map(|kinds| as_kinds(&kinds)),
@@ -181,25 +150,16 @@ impl Batch {
 
     /// All rows of `batches`, which share a schema, in order. `None` for no batches.
     pub fn concat(batches: &[Self]) -> Result<Option<Self>, ArrowError> {
-        let Some(first) = batches.first() else {
-            return Ok(None);
-        };
+        let Some(first) = batches.first() else { return Ok(None) };
         if batches.len() == 1 {
             return Ok(Some(first.clone()));
         }
-        let rows =
-            compute::concat_batches(&first.schema(), batches.iter().map(|batch| &batch.rows))?;
+        let rows = compute::concat_batches(&first.schema(), batches.iter().map(|batch| &batch.rows))?;
         let kinds = batches.iter().any(|batch| batch.kinds.is_some()).then(|| {
-            let codes = batches
-                .iter()
-                .flat_map(|batch| (0..batch.num_rows()).map(|row| batch.kind(row) as u8));
+            let codes = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.kind(row) as u8));
             UInt8Array::from_iter_values(codes)
         });
-        Ok(Some(Self {
-            rows,
-            kinds,
-            born: batches.iter().filter_map(|batch| batch.born).min(),
-        }))
+        Ok(Some(Self { rows, kinds, born: batches.iter().filter_map(|batch| batch.born).min() }))
     }
 
     /// About how many bytes of memory the rows themselves take, in the time of a look at each column: what credits and
@@ -207,13 +167,7 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let kinds = self.kinds.as_ref().map_or(0, Array::len);
-        kinds
-            + self
-                .rows
-                .columns()
-                .iter()
-                .map(|column| column_bytes(column))
-                .sum::<usize>()
+        kinds + self.rows.columns().iter().map(|column| column_bytes(column)).sum::<usize>()
     }
 }
 
@@ -228,27 +182,16 @@ fn column_bytes(column: &ArrayRef) -> usize {
         DataType::Utf8View | DataType::BinaryView => {
             // A view does not tell how much of a shared buffer it uses; each value has its length in the low 32 bits.
             let data = column.to_data();
-            let views =
-                &data.buffers()[0].typed_data::<u128>()[data.offset()..data.offset() + rows];
-            views
-                .iter()
-                .map(|view| 16 + (*view as u32 as usize).saturating_sub(12))
-                .sum()
+            let views = &data.buffers()[0].typed_data::<u128>()[data.offset()..data.offset() + rows];
+            views.iter().map(|view| 16 + (*view as u32 as usize).saturating_sub(12)).sum()
         }
         DataType::Struct(_) => {
             let children = column.to_data();
-            children
-                .child_data()
-                .iter()
-                .map(|child| column_bytes(&arrow::array::make_array(child.clone())))
-                .sum()
+            children.child_data().iter().map(|child| column_bytes(&arrow::array::make_array(child.clone()))).sum()
         }
         data_type => match data_type.primitive_width() {
             Some(width) => rows * width,
-            None => column
-                .to_data()
-                .get_slice_memory_size()
-                .unwrap_or_else(|_| column.get_array_memory_size()),
+            None => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
         },
     }
 }
@@ -266,15 +209,7 @@ pub fn uniform_kinds(kind: RowKind, rows: usize) -> UInt8Array {
 }
 
 /// A batch out of columns, for operators that build their output column by column.
-pub fn from_columns(
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<Batch, ArrowError> {
+pub fn from_columns(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Batch, ArrowError> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(Batch::inserts(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?))
+    Ok(Batch::inserts(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?))
 }

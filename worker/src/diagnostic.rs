@@ -26,11 +26,7 @@ impl Diagnostic {
     /// A mistake without a place.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            position: None,
-            hint: None,
-        }
+        Self { message: message.into(), position: None, hint: None }
     }
 
     /// Says where it is.
@@ -56,14 +52,9 @@ impl Diagnostic {
         {
             let number = position.line.to_string();
             let margin = " ".repeat(number.len());
-            let indent: String = line
-                .chars()
-                .take(position.column.saturating_sub(1) as usize)
-                .map(|c| if c == '\t' { c } else { ' ' })
-                .collect();
-            out.push_str(&format!(
-                "\n{margin} |\n{number} | {line}\n{margin} | {indent}^"
-            ));
+            let indent: String =
+                line.chars().take(position.column.saturating_sub(1) as usize).map(|c| if c == '\t' { c } else { ' ' }).collect();
+            out.push_str(&format!("\n{margin} |\n{number} | {line}\n{margin} | {indent}^"));
         }
         if let Some(hint) = &self.hint {
             out.push_str(&format!("\nhint: {hint}"));
@@ -75,9 +66,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
-            Some(Position { line, column }) => {
-                write!(f, "line {line}, column {column}: {}", self.message)
-            }
+            Some(Position { line, column }) => write!(f, "line {line}, column {column}: {}", self.message),
             None => f.write_str(&self.message),
         }
     }
@@ -91,12 +80,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let name = name.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&name, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len().max(name.len()) / 3).max(1))
         .min()
         .map(|(_, candidate)| candidate)

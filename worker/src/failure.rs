@@ -36,11 +36,7 @@ impl Failure {
     /// A failure that says what went wrong on what.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            source: None,
-        }
+        Self { kind, message: message.into(), source: None }
     }
 
     /// The user must change something.

@@ -244,37 +244,21 @@ pub fn bad_records_schema() -> SchemaRef {
 pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
     use arrow::array::StringViewArray;
     let raw = StringViewArray::from_iter_values(records.iter().map(|record| record.raw.as_str()));
-    let reason =
-        StringViewArray::from_iter_values(records.iter().map(|record| record.reason.as_str()));
-    Ok(RecordBatch::try_new(
-        bad_records_schema(),
-        vec![Arc::new(raw), Arc::new(reason)],
-    )?)
+    let reason = StringViewArray::from_iter_values(records.iter().map(|record| record.reason.as_str()));
+    Ok(RecordBatch::try_new(bad_records_schema(), vec![Arc::new(raw), Arc::new(reason)])?)
 }
 
 /// Reads a table's options as those of a source.
-pub fn source(
-    options: &Options,
-    shape: &TableShape,
-    environment: &Environment,
-) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
     let connector = options.required("connector");
     match connector.as_str() {
-        "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(
-            options,
-            shape,
-            environment,
-        )?)),
+        "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
         unknown => Err(unknown_connector(options, unknown, &["filesystem"])),
     }
 }
 
 /// Reads a table's options as those of a sink.
-pub fn sink(
-    options: &Options,
-    shape: &TableShape,
-    environment: &Environment,
-) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
     let _ = (shape, environment);
     let connector = options.required("connector");
     Err(unknown_connector(options, &connector, &[]))
@@ -283,42 +267,20 @@ pub fn sink(
 /// Connectors that are to come: known by name, so that the answer is not "unknown".
 const TO_COME: [&str; 2] = ["kafka", "upsert-kafka"];
 
-fn unknown_connector(
-    options: &Options,
-    name: &str,
-    known: &[&str],
-) -> Vec<crate::diagnostic::Diagnostic> {
+fn unknown_connector(options: &Options, name: &str, known: &[&str]) -> Vec<crate::diagnostic::Diagnostic> {
     use crate::diagnostic::{Diagnostic, nearest};
-    let position = options
-        .entries()
-        .get("connector")
-        .and_then(|entry| entry.position);
+    let position = options.entries().get("connector").and_then(|entry| entry.position);
     if name.is_empty() {
-        return options
-            .finish()
-            .err()
-            .unwrap_or_default()
-            .into_iter()
-            .take(1)
-            .collect();
+        return options.finish().err().unwrap_or_default().into_iter().take(1).collect();
     }
     let list = known.join(", ");
     let diagnostic = if TO_COME.contains(&name) {
-        let message = format!(
-            "table '{}': the connector '{name}' is not available in this version",
-            options.table()
-        );
+        let message = format!("table '{}': the connector '{name}' is not available in this version", options.table());
         Diagnostic::new(message).hint(format!("available here: {list}"))
     } else {
-        let hint = nearest(name, known.iter().copied()).map_or_else(
-            || format!("available here: {list}"),
-            |name| format!("did you mean '{name}'?"),
-        );
-        Diagnostic::new(format!(
-            "table '{}': there is no connector '{name}' for this use",
-            options.table()
-        ))
-        .hint(hint)
+        let hint = nearest(name, known.iter().copied())
+            .map_or_else(|| format!("available here: {list}"), |name| format!("did you mean '{name}'?"));
+        Diagnostic::new(format!("table '{}': there is no connector '{name}' for this use", options.table())).hint(hint)
     };
     vec![diagnostic.at(position)]
 }

@@ -7,9 +7,8 @@
 use crate::failure::{Failure, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time32MillisecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
+    Time32MillisecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -42,10 +41,7 @@ pub fn is_key_type(data_type: &DataType) -> bool {
         | DataType::Decimal128(..)
         | DataType::Date32
         | DataType::Time32(TimeUnit::Millisecond)
-        | DataType::Timestamp(
-            TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
-            _,
-        )
+        | DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _)
         | DataType::Utf8View
         | DataType::BinaryView
         | DataType::Utf8
@@ -59,9 +55,7 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         ($type:ty) => {{
             let array = column.as_primitive::<$type>();
             let values = array.values();
-            fold(column, first, hashes, |row| {
-                xxh3_64(&(values[row] as i64).to_le_bytes())
-            })
+            fold(column, first, hashes, |row| xxh3_64(&(values[row] as i64).to_le_bytes()))
         }};
     }
     match column.data_type() {
@@ -76,15 +70,11 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         DataType::Timestamp(TimeUnit::Nanosecond, _) => integers!(TimestampNanosecondType),
         DataType::Boolean => {
             let array = column.as_boolean();
-            fold(column, first, hashes, |row| {
-                xxh3_64(&i64::from(array.value(row)).to_le_bytes())
-            });
+            fold(column, first, hashes, |row| xxh3_64(&i64::from(array.value(row)).to_le_bytes()));
         }
         DataType::Float32 => {
             let values = column.as_primitive::<Float32Type>().values();
-            fold(column, first, hashes, |row| {
-                hash_float(f64::from(values[row]))
-            });
+            fold(column, first, hashes, |row| hash_float(f64::from(values[row])));
         }
         DataType::Float64 => {
             let values = column.as_primitive::<Float64Type>().values();
@@ -92,21 +82,15 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         }
         DataType::Decimal128(..) => {
             let values = column.as_primitive::<Decimal128Type>().values();
-            fold(column, first, hashes, |row| {
-                xxh3_64(&values[row].to_le_bytes())
-            });
+            fold(column, first, hashes, |row| xxh3_64(&values[row].to_le_bytes()));
         }
         DataType::Utf8View => {
             let array = column.as_string_view();
-            fold(column, first, hashes, |row| {
-                xxh3_64(array.value(row).as_bytes())
-            });
+            fold(column, first, hashes, |row| xxh3_64(array.value(row).as_bytes()));
         }
         DataType::Utf8 => {
             let array = column.as_string::<i32>();
-            fold(column, first, hashes, |row| {
-                xxh3_64(array.value(row).as_bytes())
-            });
+            fold(column, first, hashes, |row| xxh3_64(array.value(row).as_bytes()));
         }
         DataType::BinaryView => {
             let array = column.as_binary_view();
@@ -117,11 +101,7 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
             fold(column, first, hashes, |row| xxh3_64(array.value(row)));
         }
         DataType::Struct(_) => fold_struct(column, first, hashes)?,
-        other => {
-            return Err(Failure::bug(format!(
-                "a key column has the type {other}, which has no hash"
-            )));
-        }
+        other => return Err(Failure::bug(format!("a key column has the type {other}, which has no hash"))),
     }
     Ok(())
 }
@@ -134,13 +114,7 @@ fn fold_struct(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
 }
 
 fn fold(column: &ArrayRef, first: bool, hashes: &mut [u64], value: impl Fn(usize) -> u64) {
-    let combine = |before: u64, hash: u64| {
-        if first {
-            hash
-        } else {
-            (before.rotate_left(23) ^ hash).wrapping_mul(FOLD)
-        }
-    };
+    let combine = |before: u64, hash: u64| if first { hash } else { (before.rotate_left(23) ^ hash).wrapping_mul(FOLD) };
     match column.nulls().filter(|nulls| nulls.null_count() > 0) {
         None => {
             for (row, hash) in hashes.iter_mut().enumerate() {
@@ -156,22 +130,14 @@ fn fold(column: &ArrayRef, first: bool, hashes: &mut [u64], value: impl Fn(usize
 }
 
 fn hash_float(value: f64) -> u64 {
-    let canonical = if value == 0.0 {
-        0.0
-    } else if value.is_nan() {
-        f64::NAN
-    } else {
-        value
-    };
+    let canonical = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
     xxh3_64(&canonical.to_bits().to_le_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{
-        Decimal128Array, Float64Array, Int32Array, Int64Array, StringViewArray, StructArray,
-    };
+    use arrow::array::{Decimal128Array, Float64Array, Int32Array, Int64Array, StringViewArray, StructArray};
     use arrow::datatypes::Field;
     use std::sync::Arc;
 
@@ -183,14 +149,8 @@ mod tests {
 
     #[test]
     fn hashes_never_change() {
-        let bigint: ArrayRef =
-            Arc::new(Int64Array::from(vec![Some(0), Some(1000), Some(-1), None]));
-        let text: ArrayRef = Arc::new(StringViewArray::from(vec![
-            Some(""),
-            Some("a long enough text"),
-            None,
-            Some("x"),
-        ]));
+        let bigint: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1000), Some(-1), None]));
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec![Some(""), Some("a long enough text"), None, Some("x")]));
         let golden = [
             (vec![bigint.clone()], GOLDEN_BIGINT),
             (vec![text.clone()], GOLDEN_TEXT),

@@ -46,9 +46,6 @@ impl Restored {
     /// The lowest event time of all key groups: no row before it can count as on time.
     #[must_use]
     pub fn lowest_watermark(&self) -> Option<EventTime> {
-        self.watermarks
-            .iter()
-            .map(|(_, watermark)| *watermark)
-            .min()
+        self.watermarks.iter().map(|(_, watermark)| *watermark).min()
     }
 }

@@ -3,7 +3,7 @@ use crate::batch::Batch;
 use crate::connector::options::Options;
 use crate::connector::{self, BadRecord, Environment, Poll, ReaderContext, Source, TableShape};
 use crate::failure::{Failure, Kind};
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

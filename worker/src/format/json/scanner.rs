@@ -195,7 +195,7 @@ impl<'a> Scanner<'a> {
         if digits == 0 || leading_zero {
             return Err(self.unexpected("a number"));
         }
-        let mut integer = (digits <= 18).then_some(if negative { -value } else { value });
+        let mut integer = (digits <= 18).then_some(if negative { value.wrapping_neg() } else { value });
         if self.peek() == Some(b'.') {
             self.at += 1;
             integer = None;
