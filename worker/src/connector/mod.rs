@@ -3,14 +3,21 @@
 //! A connector reads its options once, at plan time ([`source`], [`sink`]); what comes back is known to be sound as far
 //! as options can be. A new connector is one file and one match arm in each of the two lists.
 
-pub mod filesystem;
+mod blackhole;
+mod filesystem;
+mod nexmark;
+mod numbered;
 pub mod options;
+mod print;
+mod random;
+mod text_column;
 
 use crate::batch::Batch;
 use crate::failure::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,10 +74,10 @@ pub struct Split {
 
 /// Finds the splits of a source.
 pub trait Enumerator: Send {
-    /// The splits that the restored checkpoint knows, finished ones too; called once, before the first look. A source
-    /// whose splits can change shape between two looks keeps to these.
-    fn resume(&mut self, known: &[SplitProgress]) -> Result<()> {
-        let _ = known;
+    /// The splits that the restored checkpoint knows: those to go on with, and the names of those that are read. Called
+    /// once, before the first look. A source whose splits can change shape between two looks keeps to these.
+    fn resume(&mut self, unfinished: &[SplitProgress], finished: &BTreeSet<String>) -> Result<()> {
+        let _ = (unfinished, finished);
         Ok(())
     }
 
@@ -91,8 +98,13 @@ pub struct ReaderContext {
     pub subtask: u32,
     /// How many tasks read the source.
     pub parallelism: u32,
-    /// Replay event time at this many times its pace; `None` at full speed. The engine paces; a reader may use it to size batches.
-    pub speed: Option<f64>,
+    /// The most rows that a batch should have.
+    pub max_rows: usize,
+}
+
+impl ReaderContext {
+    /// Rows of a batch at full speed: enough that costs per batch vanish, few enough for the processor's caches.
+    pub const FULL_BATCH: usize = 8192;
 }
 
 /// Reads splits for one task. Calls come from one thread; a call does not block for long (a disk read, not a wait for data).
@@ -103,8 +115,8 @@ pub trait SourceReader: Send {
     /// The next rows, or what there is to wait for.
     fn poll(&mut self) -> Result<Poll>;
 
-    /// The position after the last returned row of each split in hand (and `finished` ones since the last call of
-    /// `forget_finished`), with `watermark` left as it was given: the engine fills it in.
+    /// The position after the last returned row of each split in hand, with `watermark` left as it was given: the engine
+    /// fills it in. Finished splits need not be told of.
     fn positions(&self) -> Vec<SplitProgress>;
 }
 
@@ -115,7 +127,7 @@ pub enum Poll {
     Rows(SourceRows),
     /// Nothing before this moment (a rate, a file to be looked at again).
     NotBefore(Instant),
-    /// The splits in hand are read to their ends: give another one, or end. Each is reported as finished by `positions`.
+    /// The splits in hand are read to their ends: give another one, or end.
     NeedSplit,
 }
 
@@ -164,6 +176,8 @@ pub struct WriterContext {
     pub schema: SchemaRef,
     /// The task's number.
     pub subtask: u32,
+    /// How many tasks write the sink.
+    pub parallelism: u32,
     /// The generation: a writer touches only what its own generation created.
     pub generation: Generation,
     /// Unique for the job across all clusters; goes into names.
@@ -208,8 +222,8 @@ pub trait Committer: Send {
 /// What earlier generations wrote that is still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
-    /// Not confirmed yet.
-    pub committables: Vec<Committable>,
+    /// Ids of committables that are not confirmed yet.
+    pub committables: std::collections::BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }
@@ -250,18 +264,21 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 
 /// Reads a table's options as those of a source.
 pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
-    let connector = options.required("connector");
-    match connector.as_str() {
+    match options.required("connector").as_str() {
         "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
-        unknown => Err(unknown_connector(options, unknown, &["filesystem"])),
+        "nexmark" => nexmark::source(options, shape),
+        connector => Err(unknown_connector(options, connector, &["filesystem", "nexmark"])),
     }
 }
 
 /// Reads a table's options as those of a sink.
 pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
-    let _ = (shape, environment);
-    let connector = options.required("connector");
-    Err(unknown_connector(options, &connector, &[]))
+    let _ = environment;
+    match options.required("connector").as_str() {
+        "blackhole" => blackhole::sink(options),
+        "print" => print::sink(options, shape),
+        connector => Err(unknown_connector(options, connector, &["blackhole", "print"])),
+    }
 }
 
 /// Connectors that are to come: known by name, so that the answer is not "unknown".

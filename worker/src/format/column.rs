@@ -4,17 +4,17 @@
 //! before its next value and at the end.
 
 use super::date_time::{self, Standard};
-use super::value::{self, Misfit};
+use super::text_value::{self, Misfit};
 use super::{RecordError, clip, sql_type};
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryViewArray, BooleanArray, BooleanBufferBuilder, ListArray,
-    NullBufferBuilder, PrimitiveArray, StringViewArray, StructArray, make_view,
+    ArrayRef, ArrowPrimitiveType, BinaryViewArray, BooleanArray, BooleanBufferBuilder, ListArray, NullBufferBuilder,
+    PrimitiveArray, StringViewArray, StructArray, make_view,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time32MillisecondType, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time32MillisecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use std::mem;
 use std::sync::Arc;
@@ -57,9 +57,7 @@ pub(super) fn is_supported(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().all(|field| is_supported(field.data_type())),
         DataType::List(item) => is_supported(item.data_type()),
-        DataType::Decimal128(..)
-        | DataType::Timestamp(..)
-        | DataType::Time32(TimeUnit::Millisecond) => true,
+        DataType::Decimal128(..) | DataType::Timestamp(..) | DataType::Time32(TimeUnit::Millisecond) => true,
         scalar => matches!(
             scalar,
             DataType::Boolean
@@ -94,17 +92,10 @@ impl Column {
             DataType::Utf8View => Values::Text(Views::default()),
             DataType::BinaryView => Values::Bytes(Views::default()),
             DataType::Struct(fields) => Values::Row(fields.iter().map(Self::new).collect()),
-            DataType::List(item) => Values::Array {
-                ends: Vec::new(),
-                item: Box::new(Self::new(item)),
-            },
+            DataType::List(item) => Values::Array { ends: Vec::new(), item: Box::new(Self::new(item)) },
             other => unreachable!("the type {other} was refused at plan time"),
         };
-        Self {
-            field: Arc::clone(field),
-            values,
-            nulls: NullBufferBuilder::new(0),
-        }
+        Self { field: Arc::clone(field), values, nulls: NullBufferBuilder::new(0) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -139,9 +130,7 @@ impl Column {
             Values::Boolean(bits) => bits.resize(len),
             Values::Int8(values) => values.resize(len, 0),
             Values::Int16(values) => values.resize(len, 0),
-            Values::Int32(values) | Values::Date(values) | Values::Time(values) => {
-                values.resize(len, 0)
-            }
+            Values::Int32(values) | Values::Date(values) | Values::Time(values) => values.resize(len, 0),
             Values::Int64(values) | Values::Timestamp(values) => values.resize(len, 0),
             Values::Float32(values) => values.resize(len, 0.0),
             Values::Float64(values) => values.resize(len, 0.0),
@@ -164,9 +153,7 @@ impl Column {
             }
             Values::Int8(values) => values.truncate(len),
             Values::Int16(values) => values.truncate(len),
-            Values::Int32(values) | Values::Date(values) | Values::Time(values) => {
-                values.truncate(len)
-            }
+            Values::Int32(values) | Values::Date(values) | Values::Time(values) => values.truncate(len),
             Values::Int64(values) | Values::Timestamp(values) => values.truncate(len),
             Values::Float32(values) => values.truncate(len),
             Values::Float64(values) => values.truncate(len),
@@ -184,11 +171,7 @@ impl Column {
     }
 
     /// Reads the value from a text, for types whose values are written as one.
-    pub(super) fn append_text(
-        &mut self,
-        text: &str,
-        standard: Standard,
-    ) -> Result<(), Box<RecordError>> {
+    pub(super) fn append_text(&mut self, text: &str, standard: Standard) -> Result<(), Box<RecordError>> {
         let parsed = self.read_text(text, standard);
         match parsed {
             Ok(()) => {
@@ -207,38 +190,31 @@ impl Column {
         }
         let text = text.trim();
         match &mut self.values {
-            Values::Boolean(bits) => bits.append(value::boolean(text)?),
+            Values::Boolean(bits) => bits.append(text_value::boolean(text)?),
             Values::Int8(_) | Values::Int16(_) | Values::Int32(_) | Values::Int64(_) => {
-                return self.put_integer(value::integer(text)?);
+                return self.put_integer(text_value::integer(text)?);
             }
-            Values::Float32(_) | Values::Float64(_) => return self.put_float(value::float(text)?),
+            Values::Float32(_) | Values::Float64(_) => return self.put_float(text_value::float(text)?),
             Values::Decimal(values) => {
                 let &DataType::Decimal128(precision, scale) = data_type else {
                     unreachable!("decimals are Decimal128")
                 };
-                values.push(value::decimal(text, precision, scale)?);
+                values.push(text_value::decimal(text, precision, scale)?);
             }
-            Values::Date(values) => {
-                values.push(date_time::date(text.as_bytes()).ok_or(Misfit::Form)?)
-            }
+            Values::Date(values) => values.push(date_time::date(text.as_bytes()).ok_or(Misfit::Form)?),
             Values::Time(values) => {
                 let clock = text.strip_suffix('Z').unwrap_or(text);
                 let nanos = date_time::time(clock.as_bytes()).ok_or(Misfit::Form)?;
-                values.push(
-                    i32::try_from(nanos / 1_000_000)
-                        .expect("a day has fewer than 2^31 milliseconds"),
-                );
+                values.push(i32::try_from(nanos / 1_000_000).expect("a day has fewer than 2^31 milliseconds"));
             }
             Values::Timestamp(values) => {
-                let DataType::Timestamp(unit, zone) = data_type else {
-                    unreachable!("timestamps are Timestamp")
-                };
+                let DataType::Timestamp(unit, zone) = data_type else { unreachable!("timestamps are Timestamp") };
                 let ticks = date_time::timestamp(text.as_bytes(), standard, *unit, zone.is_some());
                 values.push(ticks.ok_or(Misfit::Form)?);
             }
             Values::Bytes(views) => {
                 let start = views.begin();
-                value::base64(text.as_bytes(), views.data_mut())?;
+                text_value::base64(text.as_bytes(), views.data_mut())?;
                 views.end(start);
             }
             Values::Text(_) | Values::Row(_) | Values::Array { .. } => return Err(Misfit::Form),
@@ -262,10 +238,7 @@ impl Column {
         match &mut self.values {
             Values::Float64(values) => values.push(number),
             Values::Float32(values) => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "FLOAT keeps what it can; the range is checked"
-                )]
+                #[expect(clippy::cast_possible_truncation, reason = "FLOAT keeps what it can; the range is checked")]
                 let narrow = number as f32;
                 if narrow.is_infinite() && number.is_finite() {
                     return Err(Misfit::Range);
@@ -278,22 +251,14 @@ impl Column {
     }
 
     /// Says why `text` is no value of the column.
-    pub(super) fn misfit(
-        &self,
-        text: &str,
-        misfit: Misfit,
-        standard: Standard,
-    ) -> Box<RecordError> {
+    pub(super) fn misfit(&self, text: &str, misfit: Misfit, standard: Standard) -> Box<RecordError> {
         let (shown, kind) = (clip(text, 64), sql_type(self.field.data_type()));
         let reason = match misfit {
             Misfit::Range => format!("'{shown}' is out of the range of {kind}"),
             Misfit::Fraction => format!("'{shown}' has a fraction, which {kind} cannot hold"),
             Misfit::Form => match self.field.data_type() {
                 DataType::Timestamp(_, zone) => {
-                    format!(
-                        "'{shown}' is no {kind}: {} expected",
-                        standard.pattern(zone.is_some())
-                    )
+                    format!("'{shown}' is no {kind}: {} expected", standard.pattern(zone.is_some()))
                 }
                 DataType::Date32 => format!("'{shown}' is no DATE: yyyy-MM-dd expected"),
                 DataType::Time32(_) => format!("'{shown}' is no TIME: HH:mm:ss.SSS expected"),
@@ -306,10 +271,7 @@ impl Column {
 
     /// An error about this column.
     pub(super) fn refuse(&self, reason: String) -> Box<RecordError> {
-        Box::new(RecordError::Value {
-            column: self.name().to_owned(),
-            reason,
-        })
+        Box::new(RecordError::Value { column: self.name().to_owned(), reason })
     }
 
     /// The first `rows` rows as an array; the column is empty afterwards.
@@ -334,13 +296,8 @@ impl Column {
             Values::Text(views) => views.finish_text(nulls),
             Values::Bytes(views) => views.finish_bytes(nulls),
             Values::Row(columns) => {
-                let DataType::Struct(fields) = data_type else {
-                    unreachable!("rows are Struct")
-                };
-                let columns = columns
-                    .iter_mut()
-                    .map(|column| column.finish(rows))
-                    .collect();
+                let DataType::Struct(fields) = data_type else { unreachable!("rows are Struct") };
+                let columns = columns.iter_mut().map(|column| column.finish(rows)).collect();
                 // Under a row that is NULL its fields are NULL, also those declared NOT NULL.
                 Arc::new(
                     StructArray::try_new_with_length(fields.clone(), columns, nulls, rows)
@@ -348,9 +305,7 @@ impl Column {
                 )
             }
             Values::Array { ends, item } => {
-                let DataType::List(field) = data_type else {
-                    unreachable!("arrays are List")
-                };
+                let DataType::List(field) = data_type else { unreachable!("arrays are List") };
                 let items = item.finish(ends.last().map_or(0, |end| *end as usize));
                 let offsets: Vec<i32> = std::iter::once(0).chain(ends.drain(..)).collect();
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
@@ -403,14 +358,7 @@ impl Views {
     fn take(&mut self) -> (ScalarBuffer<u128>, Vec<Buffer>) {
         let views = ScalarBuffer::from(take_with_room(&mut self.views));
         let data = take_with_room(&mut self.data);
-        (
-            views,
-            if data.is_empty() {
-                Vec::new()
-            } else {
-                vec![Buffer::from_vec(data)]
-            },
-        )
+        (views, if data.is_empty() { Vec::new() } else { vec![Buffer::from_vec(data)] })
     }
 }
 
@@ -424,47 +372,27 @@ fn take_with_room<T>(values: &mut Vec<T>) -> Vec<T> {
     taken
 }
 
-fn typed<T: ArrowPrimitiveType>(
-    values: &mut Vec<T::Native>,
-    nulls: Option<NullBuffer>,
-) -> PrimitiveArray<T> {
+fn typed<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> PrimitiveArray<T> {
     PrimitiveArray::new(ScalarBuffer::from(take_with_room(values)), nulls)
 }
 
-fn primitive<T: ArrowPrimitiveType>(
-    values: &mut Vec<T::Native>,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
     Arc::new(typed::<T>(values, nulls))
 }
 
 fn timestamps(values: &mut Vec<i64>, nulls: Option<NullBuffer>, data_type: &DataType) -> ArrayRef {
-    let DataType::Timestamp(unit, zone) = data_type else {
-        unreachable!("timestamps are Timestamp")
-    };
+    let DataType::Timestamp(unit, zone) = data_type else { unreachable!("timestamps are Timestamp") };
     let zone = zone.clone();
     match unit {
-        TimeUnit::Second => {
-            Arc::new(typed::<TimestampSecondType>(values, nulls).with_timezone_opt(zone))
-        }
-        TimeUnit::Millisecond => {
-            Arc::new(typed::<TimestampMillisecondType>(values, nulls).with_timezone_opt(zone))
-        }
-        TimeUnit::Microsecond => {
-            Arc::new(typed::<TimestampMicrosecondType>(values, nulls).with_timezone_opt(zone))
-        }
-        TimeUnit::Nanosecond => {
-            Arc::new(typed::<TimestampNanosecondType>(values, nulls).with_timezone_opt(zone))
-        }
+        TimeUnit::Second => Arc::new(typed::<TimestampSecondType>(values, nulls).with_timezone_opt(zone)),
+        TimeUnit::Millisecond => Arc::new(typed::<TimestampMillisecondType>(values, nulls).with_timezone_opt(zone)),
+        TimeUnit::Microsecond => Arc::new(typed::<TimestampMicrosecondType>(values, nulls).with_timezone_opt(zone)),
+        TimeUnit::Nanosecond => Arc::new(typed::<TimestampNanosecondType>(values, nulls).with_timezone_opt(zone)),
     }
 }
 
 /// One value as a column of `rows` equal ones: what a file's path says about all of its rows.
-pub(crate) fn constant(
-    field: &Field,
-    text: Option<&str>,
-    rows: usize,
-) -> Result<ArrayRef, Box<RecordError>> {
+pub(crate) fn constant(field: &Field, text: Option<&str>, rows: usize) -> Result<ArrayRef, Box<RecordError>> {
     let mut column = Column::new(&Arc::new(field.clone()));
     match text {
         Some(text) => column.append_text(text, Standard::Sql)?,

@@ -65,37 +65,19 @@ impl CsvOptions {
     pub fn from_options(options: &Options) -> Option<Self> {
         let defaults = Self::default();
         let flag = |key: &str, default: bool| options.boolean(key).unwrap_or(default);
-        let quote = options
-            .parsed("csv.quote-character", character)
-            .unwrap_or(b'"');
+        let quote = options.parsed("csv.quote-character", character).unwrap_or(b'"');
         let quoted = !flag("csv.disable-quote-character", false);
         let _ = options.text("csv.write-bigdecimal-in-scientific-notation");
         let read = Self {
-            delimiter: options
-                .parsed("csv.field-delimiter", character)
-                .unwrap_or(defaults.delimiter),
+            delimiter: options.parsed("csv.field-delimiter", character).unwrap_or(defaults.delimiter),
             quote: quoted.then_some(quote),
             escape: options.parsed("csv.escape-character", character),
-            comments: if flag("csv.allow-comments", false) {
-                Comments::Skipped
-            } else {
-                Comments::Data
-            },
+            comments: if flag("csv.allow-comments", false) { Comments::Skipped } else { Comments::Data },
             null_literal: options.text("csv.null-literal"),
-            element_delimiter: options
-                .text("csv.array-element-delimiter")
-                .unwrap_or(defaults.element_delimiter),
+            element_delimiter: options.text("csv.array-element-delimiter").unwrap_or(defaults.element_delimiter),
             null_on_error: flag("csv.ignore-parse-errors", false),
-            header: if flag("csv.header", false) {
-                Header::Skipped
-            } else {
-                Header::None
-            },
-            line_breaks: if flag("csv.quoted-line-breaks", true) {
-                LineBreaks::Allowed
-            } else {
-                LineBreaks::Never
-            },
+            header: if flag("csv.header", false) { Header::Skipped } else { Header::None },
+            line_breaks: if flag("csv.quoted-line-breaks", true) { LineBreaks::Allowed } else { LineBreaks::Never },
         };
         if read.quote == Some(read.delimiter) {
             let message = "fields are delimited and quoted by the same character".to_owned();
@@ -103,11 +85,7 @@ impl CsvOptions {
             return None;
         }
         if read.element_delimiter.is_empty() {
-            options.mistake_in(
-                "csv.array-element-delimiter",
-                "the delimiter of elements is empty".to_owned(),
-                None,
-            );
+            options.mistake_in("csv.array-element-delimiter", "the delimiter of elements is empty".to_owned(), None);
             return None;
         }
         Some(read)
@@ -164,22 +142,11 @@ impl CsvDecoder {
     /// A decoder for the columns of `schema` at `projection`, ascending. A record has all columns of `schema`.
     #[must_use]
     pub fn new(options: CsvOptions, schema: &SchemaRef, projection: &[usize]) -> Self {
-        let places = (0..schema.fields().len())
-            .map(|field| projection.iter().position(|column| *column == field));
+        let places = (0..schema.fields().len()).map(|field| projection.iter().position(|column| *column == field));
         let places = places.collect();
-        let schema = Arc::new(
-            schema
-                .project(projection)
-                .expect("the projection names columns of the table"),
-        );
+        let schema = Arc::new(schema.project(projection).expect("the projection names columns of the table"));
         let columns = schema.fields().iter().map(Column::new).collect();
-        Self {
-            options,
-            schema,
-            columns,
-            places,
-            rows: 0,
-        }
+        Self { options, schema, columns, places, rows: 0 }
     }
 
     fn read(&mut self, record: &str) -> Read {
@@ -199,9 +166,7 @@ impl CsvDecoder {
     fn check(&mut self, count: usize) -> Read {
         let expected = self.places.len();
         if count > expected || (count < expected && !self.options.null_on_error) {
-            return Err(Box::new(RecordError::Syntax(format!(
-                "{expected} fields expected, {count} found"
-            ))));
+            return Err(Box::new(RecordError::Syntax(format!("{expected} fields expected, {count} found"))));
         }
         for column in &mut self.columns {
             if column.len() == self.rows {
@@ -217,23 +182,16 @@ impl RecordDecoder for CsvDecoder {
         let record = match std::str::from_utf8(record) {
             Ok(record) => record,
             Err(error) => {
-                return Err(RecordError::Syntax(format!(
-                    "byte {} of the record is no UTF-8",
-                    error.valid_up_to() + 1
-                )));
+                return Err(RecordError::Syntax(format!("byte {} of the record is no UTF-8", error.valid_up_to() + 1)));
             }
         };
-        if record.is_empty()
-            || (self.options.comments == Comments::Skipped && record.starts_with('#'))
-        {
+        if record.is_empty() || (self.options.comments == Comments::Skipped && record.starts_with('#')) {
             return Ok(());
         }
         match self.read(record) {
             Ok(()) => self.rows += 1,
             Err(error) => {
-                self.columns
-                    .iter_mut()
-                    .for_each(|column| column.truncate(self.rows));
+                self.columns.iter_mut().for_each(|column| column.truncate(self.rows));
                 return Err(*error);
             }
         }
@@ -245,13 +203,8 @@ impl RecordDecoder for CsvDecoder {
     }
 
     fn take(&mut self) -> RecordBatch {
-        let columns = self
-            .columns
-            .iter_mut()
-            .map(|column| column.finish(self.rows))
-            .collect();
-        let options =
-            RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        let columns = self.columns.iter_mut().map(|column| column.finish(self.rows)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .expect("each column has a value of its type for each row")
     }
@@ -265,24 +218,15 @@ struct Field<'a> {
 
 fn take_field<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Box<RecordError>> {
     let bytes = text.as_bytes();
-    if options
-        .quote
-        .is_some_and(|quote| bytes.first() == Some(&quote))
-    {
+    if options.quote.is_some_and(|quote| bytes.first() == Some(&quote)) {
         return take_quoted(text, options);
     }
-    let stop = bytes
-        .iter()
-        .position(|byte| *byte == options.delimiter || Some(*byte) == options.escape);
+    let stop = bytes.iter().position(|byte| *byte == options.delimiter || Some(*byte) == options.escape);
     match stop {
-        None => Ok(Field {
-            text: Cow::Borrowed(text),
-            rest: None,
-        }),
-        Some(end) if bytes[end] == options.delimiter => Ok(Field {
-            text: Cow::Borrowed(&text[..end]),
-            rest: Some(&text[end + 1..]),
-        }),
+        None => Ok(Field { text: Cow::Borrowed(text), rest: None }),
+        Some(end) if bytes[end] == options.delimiter => {
+            Ok(Field { text: Cow::Borrowed(&text[..end]), rest: Some(&text[end + 1..]) })
+        }
         Some(_) => take_escaped(text, options),
     }
 }
@@ -292,10 +236,7 @@ fn take_escaped<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Bo
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         if is(character, Some(options.delimiter)) {
-            return Ok(Field {
-                text: Cow::Owned(value),
-                rest: Some(&text[at + 1..]),
-            });
+            return Ok(Field { text: Cow::Owned(value), rest: Some(&text[at + 1..]) });
         }
         if is(character, options.escape) {
             value.extend(characters.next().map(|(_, character)| character));
@@ -303,10 +244,7 @@ fn take_escaped<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Bo
             value.push(character);
         }
     }
-    Ok(Field {
-        text: Cow::Owned(value),
-        rest: None,
-    })
+    Ok(Field { text: Cow::Owned(value), rest: None })
 }
 
 fn take_quoted<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Box<RecordError>> {
@@ -317,27 +255,18 @@ fn take_quoted<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Box
             value.extend(characters.next().map(|(_, character)| character));
         } else if !is(character, options.quote) {
             value.push(character);
-        } else if characters
-            .next_if(|(_, next)| is(*next, options.quote))
-            .is_some()
-        {
+        } else if characters.next_if(|(_, next)| is(*next, options.quote)).is_some() {
             value.push(character);
         } else {
             let rest = &text[at + 1..];
             return match rest.as_bytes().first() {
-                None => Ok(Field {
-                    text: Cow::Owned(value),
-                    rest: None,
-                }),
-                Some(byte) if *byte == options.delimiter => Ok(Field {
-                    text: Cow::Owned(value),
-                    rest: Some(&rest[1..]),
-                }),
+                None => Ok(Field { text: Cow::Owned(value), rest: None }),
+                Some(byte) if *byte == options.delimiter => {
+                    Ok(Field { text: Cow::Owned(value), rest: Some(&rest[1..]) })
+                }
                 Some(_) => {
                     let place = text.len() - rest.len();
-                    Err(syntax(format!(
-                        "text follows after the quote at byte {place} of the field"
-                    )))
+                    Err(syntax(format!("text follows after the quote at byte {place} of the field")))
                 }
             };
         }
@@ -388,10 +317,7 @@ fn put_value(column: &mut Column, text: &str, options: &CsvOptions) -> Read {
             let more = elements.count();
             if more > 0 {
                 let expected = fields.len();
-                return Err(column.refuse(format!(
-                    "{expected} elements expected, {} found",
-                    expected + more
-                )));
+                return Err(column.refuse(format!("{expected} elements expected, {} found", expected + more)));
             }
         }
         _ => return column.append_text(text, Standard::Sql),

@@ -38,9 +38,7 @@ pub(super) fn date(text: &[u8]) -> Option<i32> {
     let year = i32::from(two_digits(y1, y2)?) * 100 + i32::from(two_digits(y3, y4)?);
     let (month, day) = (two_digits(m1, m2)?, two_digits(d1, d2)?);
     (1..=12).contains(&month).then_some(())?;
-    (1..=days_in_month(year, month))
-        .contains(&day)
-        .then_some(())?;
+    (1..=days_in_month(year, month)).contains(&day).then_some(())?;
     Some(days_since_epoch(year, i32::from(month), i32::from(day)))
 }
 
@@ -50,11 +48,7 @@ pub(super) fn time(text: &[u8]) -> Option<i64> {
     let &[h1, h2, b':', m1, m2, b':', s1, s2] = clock else {
         return None;
     };
-    let (hour, minute, second) = (
-        two_digits(h1, h2)?,
-        two_digits(m1, m2)?,
-        two_digits(s1, s2)?,
-    );
+    let (hour, minute, second) = (two_digits(h1, h2)?, two_digits(m1, m2)?, two_digits(s1, s2)?);
     (hour < 24 && minute < 60 && second < 60).then_some(())?;
     let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
     let nanos = match fraction {
@@ -67,12 +61,7 @@ pub(super) fn time(text: &[u8]) -> Option<i64> {
 
 /// A timestamp in ticks of `unit` since 1970-01-01T00:00:00; digits finer than the unit are cut off. A `zoned` one ends
 /// in `Z` or an offset such as `+02:00`, another one does not.
-pub(super) fn timestamp(
-    text: &[u8],
-    standard: Standard,
-    unit: TimeUnit,
-    zoned: bool,
-) -> Option<i64> {
+pub(super) fn timestamp(text: &[u8], standard: Standard, unit: TimeUnit, zoned: bool) -> Option<i64> {
     let (text, offset_seconds) = if zoned { split_zone(text)? } else { (text, 0) };
     let (day, rest) = text.split_at_checked(10)?;
     let (&separator, clock) = rest.split_first()?;
@@ -86,9 +75,7 @@ pub(super) fn timestamp(
         TimeUnit::Microsecond => (1_000_000, 1_000),
         TimeUnit::Nanosecond => (1_000_000_000, 1),
     };
-    seconds
-        .checked_mul(per_second)?
-        .checked_add(nanos % 1_000_000_000 / nanos_per_tick)
+    seconds.checked_mul(per_second)?.checked_add(nanos % 1_000_000_000 / nanos_per_tick)
 }
 
 /// Takes the zone off the end, and answers its distance from UTC in seconds.
@@ -117,18 +104,7 @@ fn nanos_of(digits: &[u8]) -> Option<i64> {
         digit.is_ascii_digit().then_some(())?;
         nanos = nanos * 10 + i64::from(digit - b'0');
     }
-    const POWERS: [i64; 10] = [
-        1,
-        10,
-        100,
-        1_000,
-        10_000,
-        100_000,
-        1_000_000,
-        10_000_000,
-        100_000_000,
-        1_000_000_000,
-    ];
+    const POWERS: [i64; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
     Some(nanos * POWERS[9 - digits.len()])
 }
 
@@ -167,11 +143,7 @@ mod tests {
             .take_while(|day| *day <= chrono::NaiveDate::from_ymd_opt(9999, 12, 31).unwrap())
         {
             let expected = i32::try_from((day - epoch).num_days()).unwrap();
-            assert_eq!(
-                date(day.format("%Y-%m-%d").to_string().as_bytes()),
-                Some(expected),
-                "{day}"
-            );
+            assert_eq!(date(day.format("%Y-%m-%d").to_string().as_bytes()), Some(expected), "{day}");
         }
     }
 
@@ -180,18 +152,8 @@ mod tests {
         use Standard::{Iso8601, Sql};
         let table = [
             ("1970-01-01 00:00:00", Sql, false, Some(0)),
-            (
-                "2026-11-20 20:24:34.07",
-                Sql,
-                false,
-                Some(1_795_206_274_070),
-            ),
-            (
-                "2026-11-20 20:24:34.0709",
-                Sql,
-                false,
-                Some(1_795_206_274_070),
-            ),
+            ("2026-11-20 20:24:34.07", Sql, false, Some(1_795_206_274_070)),
+            ("2026-11-20 20:24:34.0709", Sql, false, Some(1_795_206_274_070)),
             ("1969-12-31 23:59:59.999", Sql, false, Some(-1)),
             ("1970-01-01T00:00:00.5", Iso8601, false, Some(500)),
             ("1970-01-01T00:00:00.5Z", Iso8601, true, Some(500)),
@@ -208,11 +170,7 @@ mod tests {
             ("", Sql, false, None),
         ];
         for (text, standard, zoned, expected) in table {
-            assert_eq!(
-                timestamp(text.as_bytes(), standard, TimeUnit::Millisecond, zoned),
-                expected,
-                "{text}"
-            );
+            assert_eq!(timestamp(text.as_bytes(), standard, TimeUnit::Millisecond, zoned), expected, "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::column::{Column, Values};
 use super::date_time::Standard;
-use super::value::{self, Misfit};
+use super::text_value::{self, Misfit};
 use super::{RecordDecoder, RecordError, clip};
 use crate::connector::options::Options;
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -29,11 +29,7 @@ pub struct JsonOptions {
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        Self {
-            timestamps: Standard::Sql,
-            fail_on_missing_field: false,
-            null_on_error: false,
-        }
+        Self { timestamps: Standard::Sql, fail_on_missing_field: false, null_on_error: false }
     }
 }
 
@@ -43,17 +39,12 @@ impl JsonOptions {
     pub fn from_options(options: &Options) -> Self {
         let standards = [("SQL", Standard::Sql), ("ISO-8601", Standard::Iso8601)];
         let read = Self {
-            timestamps: options
-                .choice("json.timestamp-format.standard", &standards)
-                .unwrap_or(Standard::Sql),
-            fail_on_missing_field: options
-                .boolean("json.fail-on-missing-field")
-                .unwrap_or(false),
+            timestamps: options.choice("json.timestamp-format.standard", &standards).unwrap_or(Standard::Sql),
+            fail_on_missing_field: options.boolean("json.fail-on-missing-field").unwrap_or(false),
             null_on_error: options.boolean("json.ignore-parse-errors").unwrap_or(false),
         };
         if read.fail_on_missing_field && read.null_on_error {
-            let message =
-                "'json.fail-on-missing-field' and 'json.ignore-parse-errors' exclude each other";
+            let message = "'json.fail-on-missing-field' and 'json.ignore-parse-errors' exclude each other";
             options.mistake_in(
                 "json.fail-on-missing-field",
                 message.to_owned(),
@@ -106,32 +97,17 @@ impl JsonDecoder {
     /// A decoder for the columns of `schema` at `projection`, ascending.
     #[must_use]
     pub fn new(options: JsonOptions, schema: &SchemaRef, projection: &[usize]) -> Self {
-        let schema = Arc::new(
-            schema
-                .project(projection)
-                .expect("the projection names columns of the table"),
-        );
+        let schema = Arc::new(schema.project(projection).expect("the projection names columns of the table"));
         let columns: Vec<Column> = schema.fields().iter().map(Column::new).collect();
         let keys = Keys::of(&columns);
-        Self {
-            options,
-            schema,
-            columns,
-            keys,
-            rows: 0,
-        }
+        Self { options, schema, columns, keys, rows: 0 }
     }
 
     fn read(&mut self, record: &str) -> Read {
-        let mut reader = Reader {
-            scanner: Scanner::new(record),
-            options: self.options,
-        };
+        let mut reader = Reader { scanner: Scanner::new(record), options: self.options };
         if reader.scanner.peek() != Some(b'{') {
             let shown = clip(record.trim(), 64);
-            return Err(Box::new(RecordError::Syntax(format!(
-                "a JSON object expected, '{shown}' found"
-            ))));
+            return Err(Box::new(RecordError::Syntax(format!("a JSON object expected, '{shown}' found"))));
         }
         reader.object(&mut self.columns, &mut self.keys, self.rows)?;
         reader.scanner.end()
@@ -143,10 +119,7 @@ impl RecordDecoder for JsonDecoder {
         let record = match std::str::from_utf8(record) {
             Ok(record) => record,
             Err(error) => {
-                return Err(RecordError::Syntax(format!(
-                    "byte {} of the record is no UTF-8",
-                    error.valid_up_to() + 1
-                )));
+                return Err(RecordError::Syntax(format!("byte {} of the record is no UTF-8", error.valid_up_to() + 1)));
             }
         };
         if record.bytes().all(|byte| byte.is_ascii_whitespace()) {
@@ -155,9 +128,7 @@ impl RecordDecoder for JsonDecoder {
         match self.read(record) {
             Ok(()) => self.rows += 1,
             Err(error) => {
-                self.columns
-                    .iter_mut()
-                    .for_each(|column| column.truncate(self.rows));
+                self.columns.iter_mut().for_each(|column| column.truncate(self.rows));
                 return Err(*error);
             }
         }
@@ -169,13 +140,8 @@ impl RecordDecoder for JsonDecoder {
     }
 
     fn take(&mut self) -> RecordBatch {
-        let columns = self
-            .columns
-            .iter_mut()
-            .map(|column| column.finish(self.rows))
-            .collect();
-        let options =
-            RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        let columns = self.columns.iter_mut().map(|column| column.finish(self.rows)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .expect("each column has a value of its type for each row")
     }
@@ -188,10 +154,7 @@ impl Keys {
             Values::Array { item, .. } => Self::of(std::slice::from_ref(item)),
             _ => Self::default(),
         });
-        Self {
-            order: Vec::new(),
-            below: below.collect(),
-        }
+        Self { order: Vec::new(), below: below.collect() }
     }
 
     /// The column of a key, and the place in the order after it. `at` is where the key was looked for first.
@@ -199,17 +162,9 @@ impl Keys {
         if let Some(place) = self.order.iter().position(|known| *known.text == *key) {
             return (self.order[place].column, place + 1);
         }
-        let column = columns
-            .iter()
-            .position(|column| column.name().as_bytes() == key);
+        let column = columns.iter().position(|column| column.name().as_bytes() == key);
         if self.order.len() < KEYS_REMEMBERED && key.len() <= KEY_BYTES_REMEMBERED {
-            self.order.insert(
-                at,
-                Key {
-                    text: key.into(),
-                    column,
-                },
-            );
+            self.order.insert(at, Key { text: key.into(), column });
             return (column, at + 1);
         }
         (column, at)
@@ -229,11 +184,7 @@ impl Reader<'_> {
         let mut at = 0;
         let mut more = !self.scanner.close(b'}');
         while more {
-            let column = match keys
-                .order
-                .get(at)
-                .filter(|key| self.scanner.take_key(&key.text))
-            {
+            let column = match keys.order.get(at).filter(|key| self.scanner.take_key(&key.text)) {
                 Some(key) => {
                     at += 1;
                     key.column
@@ -260,15 +211,12 @@ impl Reader<'_> {
     }
 
     fn check_missing(&self, columns: &[Column], row: usize) -> Read {
-        match columns.iter().find(|column| {
-            column.len() <= row && (self.options.fail_on_missing_field || !column.is_nullable())
-        }) {
-            Some(column) if column.is_nullable() => {
-                Err(column.refuse("the field is missing".to_owned()))
-            }
-            Some(column) => {
-                Err(column.refuse("the field is missing, and the column is NOT NULL".to_owned()))
-            }
+        match columns
+            .iter()
+            .find(|column| column.len() <= row && (self.options.fail_on_missing_field || !column.is_nullable()))
+        {
+            Some(column) if column.is_nullable() => Err(column.refuse("the field is missing".to_owned())),
+            Some(column) => Err(column.refuse("the field is missing, and the column is NOT NULL".to_owned())),
             None => Ok(()),
         }
     }
@@ -330,14 +278,11 @@ impl Reader<'_> {
         // A number is no time and no base64, though its digits may look like one.
         let standard = self.options.timestamps;
         let misfit = match &column.values {
-            Values::Date(_)
-            | Values::Time(_)
-            | Values::Timestamp(_)
-            | Values::Bytes(_)
-            | Values::Boolean(_) => Some(Misfit::Form),
+            Values::Date(_) | Values::Time(_) | Values::Timestamp(_) | Values::Bytes(_) | Values::Boolean(_) => {
+                Some(Misfit::Form)
+            }
             Values::Int8(_) | Values::Int16(_) | Values::Int32(_) | Values::Int64(_) => {
-                let put =
-                    value::integer(number.text).and_then(|integer| column.put_integer(integer));
+                let put = text_value::integer(number.text).and_then(|integer| column.put_integer(integer));
                 if put.is_ok() {
                     column.put();
                     return Ok(());
@@ -354,9 +299,7 @@ impl Reader<'_> {
 
     fn row(&mut self, column: &mut Column, keys: &mut Keys) -> Read {
         let row = column.len();
-        let Values::Row(fields) = &mut column.values else {
-            unreachable!("the caller looked")
-        };
+        let Values::Row(fields) = &mut column.values else { unreachable!("the caller looked") };
         match self.object(fields, keys, row) {
             Ok(()) => {
                 column.put();
@@ -367,9 +310,7 @@ impl Reader<'_> {
     }
 
     fn array(&mut self, column: &mut Column, keys: &mut Keys) -> Read {
-        let Values::Array { ends, item } = &mut column.values else {
-            unreachable!("the caller looked")
-        };
+        let Values::Array { ends, item } = &mut column.values else { unreachable!("the caller looked") };
         let keys = &mut keys.below[0];
         let read = self.items(item, keys);
         let end = i32::try_from(item.len()).expect("a batch has fewer than 2^31 items");
@@ -388,8 +329,7 @@ impl Reader<'_> {
         let mut more = !self.scanner.close(b']');
         let mut index = 1_usize;
         while more {
-            self.value_or_null(item, keys)
-                .map_err(|error| inside(error, index))?;
+            self.value_or_null(item, keys).map_err(|error| inside(error, index))?;
             more = self.scanner.next_or_close(b']')?;
             index += 1;
         }
@@ -407,9 +347,7 @@ impl Reader<'_> {
                 column.put();
                 Ok(())
             }
-            Values::Boolean(_) if matches!(text, "true" | "false") => {
-                column.append_text(text, self.options.timestamps)
-            }
+            Values::Boolean(_) if matches!(text, "true" | "false") => column.append_text(text, self.options.timestamps),
             _ => Err(column.misfit(text, Misfit::Form, self.options.timestamps)),
         }
     }

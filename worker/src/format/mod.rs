@@ -1,19 +1,24 @@
-//! The encodings of records: how bytes become rows.
+//! Rows as text and bytes, apart from where they lie: what files, logs and terminals hold.
 //!
 //! A format is chosen once, at plan time, from the option `format` ([`Format::from_options`]). Formats of records (JSON,
 //! CSV) give a [`RecordDecoder`], which takes one record at a time and knows nothing of where records come from: a file
 //! or a log. A record that cannot be decoded never takes its neighbours with it. What becomes of it is the table's
-//! choice, [`BadRecords`].
+//! choice, [`BadRecords`]. The encoders are the way back.
 
 mod column;
 pub mod csv;
 mod date_time;
+pub mod encode_json;
+pub mod encode_text;
 pub mod json;
 pub mod parquet;
 pub mod record_reader;
-mod value;
+mod scalar;
+mod text_value;
+mod values;
 
 pub(crate) use column::constant;
+pub use values::UnsupportedType;
 
 use crate::connector::options::Options;
 use crate::diagnostic::nearest;
@@ -89,11 +94,7 @@ impl BadRecords {
             Skip,
             Table,
         }
-        let choices = [
-            ("fail", Choice::Fail),
-            ("skip", Choice::Skip),
-            ("table", Choice::Table),
-        ];
+        let choices = [("fail", Choice::Fail), ("skip", Choice::Skip), ("table", Choice::Table)];
         let choice = options.choice("bad-records", &choices);
         match (choice, options.text("bad-records.table")) {
             (Some(Choice::Table), Some(name)) => Self::Table(name),
@@ -108,14 +109,9 @@ impl BadRecords {
             }
             (choice, Some(_)) => {
                 let hint = "set 'bad-records' = 'table'".to_owned();
-                let message =
-                    "'bad-records.table' is set, but bad records do not go to a table".to_owned();
+                let message = "'bad-records.table' is set, but bad records do not go to a table".to_owned();
                 options.mistake_in("bad-records.table", message, Some(hint));
-                if choice == Some(Choice::Skip) {
-                    Self::Skip
-                } else {
-                    Self::Fail
-                }
+                if choice == Some(Choice::Skip) { Self::Skip } else { Self::Fail }
             }
             (Some(Choice::Skip), None) => Self::Skip,
             (Some(Choice::Fail), None) => Self::Fail,
@@ -153,16 +149,11 @@ impl Format {
                 return None;
             }
         };
-        let unreadable = schema
-            .fields()
-            .iter()
-            .find(|field| !column::is_supported(field.data_type()));
+        let unreadable = schema.fields().iter().find(|field| !column::is_supported(field.data_type()));
         if let Some(field) = unreadable {
             let kind = sql_type(field.data_type());
-            let message = format!(
-                "the column '{}' of type {kind} cannot be read from the format '{name}'",
-                field.name()
-            );
+            let message =
+                format!("the column '{}' of type {kind} cannot be read from the format '{name}'", field.name());
             options.mistake_in("format", message, None);
             return None;
         }
@@ -176,9 +167,7 @@ impl RecordFormat {
     pub fn decoder(&self, schema: &SchemaRef, projection: &[usize]) -> Box<dyn RecordDecoder> {
         match self {
             Self::Json(options) => Box::new(json::JsonDecoder::new(*options, schema, projection)),
-            Self::Csv(options) => {
-                Box::new(csv::CsvDecoder::new(options.clone(), schema, projection))
-            }
+            Self::Csv(options) => Box::new(csv::CsvDecoder::new(options.clone(), schema, projection)),
         }
     }
 
@@ -222,10 +211,8 @@ fn refuse(options: &Options, name: &str) {
         options.mistake_in("format", message, Some(format!("available here: {list}")));
         return;
     }
-    let hint = nearest(name, KNOWN).map_or_else(
-        || format!("available here: {list}"),
-        |name| format!("did you mean '{name}'?"),
-    );
+    let hint = nearest(name, KNOWN)
+        .map_or_else(|| format!("available here: {list}"), |name| format!("did you mean '{name}'?"));
     options.mistake_in("format", format!("there is no format '{name}'"), Some(hint));
 }
 
@@ -249,10 +236,8 @@ pub fn sql_type(data_type: &DataType) -> String {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),
         DataType::List(item) => format!("ARRAY<{}>", sql_type(item.data_type())),
         DataType::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| format!("{} {}", field.name(), sql_type(field.data_type())))
-                .collect();
+            let fields: Vec<String> =
+                fields.iter().map(|field| format!("{} {}", field.name(), sql_type(field.data_type()))).collect();
             format!("ROW<{}>", fields.join(", "))
         }
         other => other.to_string(),
@@ -274,9 +259,6 @@ pub fn clip(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let end = (0..=limit)
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
+    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     format!("{}…", &text[..end])
 }

@@ -5,17 +5,13 @@
 
 use super::sql_type;
 use crate::failure::{Failure, Result};
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray,
-    new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
@@ -68,35 +64,19 @@ impl RowGroupReader {
     fn try_open(file: File, selection: Selection) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let found = ArrowReaderMetadata::load(&file, options).map_err(unreadable)?;
-        let viewed = Arc::new(Schema::new(
-            found
-                .schema()
-                .fields()
-                .iter()
-                .map(viewed)
-                .collect::<Fields>(),
-        ));
+        let viewed = Arc::new(Schema::new(found.schema().fields().iter().map(viewed).collect::<Fields>()));
         check_types(&viewed, &selection.schema)?;
         let options = ArrowReaderOptions::new().with_schema(Arc::clone(&viewed));
-        let metadata = ArrowReaderMetadata::try_new(Arc::clone(found.metadata()), options)
-            .map_err(unreadable)?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::clone(found.metadata()), options).map_err(unreadable)?;
 
         let groups = found.metadata().row_groups();
-        let owned: Vec<usize> = (0..groups.len())
-            .filter(|group| selection.bytes.contains(&first_byte(&groups[*group])))
-            .collect();
-        let wanted = selection
-            .schema
-            .fields()
-            .iter()
-            .filter_map(|field| viewed.index_of(field.name()).ok());
+        let owned: Vec<usize> =
+            (0..groups.len()).filter(|group| selection.bytes.contains(&first_byte(&groups[*group]))).collect();
+        let wanted = selection.schema.fields().iter().filter_map(|field| viewed.index_of(field.name()).ok());
         let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
-        let batch_rows = batch_rows(
-            owned.iter().map(|group| &groups[*group]),
-            selection.max_rows,
-        );
-        let skipped = usize::try_from(selection.skipped_rows)
-            .map_err(|_| Failure::corrupt("a row number is too large"))?;
+        let batch_rows = batch_rows(owned.iter().map(|group| &groups[*group]), selection.max_rows);
+        let skipped =
+            usize::try_from(selection.skipped_rows).map_err(|_| Failure::corrupt("a row number is too large"))?;
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_row_groups(owned)
             .with_projection(mask)
@@ -105,17 +85,8 @@ impl RowGroupReader {
             .build()
             .map_err(unreadable)?;
         let read = arrow::array::RecordBatchReader::schema(&batches);
-        let places = selection
-            .schema
-            .fields()
-            .iter()
-            .map(|field| read.index_of(field.name()).ok())
-            .collect();
-        Ok(Self {
-            batches,
-            schema: selection.schema,
-            places,
-        })
+        let places = selection.schema.fields().iter().map(|field| read.index_of(field.name()).ok()).collect();
+        Ok(Self { batches, schema: selection.schema, places })
     }
 
     fn arrange(&self, read: &RecordBatch) -> Result<RecordBatch> {
@@ -128,25 +99,18 @@ impl RowGroupReader {
             };
             if !field.is_nullable() && column.logical_null_count() > 0 {
                 let name = field.name();
-                return Err(Failure::user(format!(
-                    "the column '{name}' is NOT NULL, but a row has no value there"
-                )));
+                return Err(Failure::user(format!("the column '{name}' is NOT NULL, but a row has no value there")));
             }
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(&self.schema),
-            columns,
-            &options,
-        )?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 }
 
 /// Runs code that is known to panic on some damaged files.
 fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Failure::user("the Parquet file is damaged")))
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(Failure::user("the Parquet file is damaged")))
 }
 
 fn unreadable(error: impl Into<ParquetError>) -> Failure {
@@ -155,11 +119,7 @@ fn unreadable(error: impl Into<ParquetError>) -> Failure {
 
 fn first_byte(group: &RowGroupMetaData) -> u64 {
     let columns = group.columns().iter();
-    let pages = columns.map(|column| {
-        column
-            .dictionary_page_offset()
-            .unwrap_or_else(|| column.data_page_offset())
-    });
+    let pages = columns.map(|column| column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()));
     u64::try_from(pages.min().unwrap_or(0)).unwrap_or(0)
 }
 
@@ -170,9 +130,7 @@ fn batch_rows<'a>(groups: impl Iterator<Item = &'a RowGroupMetaData>, max_rows: 
         bytes = bytes.saturating_add(u64::try_from(group.total_byte_size()).unwrap_or(0));
     }
     let fitting = rows.saturating_mul(BATCH_BYTES) / bytes.max(1);
-    usize::try_from(fitting)
-        .unwrap_or(usize::MAX)
-        .clamp(1, max_rows.max(1))
+    usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, max_rows.max(1))
 }
 
 /// The field with views for texts and bytes.
@@ -192,11 +150,7 @@ fn check_types(found: &Schema, wanted: &Schema) -> Result<()> {
         match found.field_with_name(column.name()) {
             Ok(field) if fits(field.data_type(), column.data_type()) => {}
             Ok(field) => {
-                let (name, theirs, ours) = (
-                    column.name(),
-                    sql_type(field.data_type()),
-                    sql_type(column.data_type()),
-                );
+                let (name, theirs, ours) = (column.name(), sql_type(field.data_type()), sql_type(column.data_type()));
                 return Err(Failure::user(format!(
                     "the column '{name}' is {theirs} in the file, which does not fit {ours}, its type in the table; \
                      declare the column as {theirs}"
@@ -211,16 +165,8 @@ fn check_types(found: &Schema, wanted: &Schema) -> Result<()> {
 
 fn missing(column: &Field, found: &Schema) -> String {
     let name = column.name();
-    let names: Vec<&str> = found
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .take(20)
-        .collect();
-    format!(
-        "the file has no column '{name}', which is NOT NULL; it has {}",
-        names.join(", ")
-    )
+    let names: Vec<&str> = found.fields().iter().map(|field| field.name().as_str()).take(20).collect();
+    format!("the file has no column '{name}', which is NOT NULL; it has {}", names.join(", "))
 }
 
 /// True when every value of the file's type is one of the table's.
@@ -243,21 +189,16 @@ fn fits(found: &DataType, wanted: &DataType) -> bool {
             scale <= to_scale && whole(*precision, *scale) <= whole(*to_precision, *to_scale)
         }
         (T::List(found), T::List(wanted)) => fits(found.data_type(), wanted.data_type()),
-        (T::Struct(found), T::Struct(wanted)) => {
-            wanted.iter().all(|field| match named(found, field.name()) {
-                Some((_, found)) => fits(found.data_type(), field.data_type()),
-                None => field.is_nullable(),
-            })
-        }
+        (T::Struct(found), T::Struct(wanted)) => wanted.iter().all(|field| match named(found, field.name()) {
+            Some((_, found)) => fits(found.data_type(), field.data_type()),
+            None => field.is_nullable(),
+        }),
         (found, wanted) => found == wanted,
     }
 }
 
 fn named<'a>(fields: &'a Fields, name: &str) -> Option<(usize, &'a FieldRef)> {
-    fields
-        .iter()
-        .enumerate()
-        .find(|(_, field)| field.name() == name)
+    fields.iter().enumerate().find(|(_, field)| field.name() == name)
 }
 
 /// Gives a column that [`fits`] the table's type.
@@ -274,22 +215,12 @@ fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError>
                 });
             }
             let nulls = row.nulls().cloned();
-            Ok(Arc::new(StructArray::try_new_with_length(
-                fields.clone(),
-                columns,
-                nulls,
-                row.len(),
-            )?))
+            Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, row.len())?))
         }
         (DataType::List(_), DataType::List(item)) => {
             let (_, offsets, items, nulls) = column.as_list::<i32>().clone().into_parts();
             let items = conform(&items, item.data_type())?;
-            Ok(Arc::new(ListArray::try_new(
-                Arc::clone(item),
-                offsets,
-                items,
-                nulls,
-            )?))
+            Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, nulls)?))
         }
         (DataType::FixedSizeBinary(_), wanted) => cast(&cast(column, &DataType::Binary)?, wanted),
         (_, wanted) => cast(column, wanted),

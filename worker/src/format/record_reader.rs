@@ -86,12 +86,7 @@ const SHOWN: usize = 4 << 10;
 impl RecordReader {
     /// Reads records of up to `max_record` bytes from `input`, whose first byte has this `offset`.
     #[must_use]
-    pub fn new(
-        input: Box<dyn Read + Send>,
-        offset: u64,
-        framing: Framing,
-        max_record: usize,
-    ) -> Self {
+    pub fn new(input: Box<dyn Read + Send>, offset: u64, framing: Framing, max_record: usize) -> Self {
         Self {
             input,
             framing,
@@ -172,11 +167,7 @@ impl RecordReader {
             Framing::Lines => 0,
             Framing::Quoted(_) => bytes.iter().filter(|byte| **byte == b'\n').count(),
         };
-        Record {
-            bytes: bytes.strip_suffix(b"\r").unwrap_or(bytes),
-            lines: inside as u64 + 1,
-            fault,
-        }
+        Record { bytes: bytes.strip_suffix(b"\r").unwrap_or(bytes), lines: inside as u64 + 1, fault }
     }
 
     /// Gives up a record that is too long: one whose quote is not closed at its first line end.
@@ -197,18 +188,8 @@ impl RecordReader {
         // The shown bytes take a place of the buffer that was handed out already.
         let length = shown.len();
         self.buffer.splice(..0, shown);
-        (self.start, self.scanned, self.filled) = (
-            self.start + length,
-            self.scanned + length,
-            self.filled + length,
-        );
-        Ok(Record {
-            bytes: &self.buffer[..length],
-            lines: 1,
-            fault: Some(Fault::TooLong {
-                limit: self.max_record,
-            }),
-        })
+        (self.start, self.scanned, self.filled) = (self.start + length, self.scanned + length, self.filled + length);
+        Ok(Record { bytes: &self.buffer[..length], lines: 1, fault: Some(Fault::TooLong { limit: self.max_record }) })
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -223,11 +204,7 @@ impl RecordReader {
         self.buffer.copy_within(self.start..self.filled, 0);
         (self.scanned, self.filled) = (self.scanned - self.start, self.filled - self.start);
         self.start = 0;
-        let room = if self.buffer.is_empty() {
-            FIRST_READ
-        } else {
-            READ
-        };
+        let room = if self.buffer.is_empty() { FIRST_READ } else { READ };
         if self.buffer.len() < self.filled + room {
             self.buffer.resize(self.filled + room, 0);
         }

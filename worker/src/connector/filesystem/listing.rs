@@ -10,9 +10,10 @@ use super::source::Config;
 use crate::connector::{Enumerator, Environment, Split};
 use crate::failure::{Failure, Result};
 use regex::Regex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,25 +54,13 @@ pub(super) fn locate(
     match fs::metadata(&resolved) {
         Ok(metadata) if metadata.is_dir() => {
             fs::read_dir(&resolved).map_err(|error| inaccessible(&shown, "folder", &error))?;
-            Ok(Location {
-                root: resolved,
-                kind: Kind::Folder,
-                filter,
-            })
+            Ok(Location { root: resolved, kind: Kind::Folder, filter })
         }
         Ok(_) => {
             fs::File::open(&resolved).map_err(|error| inaccessible(&shown, "file", &error))?;
-            let name = resolved
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = resolved.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let root = resolved.parent().unwrap_or(Path::new("/")).to_owned();
-            Ok(Location {
-                root,
-                kind: Kind::File(name),
-                filter,
-            })
+            Ok(Location { root, kind: Kind::File(name), filter })
         }
         Err(error) if error.kind() == ErrorKind::NotFound && pattern::is_pattern(local) => {
             locate_pattern(local, &shown, filter, environment)
@@ -82,10 +71,7 @@ pub(super) fn locate(
 
 /// The path without `file://`. Other schemes are refused by name.
 fn local_path(written: &str) -> Result<&str, (String, String)> {
-    let Some((scheme, rest)) = written
-        .split_once(':')
-        .filter(|(scheme, _)| is_scheme(scheme))
-    else {
+    let Some((scheme, rest)) = written.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
         return Ok(written);
     };
     if scheme.eq_ignore_ascii_case("file") {
@@ -95,16 +81,11 @@ fn local_path(written: &str) -> Result<&str, (String, String)> {
     }
     let message = match scheme {
         "s3" | "s3a" | "s3n" | "gs" | "abfs" | "abfss" | "wasb" | "wasbs" | "oss" | "hdfs" => {
-            format!(
-                "the path '{written}' is on {scheme}://, which is not available in this version"
-            )
+            format!("the path '{written}' is on {scheme}://, which is not available in this version")
         }
         _ => format!("the path '{written}' has the unknown scheme '{scheme}'"),
     };
-    Err((
-        message,
-        "use a path of this machine, such as '/data/events' or 'file:///data/events'".to_owned(),
-    ))
+    Err((message, "use a path of this machine, such as '/data/events' or 'file:///data/events'".to_owned()))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -120,23 +101,14 @@ fn locate_pattern(
     environment: &Environment,
 ) -> Result<Location, (String, String)> {
     let meta = local.find(['*', '?', '[', '{']).unwrap_or(0);
-    let (folder, pattern) = local[..meta]
-        .rfind('/')
-        .map_or(("", local), |at| (&local[..=at], &local[at + 1..]));
+    let (folder, pattern) = local[..meta].rfind('/').map_or(("", local), |at| (&local[..=at], &local[at + 1..]));
     let expression = pattern::compile(pattern).map_err(|error| {
-        (
-            format!("the path {shown} is no pattern: {error}"),
-            "a pattern is such as '/data/2024-*/*.json'".to_owned(),
-        )
+        (format!("the path {shown} is no pattern: {error}"), "a pattern is such as '/data/2024-*/*.json'".to_owned())
     })?;
     let root = environment.working_directory.join(folder);
     let place = format!("'{}', the folder of the pattern {shown},", root.display());
     fs::read_dir(&root).map_err(|error| inaccessible(&place, "folder", &error))?;
-    Ok(Location {
-        root,
-        kind: Kind::Pattern(expression),
-        filter,
-    })
+    Ok(Location { root, kind: Kind::Pattern(expression), filter })
 }
 
 fn inaccessible(shown: &str, what: &str, error: &io::Error) -> (String, String) {
@@ -147,13 +119,9 @@ fn inaccessible(shown: &str, what: &str, error: &io::Error) -> (String, String) 
         ),
         ErrorKind::PermissionDenied => (
             format!("no permission to read the {what} {shown}"),
-            "give the user that runs weir the right to read it, and to enter the folders above it"
-                .to_owned(),
+            "give the user that runs weir the right to read it, and to enter the folders above it".to_owned(),
         ),
-        _ => (
-            format!("the {what} {shown} cannot be read: {error}"),
-            "check the path".to_owned(),
-        ),
+        _ => (format!("the {what} {shown} cannot be read: {error}"), "check the path".to_owned()),
     }
 }
 
@@ -171,10 +139,7 @@ impl Location {
         if let Kind::File(name) = &self.kind {
             let path = self.root.join(name);
             let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, error))?;
-            found.push(Found {
-                file: name.clone(),
-                version: Version::of(&metadata),
-            });
+            found.push(Found { file: name.clone(), version: Version::of(&metadata) });
         } else {
             self.walk(&self.root, "", &mut found)?;
         }
@@ -194,26 +159,16 @@ impl Location {
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 let shown = entry.path();
-                return Err(Failure::user(format!(
-                    "the name of {} is no UTF-8; rename it",
-                    shown.display()
-                )));
+                return Err(Failure::user(format!("the name of {} is no UTF-8; rename it", shown.display())));
             };
             if name.starts_with(['.', '_']) {
                 continue;
             }
-            let file = if below.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{below}/{name}")
-            };
+            let file = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
             match fs::metadata(entry.path()) {
                 Ok(metadata) if metadata.is_dir() => self.walk(&entry.path(), &file, found)?,
                 Ok(metadata) if metadata.is_file() && self.includes(&file) => {
-                    found.push(Found {
-                        file,
-                        version: Version::of(&metadata),
-                    });
+                    found.push(Found { file, version: Version::of(&metadata) });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -228,11 +183,7 @@ impl Location {
             Kind::Pattern(pattern) => pattern.is_match(file),
             Kind::File(_) | Kind::Folder => true,
         };
-        matches
-            && self
-                .filter
-                .as_ref()
-                .is_none_or(|filter| filter.is_match(&self.root.join(file).to_string_lossy()))
+        matches && self.filter.as_ref().is_none_or(|filter| filter.is_match(&self.root.join(file).to_string_lossy()))
     }
 }
 
@@ -240,9 +191,9 @@ impl Location {
 pub(super) fn unreadable(path: &Path, error: io::Error) -> Failure {
     let shown = path.display();
     match error.kind() {
-        ErrorKind::NotFound => Failure::user(format!(
-            "the file {shown} is gone; put it back, or begin anew with --fresh"
-        )),
+        ErrorKind::NotFound => {
+            Failure::user(format!("the file {shown} is gone; put it back, or begin anew with --fresh"))
+        }
         ErrorKind::PermissionDenied => Failure::user(format!("no permission to read {shown}")),
         _ => Failure::transient(format!("cannot read {shown}")).because(error),
     }
@@ -251,80 +202,59 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Failure {
 /// The splits of a table.
 pub(super) struct Listing {
     config: Arc<Config>,
-    /// The parts of files that a checkpoint knows: their files are cut no other way, however they have changed since.
-    known: BTreeMap<String, Vec<Position>>,
+    /// Files that were seen, here or before the checkpoint: they are cut no other way, however they have changed since.
+    seen: BTreeMap<String, Seen>,
+}
+
+/// A file that was seen.
+#[derive(Default)]
+struct Seen {
+    /// As it was then; absent when only the names of finished parts tell of it.
+    version: Option<Version>,
+    /// Where each part ends, by where it starts.
+    parts: BTreeMap<u64, u64>,
 }
 
 impl Listing {
     pub(super) fn new(config: Arc<Config>) -> Self {
-        Self {
-            config,
-            known: BTreeMap::new(),
-        }
+        Self { config, seen: BTreeMap::new() }
     }
 
-    fn cut(&self, found: Found, splits: &mut Vec<Position>) {
-        let Found { file, version } = found;
-        let part = |version: Version, start: u64, end: u64| Position {
-            file: file.clone(),
-            version,
-            start,
-            end,
-            read: None,
-        };
-        let path = self.config.location.root.join(&file);
-        let size = if self.config.is_splittable(&path) {
-            self.config.split_size
-        } else {
-            u64::MAX
-        };
-        let Some(known) = self.known.get(&file) else {
-            cut_range(0, version.size, size, |start, end| {
-                splits.push(part(version, start, end))
-            });
-            return;
-        };
-        // The file as it was first seen: its known parts, and between them what was cut but not handed out yet.
-        let mut at = 0;
-        for position in known {
-            cut_range(at, position.start, size, |start, end| {
-                splits.push(part(position.version, start, end))
-            });
-            splits.push(position.clone());
-            at = position.end;
+    fn cut(&mut self, found: Found, splits: &mut Vec<Position>) {
+        let path = self.config.location.root.join(&found.file);
+        let size = if self.config.is_splittable(&path) { self.config.split_size } else { u64::MAX };
+        let seen = self.seen.entry(found.file.clone()).or_default();
+        let version = *seen.version.get_or_insert(found.version);
+        let (known, mut at) = (seen.parts.clone(), 0);
+        for (start, end) in known {
+            cut_range(at..start, size, &mut seen.parts);
+            at = end;
         }
-        if let Some(last) = known.last() {
-            cut_range(at, last.version.size, size, |start, end| {
-                splits.push(part(last.version, start, end))
-            });
-        }
+        cut_range(at..version.size, size, &mut seen.parts);
+        let part = |(&start, &end): (&u64, &u64)| Position { file: found.file.clone(), version, start, end, read: None };
+        splits.extend(seen.parts.iter().map(part));
     }
 }
 
-fn cut_range(from: u64, to: u64, size: u64, mut part: impl FnMut(u64, u64)) {
-    let mut start = from;
-    while start < to {
-        let end = start.saturating_add(size).min(to);
-        part(start, end);
+fn cut_range(range: Range<u64>, size: u64, parts: &mut BTreeMap<u64, u64>) {
+    let mut start = range.start;
+    while start < range.end {
+        let end = start.saturating_add(size).min(range.end);
+        parts.insert(start, end);
         start = end;
     }
 }
 
 impl Enumerator for Listing {
-    fn resume(&mut self, known: &[SplitProgress]) -> Result<()> {
-        for progress in known {
-            let position: Position =
-                serde_json::from_value(progress.position.clone()).map_err(|error| {
-                    Failure::corrupt(format!("the position of split '{}'", progress.split))
-                        .because(error)
-                })?;
-            self.known
-                .entry(position.file.clone())
-                .or_default()
-                .push(position);
+    fn resume(&mut self, unfinished: &[SplitProgress], finished: &BTreeSet<String>) -> Result<()> {
+        for name in unfinished.iter().map(|progress| &progress.split).chain(finished) {
+            let unreadable = || Failure::corrupt(format!("the checkpoint has a split '{name}', which is no part of a file"));
+            let (file, start, end) = Position::parse_name(name).ok_or_else(unreadable)?;
+            self.seen.entry(file.to_owned()).or_default().parts.insert(start, end);
         }
-        for parts in self.known.values_mut() {
-            parts.sort_by_key(|part| part.start);
+        for progress in unfinished {
+            let position = Position::read(progress)?;
+            self.seen.entry(position.file).or_default().version = Some(position.version);
         }
         Ok(())
     }
@@ -339,12 +269,9 @@ impl Enumerator for Listing {
         }
         let mut splits = Vec::with_capacity(parts.len());
         for part in parts {
-            let start = serde_json::to_value(&part)
-                .map_err(|error| Failure::bug("cannot write a position").because(error))?;
-            splits.push(Split {
-                name: part.name(),
-                start,
-            });
+            let start =
+                serde_json::to_value(&part).map_err(|error| Failure::bug("cannot write a position").because(error))?;
+            splits.push(Split { name: part.name(), start });
         }
         Ok(splits)
     }
@@ -355,14 +282,8 @@ impl Enumerator for Listing {
 }
 
 fn check_compression(file: &str) -> Result<()> {
-    let extension = Path::new(file)
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default();
-    if matches!(
-        extension,
-        "bz2" | "xz" | "lz4" | "snappy" | "deflate" | "br" | "zip"
-    ) {
+    let extension = Path::new(file).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    if matches!(extension, "bz2" | "xz" | "lz4" | "snappy" | "deflate" | "br" | "zip") {
         return Err(Failure::user(format!(
             "the file '{file}' is compressed as .{extension}, which is not available in this version; compress it with \
              gzip or zstd, leave it out with 'source.path.regex-pattern', or set 'source.compression' = 'none'"

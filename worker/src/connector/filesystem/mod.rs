@@ -5,7 +5,7 @@ mod path_columns;
 mod pattern;
 mod position;
 mod reader;
-pub mod source;
+pub(super) mod source;
 
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use std::path::Path;
 
 /// Flink's metadata keys of the filesystem connector.
-pub(super) const METADATA_KEYS: [&str; 4] = [
-    "file.path",
-    "file.name",
-    "file.size",
-    "file.modification-time",
-];
+pub(super) const METADATA_KEYS: [&str; 4] = ["file.path", "file.name", "file.size", "file.modification-time"];
 
 /// The type of a metadata column.
 fn metadata_type(key: &str) -> DataType {
@@ -31,20 +26,10 @@ pub(super) fn metadata_field(name: &str, key: &str) -> Field {
 }
 
 /// A metadata column.
-pub(super) fn metadata(
-    field: &Field,
-    key: &str,
-    path: &Path,
-    version: Version,
-    rows: usize,
-) -> Result<ArrayRef> {
+pub(super) fn metadata(field: &Field, key: &str, path: &Path, version: Version, rows: usize) -> Result<ArrayRef> {
     let text = match key {
         "file.path" => path.display().to_string(),
-        "file.name" => path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+        "file.name" => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         "file.size" => version.size.to_string(),
         _ => chrono::DateTime::from_timestamp_millis(version.modified_ms)
             .unwrap_or_default()
@@ -64,10 +49,8 @@ pub(super) fn partition(
 ) -> Result<Option<String>> {
     let name = shape.schema.field(column).name();
     let folders = position.file.split('/');
-    let value = folders
-        .filter_map(|folder| folder.split_once('='))
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value);
+    let value =
+        folders.filter_map(|folder| folder.split_once('=')).find(|(key, _)| key == name).map(|(_, value)| value);
     match value {
         Some(value) if value == default => Ok(None),
         Some(value) => Ok(Some(unescape(value))),

@@ -86,11 +86,7 @@ mod tests {
             ("a.json", "aXjson", false),
         ];
         for (pattern, path, expected) in table {
-            assert_eq!(
-                compile(pattern).unwrap().is_match(path),
-                expected,
-                "{pattern} on {path}"
-            );
+            assert_eq!(compile(pattern).unwrap().is_match(path), expected, "{pattern} on {path}");
         }
     }
 

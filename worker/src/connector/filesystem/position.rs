@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
+use weir_protocol::snapshot::SplitProgress;
 
 /// A part of a file. It owns the records that begin from `start` on and before `end`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +45,22 @@ pub(super) enum Progress {
 }
 
 impl Position {
-    /// The split's name: it does not depend on how long the file has become.
+    /// The position in a checkpoint.
+    pub(super) fn read(progress: &SplitProgress) -> Result<Self> {
+        serde_json::from_value(progress.position.clone())
+            .map_err(|error| Failure::corrupt(format!("the position of split '{}'", progress.split)).because(error))
+    }
+
+    /// The split's name: file and part.
     pub(super) fn name(&self) -> String {
-        format!("{}@{}", self.file, self.start)
+        format!("{}@{}-{}", self.file, self.start, self.end)
+    }
+
+    /// File, start and end out of a split's name.
+    pub(super) fn parse_name(name: &str) -> Option<(&str, u64, u64)> {
+        let (file, part) = name.rsplit_once('@')?;
+        let (start, end) = part.split_once('-')?;
+        Some((file, start.parse().ok()?, end.parse().ok()?))
     }
 
     /// Refuses to go on in a file that is not the one in which the split was found. It may have grown.
@@ -68,18 +82,10 @@ impl Position {
 
 impl Version {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let modified_ms =
-            metadata
-                .modified()
-                .map_or(0, |modified| match modified.duration_since(UNIX_EPOCH) {
-                    Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-                    Err(before) => {
-                        i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms)
-                    }
-                });
-        Self {
-            size: metadata.len(),
-            modified_ms,
-        }
+        let modified_ms = metadata.modified().map_or(0, |modified| match modified.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+        });
+        Self { size: metadata.len(), modified_ms }
     }
 }

@@ -20,10 +20,6 @@ use std::sync::Arc;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
-/// The most rows of a batch: at full speed, and when event time is replayed at a pace, where a batch comes as a whole.
-const MAX_ROWS: usize = 8192;
-const MAX_ROWS_PACED: usize = 64;
-
 /// A batch ends when this many bytes were read for it.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -37,7 +33,6 @@ pub(super) struct FileReader {
     max_rows: usize,
     waiting: VecDeque<Part>,
     current: Option<Open>,
-    finished: Vec<SplitProgress>,
 }
 
 /// Which columns come from where.
@@ -70,54 +65,23 @@ struct Open {
 }
 
 enum Input {
-    Records {
-        reader: RecordReader,
-        decoder: Box<dyn RecordDecoder>,
-        lines: u64,
-    },
-    RowGroups {
-        reader: RowGroupReader,
-        rows: u64,
-    },
+    Records { reader: RecordReader, decoder: Box<dyn RecordDecoder>, lines: u64 },
+    RowGroups { reader: RowGroupReader, rows: u64 },
 }
 
 impl FileReader {
     pub(super) fn new(config: Arc<Config>, context: ReaderContext) -> Self {
-        let max_rows = if context.speed.is_some() {
-            MAX_ROWS_PACED
-        } else {
-            MAX_ROWS
-        };
         let columns = Columns::new(&config, &context.projection);
-        Self {
-            config,
-            columns,
-            max_rows,
-            waiting: VecDeque::new(),
-            current: None,
-            finished: Vec::new(),
-        }
-    }
-
-    fn finish(&mut self, open: Open) {
-        self.finished.push(open.part.progress(true));
+        Self { config, columns, max_rows: context.max_rows.max(1), waiting: VecDeque::new(), current: None }
     }
 }
 
 impl SourceReader for FileReader {
     fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
-        let position: Position =
-            serde_json::from_value(split.position.clone()).map_err(|error| {
-                Failure::corrupt(format!("the position of split '{}'", split.split)).because(error)
-            })?;
+        let position = Position::read(split)?;
         let path = self.config.location.root.join(&position.file);
         let name = Arc::from(split.split.as_str());
-        self.waiting.push_back(Part {
-            name,
-            path,
-            position,
-            watermark: split.watermark,
-        });
+        self.waiting.push_back(Part { name, path, position, watermark: split.watermark });
         Ok(())
     }
 
@@ -130,44 +94,26 @@ impl SourceReader for FileReader {
             },
         };
         let path = open.part.path.clone();
-        let rows = open
-            .read(&self.config, &self.columns, self.max_rows)
-            .map_err(|failure| {
-                let file = format!(
-                    "table '{}', file {}",
-                    self.config.shape.name,
-                    path.display()
-                );
-                failure.within(file)
-            })?;
-        if rows.last {
-            self.finish(open)
-        } else {
-            self.current = Some(open)
+        let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
+            let file = format!("table '{}', file {}", self.config.shape.name, path.display());
+            failure.within(file)
+        })?;
+        if !rows.last {
+            self.current = Some(open);
         }
         Ok(Poll::Rows(rows))
     }
 
     fn positions(&self) -> Vec<SplitProgress> {
-        let in_hand = self
-            .current
-            .iter()
-            .map(|open| &open.part)
-            .chain(&self.waiting)
-            .map(|part| part.progress(false));
-        self.finished.iter().cloned().chain(in_hand).collect()
+        let in_hand = self.current.iter().map(|open| &open.part).chain(&self.waiting).map(Part::progress);
+        in_hand.collect()
     }
 }
 
 impl Part {
-    fn progress(&self, finished: bool) -> SplitProgress {
+    fn progress(&self) -> SplitProgress {
         let position = serde_json::to_value(&self.position).expect("a position is plain data");
-        SplitProgress {
-            split: self.name.to_string(),
-            position,
-            watermark: self.watermark,
-            finished,
-        }
+        SplitProgress { split: self.name.to_string(), position, watermark: self.watermark, finished: false }
     }
 }
 
@@ -191,20 +137,11 @@ impl Columns {
             places.push(Place::Metadata(key.clone()));
             fields.push(path_columns::metadata_field(name, key));
         }
-        Self {
-            data,
-            places,
-            schema: Arc::new(Schema::new(fields)),
-        }
+        Self { data, places, schema: Arc::new(Schema::new(fields)) }
     }
 
     /// A batch out of what was read and what the file's path says.
-    fn arrange(
-        &self,
-        read: &RecordBatch,
-        part: &Part,
-        partitions: &[Option<String>],
-    ) -> Result<Batch> {
+    fn arrange(&self, read: &RecordBatch, part: &Part, partitions: &[Option<String>]) -> Result<Batch> {
         let rows = read.num_rows();
         let mut partitions = partitions.iter();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.places.len());
@@ -212,16 +149,11 @@ impl Columns {
             columns.push(match place {
                 Place::Data(column) => Arc::clone(read.column(*column)),
                 Place::Partition(_) => {
-                    let text = partitions
-                        .next()
-                        .expect("each partition column has a value")
-                        .as_deref();
+                    let text = partitions.next().expect("each partition column has a value").as_deref();
                     format::constant(field, text, rows)
                         .map_err(|error| Failure::user(format!("the folder's name: {error}")))?
                 }
-                Place::Metadata(key) => {
-                    path_columns::metadata(field, key, &part.path, part.position.version, rows)?
-                }
+                Place::Metadata(key) => path_columns::metadata(field, key, &part.path, part.position.version, rows)?,
             });
         }
         Ok(batch::from_columns(&self.schema, columns, rows)?)
@@ -231,35 +163,23 @@ impl Columns {
 impl Open {
     fn new(config: &Config, columns: &Columns, part: Part, max_rows: usize) -> Result<Self> {
         let file = File::open(&part.path).map_err(|error| unreadable(&part.path, error))?;
-        let metadata = file
-            .metadata()
-            .map_err(|error| unreadable(&part.path, error))?;
+        let metadata = file.metadata().map_err(|error| unreadable(&part.path, error))?;
         part.position.check(&part.path, Version::of(&metadata))?;
         let wanted = columns.places.iter().filter_map(|place| match place {
             Place::Partition(column) => Some(*column),
             Place::Data(_) | Place::Metadata(_) => None,
         });
         let partitions = wanted
-            .map(|column| {
-                path_columns::partition(
-                    &config.shape,
-                    column,
-                    &part.position,
-                    &config.default_partition,
-                )
-            })
+            .map(|column| path_columns::partition(&config.shape, column, &part.position, &config.default_partition))
             .collect::<Result<_>>()?;
         let input = match &config.format {
-            Format::Records(format) => open_records(config, columns, format, file, &part)
-                .map_err(|error| broken(&part.path, error))?,
+            Format::Records(format) => {
+                open_records(config, columns, format, file, &part).map_err(|error| broken(&part.path, error))?
+            }
             Format::Parquet => open_row_groups(config, columns, file, &part, max_rows)
                 .map_err(|failure| failure.within(format!("file {}", part.path.display())))?,
         };
-        Ok(Self {
-            part,
-            partitions,
-            input,
-        })
+        Ok(Self { part, partitions, input })
     }
 
     fn read(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
@@ -274,37 +194,14 @@ impl Open {
                 *rows += batch.num_rows() as u64;
                 self.part.position.read = Some(Progress::Rows(*rows));
                 let bytes = batch.bytes();
-                Ok(SourceRows {
-                    split: Arc::clone(&self.part.name),
-                    batch,
-                    bytes,
-                    bad: Vec::new(),
-                    last,
-                })
+                Ok(SourceRows { split: Arc::clone(&self.part.name), batch, bytes, bad: Vec::new(), last })
             }
         }
     }
 
-    fn read_records(
-        &mut self,
-        config: &Config,
-        columns: &Columns,
-        max_rows: usize,
-    ) -> Result<SourceRows> {
-        let Input::Records {
-            reader,
-            decoder,
-            lines,
-        } = &mut self.input
-        else {
-            unreachable!("the caller looked")
-        };
-        let Position {
-            start,
-            end,
-            version,
-            ..
-        } = self.part.position;
+    fn read_records(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
+        let Input::Records { reader, decoder, lines } = &mut self.input else { unreachable!("the caller looked") };
+        let Position { start, end, version, .. } = self.part.position;
         let whole = config.compression_of(&self.part.path) != Compression::None;
         let first = reader.offset();
         let mut bad = Vec::new();
@@ -315,26 +212,17 @@ impl Open {
             if last {
                 break;
             }
-            let Some(record) = reader
-                .next_record()
-                .map_err(|error| broken(&self.part.path, error))?
-            else {
+            let Some(record) = reader.next_record().map_err(|error| broken(&self.part.path, error))? else {
                 last = true;
                 if !whole && offset < version.size.min(end) {
                     return Err(Failure::user("the file has shrunk while it was read"));
                 }
                 break;
             };
-            let place = Whereabouts {
-                offset,
-                line: (start == 0).then_some(*lines + 1),
-            };
+            let place = Whereabouts { offset, line: (start == 0).then_some(*lines + 1) };
             let refused = match record.fault {
                 Some(fault) => Some(fault_reason(fault)),
-                None => decoder
-                    .push(record.bytes)
-                    .err()
-                    .map(|error| error.to_string()),
+                None => decoder.push(record.bytes).err().map(|error| error.to_string()),
             };
             if let Some(reason) = refused {
                 bad.push(place.refuse(record.bytes, &reason, &config.bad_records)?);
@@ -342,19 +230,10 @@ impl Open {
             *lines += record.lines;
         }
         last |= !whole && reader.offset() >= end;
-        self.part.position.read = Some(Progress::Records {
-            offset: reader.offset(),
-            lines: *lines,
-        });
+        self.part.position.read = Some(Progress::Records { offset: reader.offset(), lines: *lines });
         let bytes = usize::try_from(reader.offset() - first).unwrap_or(usize::MAX);
         let batch = columns.arrange(&decoder.take(), &self.part, &self.partitions)?;
-        Ok(SourceRows {
-            split: Arc::clone(&self.part.name),
-            batch,
-            bytes,
-            bad,
-            last,
-        })
+        Ok(SourceRows { split: Arc::clone(&self.part.name), batch, bytes, bad, last })
     }
 }
 
@@ -365,12 +244,7 @@ fn open_records(
     mut file: File,
     part: &Part,
 ) -> io::Result<Input> {
-    let Position {
-        start,
-        version,
-        read,
-        ..
-    } = part.position;
+    let Position { start, version, read, .. } = part.position;
     let (offset, lines) = match read {
         Some(Progress::Records { offset, lines }) => (offset, lines),
         _ => (start, 0),
@@ -383,10 +257,7 @@ fn open_records(
             let limited = BufReader::with_capacity(128 << 10, file.take(version.size));
             skip(flate2::bufread::MultiGzDecoder::new(limited), from)?
         }
-        Compression::Zstd => skip(
-            zstd::stream::read::Decoder::new(file.take(version.size))?,
-            from,
-        )?,
+        Compression::Zstd => skip(zstd::stream::read::Decoder::new(file.take(version.size))?, from)?,
         Compression::Auto | Compression::None => {
             file.seek(SeekFrom::Start(from))?;
             Box::new(file.take(version.size.saturating_sub(from)))
@@ -403,11 +274,7 @@ fn open_records(
         }
     }
     let decoder = format.decoder(&config.data_schema, &columns.data);
-    Ok(Input::Records {
-        reader,
-        decoder,
-        lines,
-    })
+    Ok(Input::Records { reader, decoder, lines })
 }
 
 fn skip(mut input: impl Read + Send + 'static, bytes: u64) -> io::Result<Box<dyn Read + Send>> {
@@ -421,13 +288,7 @@ fn skip(mut input: impl Read + Send + 'static, bytes: u64) -> io::Result<Box<dyn
     Ok(Box::new(input))
 }
 
-fn open_row_groups(
-    config: &Config,
-    columns: &Columns,
-    file: File,
-    part: &Part,
-    max_rows: usize,
-) -> Result<Input> {
+fn open_row_groups(config: &Config, columns: &Columns, file: File, part: &Part, max_rows: usize) -> Result<Input> {
     let rows = match part.position.read {
         Some(Progress::Rows(rows)) => rows,
         _ => 0,
@@ -439,21 +300,16 @@ fn open_row_groups(
         skipped_rows: rows,
         max_rows,
     };
-    Ok(Input::RowGroups {
-        reader: RowGroupReader::open(file, selection)?,
-        rows,
-    })
+    Ok(Input::RowGroups { reader: RowGroupReader::open(file, selection)?, rows })
 }
 
 /// A failure while reading: of the disk, or of what is on it.
 fn broken(path: &Path, error: io::Error) -> Failure {
     use io::ErrorKind as E;
     match error.kind() {
-        E::InvalidInput | E::InvalidData | E::UnexpectedEof | E::Other => Failure::user(format!(
-            "the compressed file {} is damaged or ends too early",
-            path.display()
-        ))
-        .because(error),
+        E::InvalidInput | E::InvalidData | E::UnexpectedEof | E::Other => {
+            Failure::user(format!("the compressed file {} is damaged or ends too early", path.display())).because(error)
+        }
         _ => unreadable(path, error),
     }
 }
@@ -486,14 +342,8 @@ impl Whereabouts {
                     shown()
                 ),
             )),
-            BadRecords::Skip => Ok(BadRecord {
-                raw: shown(),
-                reason: format!("{place}: {reason}"),
-            }),
-            BadRecords::Table(_) => Ok(BadRecord {
-                raw: text.into_owned(),
-                reason: format!("{place}: {reason}"),
-            }),
+            BadRecords::Skip => Ok(BadRecord { raw: shown(), reason: format!("{place}: {reason}") }),
+            BadRecords::Table(_) => Ok(BadRecord { raw: text.into_owned(), reason: format!("{place}: {reason}") }),
         }
     }
 }

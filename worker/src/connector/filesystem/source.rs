@@ -4,9 +4,7 @@ use super::listing::{Listing, Location};
 use super::reader::FileReader;
 use super::{listing, path_columns};
 use crate::connector::options::Options;
-use crate::connector::{
-    Assignment, Enumerator, Environment, ReaderContext, Source, SourceReader, TableShape,
-};
+use crate::connector::{Assignment, Enumerator, Environment, ReaderContext, Source, SourceReader, TableShape};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::failure::Result;
 use crate::format::record_reader::Framing;
@@ -17,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A table of files to read.
-pub struct FileSource {
+pub(crate) struct FileSource {
     config: Arc<Config>,
 }
 
@@ -48,22 +46,16 @@ pub(super) enum Compression {
 
 impl FileSource {
     /// Reads the options of a table; all mistakes come back at once.
-    pub fn from_options(
+    pub(crate) fn from_options(
         options: &Options,
         shape: &TableShape,
         environment: &Environment,
     ) -> Result<Self, Vec<Diagnostic>> {
         let _ = options.required("connector");
         let location = location(options, environment);
-        let data_columns: Vec<usize> = (0..shape.schema.fields().len())
-            .filter(|column| !shape.partitioned_by.contains(column))
-            .collect();
-        let data_schema: SchemaRef = Arc::new(
-            shape
-                .schema
-                .project(&data_columns)
-                .unwrap_or_else(|_| Schema::empty()),
-        );
+        let data_columns: Vec<usize> =
+            (0..shape.schema.fields().len()).filter(|column| !shape.partitioned_by.contains(column)).collect();
+        let data_schema: SchemaRef = Arc::new(shape.schema.project(&data_columns).unwrap_or_else(|_| Schema::empty()));
         let format = Format::from_options(options, &data_schema);
         let bad_records = BadRecords::from_options(options);
         let compressions = [
@@ -72,20 +64,12 @@ impl FileSource {
             ("gzip", Compression::Gzip),
             ("zstd", Compression::Zstd),
         ];
-        let compression = options
-            .choice("source.compression", &compressions)
-            .unwrap_or(Compression::Auto);
+        let compression = options.choice("source.compression", &compressions).unwrap_or(Compression::Auto);
         let split_size = at_least(options, "source.split-size", 1 << 10).unwrap_or(64 << 20);
-        let max_record = at_least(options, "source.max-record-size", 1 << 10)
-            .unwrap_or(16 << 20)
-            .min(1 << 30);
+        let max_record = at_least(options, "source.max-record-size", 1 << 10).unwrap_or(16 << 20).min(1 << 30);
         let monitor = options.duration("source.monitor-interval");
         if monitor == Some(Duration::ZERO) {
-            options.mistake_in(
-                "source.monitor-interval",
-                "an interval longer than zero expected".to_owned(),
-                None,
-            );
+            options.mistake_in("source.monitor-interval", "an interval longer than zero expected".to_owned(), None);
         }
         let default_partition = options.text("partition.default-name");
         check_metadata(options, shape);
@@ -95,8 +79,7 @@ impl FileSource {
             unreachable!("what is missing was noted as a mistake");
         };
         let max_record = usize::try_from(max_record).expect("a GiB fits a usize");
-        let default_partition =
-            default_partition.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned());
+        let default_partition = default_partition.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned());
         let config = Config {
             shape: shape.clone(),
             location,
@@ -109,15 +92,7 @@ impl FileSource {
             monitor,
             default_partition,
         };
-        Ok(Self {
-            config: Arc::new(config),
-        })
-    }
-
-    /// What becomes of bad records.
-    #[must_use]
-    pub fn bad_records(&self) -> &BadRecords {
-        &self.config.bad_records
+        Ok(Self { config: Arc::new(config) })
     }
 }
 
@@ -168,11 +143,7 @@ impl Config {
 fn at_least(options: &Options, key: &str, least: u64) -> Option<u64> {
     let bytes = options.bytes(key)?;
     if bytes < least {
-        options.mistake_in(
-            key,
-            format!("'{key}' is {bytes} bytes: at least {least} expected"),
-            None,
-        );
+        options.mistake_in(key, format!("'{key}' is {bytes} bytes: at least {least} expected"), None);
         return None;
     }
     Some(bytes)
@@ -180,8 +151,7 @@ fn at_least(options: &Options, key: &str, least: u64) -> Option<u64> {
 
 fn location(options: &Options, environment: &Environment) -> Option<Location> {
     let filter = options.parsed("source.path.regex-pattern", |text| {
-        regex::Regex::new(&format!("^(?:{text})$"))
-            .map_err(|error| format!("a regular expression expected: {error}"))
+        regex::Regex::new(&format!("^(?:{text})$")).map_err(|error| format!("a regular expression expected: {error}"))
     });
     let written = options.required("path");
     if written.is_empty() {
@@ -203,8 +173,7 @@ fn check_metadata(options: &Options, shape: &TableShape) {
                 || format!("known here: {}", path_columns::METADATA_KEYS.join(", ")),
                 |known| format!("did you mean '{known}'?"),
             );
-            let message =
-                format!("the column '{name}' asks for metadata '{key}', which files do not have");
+            let message = format!("the column '{name}' asks for metadata '{key}', which files do not have");
             options.mistake_in("connector", message, Some(hint));
         }
     }

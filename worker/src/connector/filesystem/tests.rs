@@ -42,11 +42,15 @@ fn open(folder: &Path, shape: &TableShape, options: &[(&str, &str)]) -> Result<A
 }
 
 fn context(columns: usize) -> ReaderContext {
-    ReaderContext { projection: (0..columns).collect(), subtask: 0, parallelism: 1, speed: None }
+    ReaderContext { projection: (0..columns).collect(), subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH }
 }
 
 fn fresh(split: connector::Split) -> SplitProgress {
     SplitProgress { split: split.name, position: split.start, watermark: EventTime::MIN, finished: false }
+}
+
+fn fresh_name(name: &str) -> SplitProgress {
+    fresh(connector::Split { name: name.to_owned(), start: serde_json::Value::Null })
 }
 
 /// Reads all splits one after the other.
@@ -96,15 +100,35 @@ fn nexmark() -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Int64, true);
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), true);
     let person = vec![
-        number("id"), text("name"), text("emailAddress"), text("creditCard"), text("city"), text("state"),
-        time("dateTime"), text("extra"),
+        number("id"),
+        text("name"),
+        text("emailAddress"),
+        text("creditCard"),
+        text("city"),
+        text("state"),
+        time("dateTime"),
+        text("extra"),
     ];
     let auction = vec![
-        number("id"), text("itemName"), text("description"), number("initialBid"), number("reserve"), time("dateTime"),
-        time("expires"), number("seller"), number("category"), text("extra"),
+        number("id"),
+        text("itemName"),
+        text("description"),
+        number("initialBid"),
+        number("reserve"),
+        time("dateTime"),
+        time("expires"),
+        number("seller"),
+        number("category"),
+        text("extra"),
     ];
     let bid = vec![
-        number("auction"), number("bidder"), number("price"), text("channel"), text("url"), time("dateTime"), text("extra"),
+        number("auction"),
+        number("bidder"),
+        number("price"),
+        text("channel"),
+        text("url"),
+        time("dateTime"),
+        text("extra"),
     ];
     let row = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(fields.into()), true);
     let kind = Field::new("event_type", DataType::Int32, true);
@@ -164,21 +188,63 @@ fn mistakes_in_options_are_told_at_plan_time() {
     let table: [(&[(&str, &str)], &str); 17] = [
         (&[json], "table 't' needs the option 'path' (add 'path' = '…' to its WITH clause)"),
         (&[("path", "a.json")], "table 't' needs the option 'format' (add 'format' = '…' to its WITH clause)"),
-        (&[("path", "no.json"), json], "table 't': there is no file or folder 'no.json' (DIR/no.json) (relative paths start in the folder that weir was started in)"),
-        (&[("path", "x/*.json"), json], "table 't': there is no folder 'DIR/x/', the folder of the pattern 'x/*.json' (DIR/x/*.json), (relative paths start in the folder that weir was started in)"),
-        (&[("path", "s3://b/a"), json], "table 't': the path 's3://b/a' is on s3://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events')"),
-        (&[("path", "ftp://b/a"), json], "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events')"),
+        (
+            &[("path", "no.json"), json],
+            "table 't': there is no file or folder 'no.json' (DIR/no.json) (relative paths start in the folder that weir was started in)",
+        ),
+        (
+            &[("path", "x/*.json"), json],
+            "table 't': there is no folder 'DIR/x/', the folder of the pattern 'x/*.json' (DIR/x/*.json), (relative paths start in the folder that weir was started in)",
+        ),
+        (
+            &[("path", "s3://b/a"), json],
+            "table 't': the path 's3://b/a' is on s3://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+        ),
+        (
+            &[("path", "ftp://b/a"), json],
+            "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+        ),
         (&[("path", "a.json"), ("format", "jsn")], "table 't': there is no format 'jsn' (did you mean 'json'?)"),
-        (&[("path", "a.json"), ("format", "avro")], "table 't': the format 'avro' is not available in this version (available here: json, csv, parquet)"),
-        (&[("path", "a.json"), json, ("json.ignore-parse-error", "true")], "table 't' has an unknown option 'json.ignore-parse-error' (did you mean 'json.ignore-parse-errors'?)"),
-        (&[("path", "a.json"), json, ("json.ignore-parse-errors", "true"), ("json.fail-on-missing-field", "true")], "table 't': 'json.fail-on-missing-field' and 'json.ignore-parse-errors' exclude each other (keep one of the two)"),
-        (&[("path", "a.json"), json, ("bad-records", "ignore")], "table 't': 'ignore' is no value for 'bad-records': one of fail, skip, table expected"),
-        (&[("path", "a.json"), json, ("bad-records", "table")], "table 't': 'bad-records' = 'table' needs a table (add 'bad-records.table' = '<name>', a table with the columns raw STRING and reason STRING)"),
-        (&[("path", "a.json"), json, ("bad-records.table", "b")], "table 't': 'bad-records.table' is set, but bad records do not go to a table (set 'bad-records' = 'table')"),
-        (&[("path", "a.json"), json, ("source.split-size", "1")], "table 't': 'source.split-size' is 1 bytes: at least 1024 expected"),
-        (&[("path", "a.json"), json, ("source.monitor-interval", "often")], "table 't': 'often' is no value for 'source.monitor-interval': a duration such as '10 s' or '500 ms' expected"),
-        (&[("path", "a.json"), json, ("source.path.regex-pattern", "(")], "table 't': '(' is no value for 'source.path.regex-pattern': a regular expression expected"),
-        (&[("path", "a.json"), ("format", "csv"), ("csv.field-delimiter", "ab")], "table 't': 'ab' is no value for 'csv.field-delimiter': one ASCII character expected, such as ',' or '\\t'"),
+        (
+            &[("path", "a.json"), ("format", "avro")],
+            "table 't': the format 'avro' is not available in this version (available here: json, csv, parquet)",
+        ),
+        (
+            &[("path", "a.json"), json, ("json.ignore-parse-error", "true")],
+            "table 't' has an unknown option 'json.ignore-parse-error' (did you mean 'json.ignore-parse-errors'?)",
+        ),
+        (
+            &[("path", "a.json"), json, ("json.ignore-parse-errors", "true"), ("json.fail-on-missing-field", "true")],
+            "table 't': 'json.fail-on-missing-field' and 'json.ignore-parse-errors' exclude each other (keep one of the two)",
+        ),
+        (
+            &[("path", "a.json"), json, ("bad-records", "ignore")],
+            "table 't': 'ignore' is no value for 'bad-records': one of fail, skip, table expected",
+        ),
+        (
+            &[("path", "a.json"), json, ("bad-records", "table")],
+            "table 't': 'bad-records' = 'table' needs a table (add 'bad-records.table' = '<name>', a table with the columns raw STRING and reason STRING)",
+        ),
+        (
+            &[("path", "a.json"), json, ("bad-records.table", "b")],
+            "table 't': 'bad-records.table' is set, but bad records do not go to a table (set 'bad-records' = 'table')",
+        ),
+        (
+            &[("path", "a.json"), json, ("source.split-size", "1")],
+            "table 't': 'source.split-size' is 1 bytes: at least 1024 expected",
+        ),
+        (
+            &[("path", "a.json"), json, ("source.monitor-interval", "often")],
+            "table 't': 'often' is no value for 'source.monitor-interval': a duration such as '10 s' or '500 ms' expected",
+        ),
+        (
+            &[("path", "a.json"), json, ("source.path.regex-pattern", "(")],
+            "table 't': '(' is no value for 'source.path.regex-pattern': a regular expression expected",
+        ),
+        (
+            &[("path", "a.json"), ("format", "csv"), ("csv.field-delimiter", "ab")],
+            "table 't': 'ab' is no value for 'csv.field-delimiter': one ASCII character expected, such as ',' or '\\t'",
+        ),
     ];
     for (options, expected) in table {
         let told = open(folder.path(), &numbers(), options).err().unwrap();
@@ -197,12 +263,12 @@ fn files_are_found_in_the_order_of_their_paths() {
     fs::write(at("empty.json"), "").unwrap();
     let url = format!("file://{}", folder.path().display());
     let table: [(&[(&str, &str)], &[&str]); 6] = [
-        (&[("path", ".")], &["a/1.json@0", "a/2.json@0", "a.json@0", "b.json@0", "c.txt@0"]),
-        (&[("path", &url)], &["a/1.json@0", "a/2.json@0", "a.json@0", "b.json@0", "c.txt@0"]),
-        (&[("path", "*.json")], &["a.json@0", "b.json@0"]),
-        (&[("path", "a*")], &["a/1.json@0", "a/2.json@0", "a.json@0"]),
-        (&[("path", "."), ("source.path.regex-pattern", ".*/a/.*")], &["a/1.json@0", "a/2.json@0"]),
-        (&[("path", "b.json")], &["b.json@0"]),
+        (&[("path", ".")], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
+        (&[("path", &url)], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
+        (&[("path", "*.json")], &["a.json@0-3", "b.json@0-3"]),
+        (&[("path", "a*")], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3"]),
+        (&[("path", "."), ("source.path.regex-pattern", ".*/a/.*")], &["a/1.json@0-3", "a/2.json@0-3"]),
+        (&[("path", "b.json")], &["b.json@0-3"]),
     ];
     for (options, expected) in table {
         let options: Vec<_> = options.iter().copied().chain([("format", "json")]).collect();
@@ -270,7 +336,9 @@ fn a_line_that_is_too_long_is_one_bad_record() {
 #[test]
 fn partitions_and_metadata_come_from_the_path() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [("day=2024-01-01/k=a%20b", "{\"n\": 1}\n"), ("day=2024-01-02/k=__HIVE_DEFAULT_PARTITION__", "{\"n\": 2}\n")] {
+    for (name, text) in
+        [("day=2024-01-01/k=a%20b", "{\"n\": 1}\n"), ("day=2024-01-02/k=__HIVE_DEFAULT_PARTITION__", "{\"n\": 2}\n")]
+    {
         let below = folder.path().join(name);
         fs::create_dir_all(&below).unwrap();
         fs::write(below.join("f.json"), text).unwrap();
@@ -300,7 +368,9 @@ fn a_file_that_is_not_what_it_was_is_refused() {
         match reader.poll() {
             Ok(Poll::Rows(rows)) => format!("{} rows", rows.batch.num_rows()),
             Ok(_) => unreachable!("a split was given"),
-            Err(failure) => format!("{:?} {}", failure.kind, failure.chain()).replace(&path.display().to_string(), "FILE"),
+            Err(failure) => {
+                format!("{:?} {}", failure.kind, failure.chain()).replace(&path.display().to_string(), "FILE")
+            }
         }
     };
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"n\": 3}\n").unwrap();
@@ -328,11 +398,11 @@ fn a_file_that_has_grown_is_cut_as_the_checkpoint_knows_it() {
     fs::write(&path, lines(0..800)).unwrap();
     let larger = [("path", "in"), ("format", "json"), ("source.split-size", "3 kb")];
     let mut listing = open(folder.path(), &numbers(), &larger).unwrap().enumerator().unwrap();
-    let known: Vec<SplitProgress> = before.iter().take(2).cloned().map(fresh).collect();
-    listing.resume(&known).unwrap();
+    let finished = BTreeSet::from([before[0].name.clone()]);
+    listing.resume(&[fresh(before[2].clone())], &finished).unwrap();
     let ends = |splits: &[connector::Split]| splits.last().unwrap().start["end"].clone();
     let after = listing.discover().unwrap();
-    assert_eq!(after[..2], before[..2]);
+    assert_eq!(after[..3], before[..3]);
     assert_eq!(ends(&after), ends(&before));
     let mut at = 0;
     for split in after {
@@ -380,7 +450,8 @@ fn parquet(lengths: &[usize]) -> Vec<u8> {
     let texts = StringArray::from_iter_values(lengths.iter().map(|length| "y".repeat(*length)));
     let schema = Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("s", DataType::Utf8, true)]);
     let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(numbers), Arc::new(texts)]).unwrap();
-    let properties = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(37)).build();
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(37)).build();
     let mut out = Vec::new();
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut out, rows.schema(), Some(properties)).unwrap();
     writer.write(&rows).unwrap();
@@ -389,19 +460,27 @@ fn parquet(lengths: &[usize]) -> Vec<u8> {
 }
 
 /// Reads with a restart after every few batches: positions are taken, all else is forgotten.
-fn read_with_restarts(source: &dyn Source, speed: Option<f64>, restart_every: usize) -> Vec<i64> {
+fn read_with_restarts(source: &dyn Source, max_rows: usize, restart_every: usize) -> Vec<i64> {
     let mut rows_read = Vec::new();
     let mut known: BTreeMap<String, SplitProgress> = BTreeMap::new();
     loop {
         let mut listing = source.enumerator().unwrap();
-        listing.resume(&known.values().cloned().collect::<Vec<_>>()).unwrap();
-        let mut reader = source.reader(ReaderContext { speed, ..context(2) }).unwrap();
+        let unfinished: Vec<SplitProgress> = known.values().filter(|split| !split.finished).cloned().collect();
+        let finished = known.values().filter(|split| split.finished).map(|split| split.split.clone()).collect();
+        listing.resume(&unfinished, &finished).unwrap();
+        let mut reader = source.reader(ReaderContext { max_rows, ..context(2) }).unwrap();
         known.values().filter(|split| !split.finished).for_each(|split| reader.add_split(split).unwrap());
         let seen: BTreeSet<String> = known.keys().cloned().collect();
         let mut unseen = listing.discover().unwrap().into_iter().filter(|split| !seen.contains(&split.name));
         for _ in 0..restart_every {
             match reader.poll().unwrap() {
-                Poll::Rows(rows) => rows_read.extend(firsts(&[rows.batch])),
+                Poll::Rows(rows) => {
+                    rows_read.extend(firsts(&[rows.batch]));
+                    if rows.last {
+                        let progress = SplitProgress { finished: true, ..fresh_name(&rows.split) };
+                        known.insert(rows.split.to_string(), progress);
+                    }
+                }
                 Poll::NeedSplit => match unseen.next() {
                     Some(split) => reader.add_split(&fresh(split)).unwrap(),
                     None => return rows_read,
@@ -423,6 +502,7 @@ proptest! {
     fn every_record_is_read_once_however_files_are_cut_and_readers_restart(
         lengths in prop::collection::vec(prop_oneof![4 => 0..20_usize, 1 => 0..700_usize], 1..400),
         split_size in 1024..6000_u64,
+        max_rows in 1..80_usize,
         restart_every in 1..9_usize,
         format in prop::sample::select(vec!["json", "csv", "parquet"]),
         packing in prop::sample::select(vec!["", ".gz", ".zst"]),
@@ -440,7 +520,7 @@ proptest! {
         let options = [("path", name), ("format", format), ("source.split-size", size.as_str())];
         let source = open(folder.path(), &numbers(), &options).unwrap();
         let expected: Vec<i64> = (0..i64::try_from(lengths.len()).unwrap()).collect();
-        prop_assert_eq!(read_with_restarts(&*source, Some(1.0), restart_every), expected);
+        prop_assert_eq!(read_with_restarts(&*source, max_rows, restart_every), expected);
     }
 
     #[test]

@@ -32,11 +32,7 @@ type Scan<T> = Result<T, Box<RecordError>>;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let mut scanner = Self {
-            text,
-            at: 0,
-            depth: 0,
-        };
+        let mut scanner = Self { text, at: 0, depth: 0 };
         scanner.space();
         scanner
     }
@@ -51,10 +47,7 @@ impl<'a> Scanner<'a> {
     }
 
     pub(super) fn place(&self) -> Place {
-        Place {
-            at: self.at,
-            depth: self.depth,
-        }
+        Place { at: self.at, depth: self.depth }
     }
 
     pub(super) fn go_back(&mut self, place: Place) {
@@ -63,20 +56,14 @@ impl<'a> Scanner<'a> {
 
     /// Nothing may follow.
     pub(super) fn end(&self) -> Scan<()> {
-        if self.at == self.text.len() {
-            Ok(())
-        } else {
-            Err(self.unexpected("the end of the record"))
-        }
+        if self.at == self.text.len() { Ok(()) } else { Err(self.unexpected("the end of the record")) }
     }
 
     /// Takes the bracket that opens an object or array.
     pub(super) fn open(&mut self, bracket: u8) -> Scan<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Box::new(RecordError::Syntax(format!(
-                "objects and arrays lie more than {MAX_DEPTH} deep"
-            ))));
+            return Err(Box::new(RecordError::Syntax(format!("objects and arrays lie more than {MAX_DEPTH} deep"))));
         }
         self.expect(bracket, if bracket == b'{' { "'{'" } else { "'['" })
     }
@@ -102,11 +89,7 @@ impl<'a> Scanner<'a> {
         if self.close(bracket) {
             return Ok(false);
         }
-        Err(self.unexpected(if bracket == b'}' {
-            "',' or '}'"
-        } else {
-            "',' or ']'"
-        }))
+        Err(self.unexpected(if bracket == b'}' { "',' or '}'" } else { "',' or ']'" }))
     }
 
     pub(super) fn colon(&mut self) -> Scan<()> {
@@ -150,9 +133,7 @@ impl<'a> Scanner<'a> {
         self.at = start - 1;
         let mut text = Vec::new();
         self.string_into(&mut text)?;
-        Ok(Cow::Owned(
-            String::from_utf8(text).expect("a string of a record in UTF-8 is UTF-8"),
-        ))
+        Ok(Cow::Owned(String::from_utf8(text).expect("a string of a record in UTF-8 is UTF-8")))
     }
 
     /// Takes a string and appends it, with its escapes resolved.
@@ -308,10 +289,7 @@ impl<'a> Scanner<'a> {
                 return;
             }
         }
-        while self
-            .peek()
-            .is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-        {
+        while self.peek().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
             self.at += 1;
         }
     }
@@ -355,13 +333,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn four_digits(&mut self) -> Scan<u32> {
-        let digits = self
-            .bytes()
-            .get(self.at + 2..self.at + 6)
-            .unwrap_or_default();
-        let code = digits.iter().try_fold(0, |code, digit| {
-            Some(code << 4 | char::from(*digit).to_digit(16)?)
-        });
+        let digits = self.bytes().get(self.at + 2..self.at + 6).unwrap_or_default();
+        let code = digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?));
         match code.filter(|_| digits.len() == 4) {
             Some(code) => {
                 self.at += 6;
@@ -407,24 +380,18 @@ impl<'a> Scanner<'a> {
 
     fn unexpected(&self, wanted: &str) -> Box<RecordError> {
         let place = self.at + 1;
-        Box::new(RecordError::Syntax(
-            match self
-                .text
-                .get(self.at..)
-                .and_then(|rest| rest.chars().next())
-            {
-                Some(found) if found.is_control() => {
-                    format!(
-                        "{wanted} expected at byte {place} of the record, control character {:#04x} found",
-                        u32::from(found)
-                    )
-                }
-                Some(found) => {
-                    format!("{wanted} expected at byte {place} of the record, '{found}' found")
-                }
-                None => format!("{wanted} expected, but the record ends"),
-            },
-        ))
+        Box::new(RecordError::Syntax(match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            Some(found) if found.is_control() => {
+                format!(
+                    "{wanted} expected at byte {place} of the record, control character {:#04x} found",
+                    u32::from(found)
+                )
+            }
+            Some(found) => {
+                format!("{wanted} expected at byte {place} of the record, '{found}' found")
+            }
+            None => format!("{wanted} expected, but the record ends"),
+        }))
     }
 }
 

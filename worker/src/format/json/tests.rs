@@ -67,7 +67,11 @@ fn each_type_takes_what_flink_writes_and_refuses_what_does_not_fit() {
         (DataType::Float64, "1e400", "column 'v': '1e400' is out of the range of DOUBLE"),
         (DataType::Float32, "1e39", "column 'v': '1e39' is out of the range of FLOAT"),
         (DataType::Float64, "1.", "a digit after the decimal point expected at byte 8 of the record, '}' found"),
-        (DataType::Decimal128(38, 18), "12345678901234567890.123456789012345678", "|12345678901234567890.123456789012345678|"),
+        (
+            DataType::Decimal128(38, 18),
+            "12345678901234567890.123456789012345678",
+            "|12345678901234567890.123456789012345678|",
+        ),
         (DataType::Decimal128(10, 2), "\"1.005\"", "|1.01|"),
         (DataType::Decimal128(3, 2), "10", "column 'v': '10' is out of the range of DECIMAL(3, 2)"),
         (DataType::Date32, "\"2024-02-29\"", "|2024-02-29|"),
@@ -85,19 +89,35 @@ fn each_type_takes_what_flink_writes_and_refuses_what_does_not_fit() {
         (DataType::BinaryView, "\"AP8=\"", "|00ff|"),
         (DataType::BinaryView, "\"?\"", "column 'v': '?' is no BYTES: base64 expected"),
         (DataType::Utf8View, "\"short\"", "|short|"),
-        (DataType::Utf8View, "\"longer than twelve bytes, with \\\"quotes\\\" and \\\\\"", "|longer than twelve bytes, with \"quotes\" and \\|"),
+        (
+            DataType::Utf8View,
+            "\"longer than twelve bytes, with \\\"quotes\\\" and \\\\\"",
+            "|longer than twelve bytes, with \"quotes\" and \\|",
+        ),
         (DataType::Utf8View, "\"\\u00fc\\ud83d\\ude00\\/é\"", "|ü😀/é|"),
         (DataType::Utf8View, "\"\\ud83d\\u0041\"", "|\u{fffd}A|"),
         (DataType::Utf8View, "1.50", "|1.50|"),
         (DataType::Utf8View, "true", "|true|"),
         (DataType::Utf8View, "{\"a\": [1, \" x\\\" \"]}", "|{\"a\":[1,\" x\\\" \"]}|"),
-        (DataType::Utf8View, "\"a\tb\"", "the '\"' that ends a string expected at byte 8 of the record, control character 0x09 found"),
+        (
+            DataType::Utf8View,
+            "\"a\tb\"",
+            "the '\"' that ends a string expected at byte 8 of the record, control character 0x09 found",
+        ),
         (DataType::Utf8View, "\"\\x\"", "an escape expected at byte 7 of the record, '\\' found"),
-        (DataType::Utf8View, "\"\\u12g4\"", "four hexadecimal digits after '\\u' expected at byte 7 of the record, '\\' found"),
+        (
+            DataType::Utf8View,
+            "\"\\u12g4\"",
+            "four hexadecimal digits after '\\u' expected at byte 7 of the record, '\\' found",
+        ),
         (array(DataType::Int64), "[1, null, 3]", "|[1, , 3]|"),
         (array(DataType::Int64), "[]", "|[]|"),
         (array(DataType::Int64), "[1, \"x\"]", "column 'v[2]': 'x' is no BIGINT"),
-        (array(array(row(&[("a", DataType::Int8)]))), "[[], [{\"a\": 999}]]", "column 'v[2][1].a': '999' is out of the range of TINYINT"),
+        (
+            array(array(row(&[("a", DataType::Int8)]))),
+            "[[], [{\"a\": 999}]]",
+            "column 'v[2][1].a': '999' is out of the range of TINYINT",
+        ),
         (array(DataType::Int64), "{\"a\": 1}", "column 'v': '{\"a\": 1}' is no ARRAY<BIGINT>"),
     ];
     for (kind, value, expected) in table {
@@ -154,7 +174,9 @@ fn fields_in_any_order_and_number_find_their_columns() {
             .collect();
         let expected: Vec<String> = (0..20)
             .map(|line: usize| {
-                let value = |column: usize| if (column + line) % 3 == 0 { String::new() } else { (line * 10 + column).to_string() };
+                let value = |column: usize| {
+                    if (column + line) % 3 == 0 { String::new() } else { (line * 10 + column).to_string() }
+                };
                 format!("|{}|", (0..8).map(value).collect::<Vec<_>>().join("|"))
             })
             .collect();
@@ -219,8 +241,32 @@ fn every_type() -> SchemaRef {
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         prop::sample::select(vec![
-            "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "null", "true", "1", "-", ".", "e", "0", " ", "\"s\":", "\"r\":{",
-            "\"a\":[", "\"t\":\"2024-01-01 00:00:00\"", "\"n\":1.5", "\"y\":\"AA==\"", "\"b\":", "ü", "\u{0}",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\\",
+            "\\u",
+            "null",
+            "true",
+            "1",
+            "-",
+            ".",
+            "e",
+            "0",
+            " ",
+            "\"s\":",
+            "\"r\":{",
+            "\"a\":[",
+            "\"t\":\"2024-01-01 00:00:00\"",
+            "\"n\":1.5",
+            "\"y\":\"AA==\"",
+            "\"b\":",
+            "ü",
+            "\u{0}",
         ])
         .prop_map(|token| token.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 1..4),

@@ -38,22 +38,14 @@ pub(super) fn integer(text: &str) -> Result<i64, Misfit> {
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, Misfit> {
     let value = scaled(text, i32::from(scale))?.value;
     let limit = POWERS.get(usize::from(precision)).ok_or(Misfit::Range)?;
-    if value.unsigned_abs() < limit.unsigned_abs() {
-        Ok(value)
-    } else {
-        Err(Misfit::Range)
-    }
+    if value.unsigned_abs() < limit.unsigned_abs() { Ok(value) } else { Err(Misfit::Range) }
 }
 
 /// A floating point number.
 pub(super) fn float(text: &str) -> Result<f64, Misfit> {
     let number: f64 = text.parse().map_err(|_| Misfit::Form)?;
     // Digits that overflow are no infinity: that one has a name of its own.
-    if number.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
-        Err(Misfit::Range)
-    } else {
-        Ok(number)
-    }
+    if number.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) { Err(Misfit::Range) } else { Ok(number) }
 }
 
 /// `true` or `false`, in any case.
@@ -113,18 +105,13 @@ fn scaled(text: &str, scale: i32) -> Result<Scaled, Misfit> {
         rest => (false, rest),
     };
     let (digits, exponent) = split_exponent(digits)?;
-    let point = digits
-        .iter()
-        .position(|byte| *byte == b'.')
-        .unwrap_or(digits.len());
+    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
     let count = digits.len() - usize::from(point < digits.len());
     if count == 0 {
         return Err(Misfit::Form);
     }
     // The place of a digit: 0 is the last one that is kept, negative ones are cut off.
-    let mut place = i64::try_from(point).map_err(|_| Misfit::Range)? - 1
-        + i64::from(exponent)
-        + i64::from(scale);
+    let mut place = i64::try_from(point).map_err(|_| Misfit::Range)? - 1 + i64::from(exponent) + i64::from(scale);
     let (mut value, mut round_up, mut inexact) = (0_i128, false, false);
     for (index, &byte) in digits.iter().enumerate() {
         if index == point {
@@ -135,9 +122,7 @@ fn scaled(text: &str, scale: i32) -> Result<Scaled, Misfit> {
             return Err(Misfit::Form);
         }
         if place >= 0 {
-            let shifted = value
-                .checked_mul(10)
-                .and_then(|value| value.checked_add(i128::from(digit)));
+            let shifted = value.checked_mul(10).and_then(|value| value.checked_add(i128::from(digit)));
             value = shifted.ok_or(Misfit::Range)?;
         } else {
             round_up |= place == -1 && digit >= 5;
@@ -146,19 +131,11 @@ fn scaled(text: &str, scale: i32) -> Result<Scaled, Misfit> {
         place -= 1;
     }
     if place >= 0 && value != 0 {
-        let power = usize::try_from(place + 1)
-            .ok()
-            .and_then(|power| POWERS.get(power))
-            .ok_or(Misfit::Range)?;
+        let power = usize::try_from(place + 1).ok().and_then(|power| POWERS.get(power)).ok_or(Misfit::Range)?;
         value = value.checked_mul(*power).ok_or(Misfit::Range)?;
     }
-    value = value
-        .checked_add(i128::from(round_up))
-        .ok_or(Misfit::Range)?;
-    Ok(Scaled {
-        value: if negative { -value } else { value },
-        inexact,
-    })
+    value = value.checked_add(i128::from(round_up)).ok_or(Misfit::Range)?;
+    Ok(Scaled { value: if negative { -value } else { value }, inexact })
 }
 
 fn split_exponent(digits: &[u8]) -> Result<(&[u8], i32), Misfit> {
@@ -174,9 +151,7 @@ fn split_exponent(digits: &[u8]) -> Result<(&[u8], i32), Misfit> {
         return Err(Misfit::Form);
     }
     // Far beyond every type's range: a larger exponent changes nothing.
-    let size = text.iter().fold(0_i32, |size, digit| {
-        (size * 10 + i32::from(digit - b'0')).min(100_000_000)
-    });
+    let size = text.iter().fold(0_i32, |size, digit| (size * 10 + i32::from(digit - b'0')).min(100_000_000));
     Ok((&digits[..at], if negative { -size } else { size }))
 }
 
@@ -190,30 +165,10 @@ mod tests {
             ("1", 10, 2, Ok(100)),
             ("1.005", 10, 2, Ok(101)),
             ("-1.005", 10, 2, Ok(-101)),
-            (
-                "1.00499999999999999999999999999999999999999999",
-                10,
-                2,
-                Ok(100),
-            ),
-            (
-                "12345678901234567890123456789012345.678",
-                38,
-                3,
-                Ok(12_345_678_901_234_567_890_123_456_789_012_345_678),
-            ),
-            (
-                "99999999999999999999999999999999999999",
-                38,
-                0,
-                Ok(POWERS[38] - 1),
-            ),
-            (
-                "999999999999999999999999999999999999999",
-                38,
-                0,
-                Err(Misfit::Range),
-            ),
+            ("1.00499999999999999999999999999999999999999999", 10, 2, Ok(100)),
+            ("12345678901234567890123456789012345.678", 38, 3, Ok(12_345_678_901_234_567_890_123_456_789_012_345_678)),
+            ("99999999999999999999999999999999999999", 38, 0, Ok(POWERS[38] - 1)),
+            ("999999999999999999999999999999999999999", 38, 0, Err(Misfit::Range)),
             ("1e3", 4, 0, Ok(1000)),
             ("1e4", 4, 0, Err(Misfit::Range)),
             ("1E-2", 4, 2, Ok(1)),
@@ -230,11 +185,7 @@ mod tests {
             ("abc", 3, 1, Err(Misfit::Form)),
         ];
         for (text, precision, scale, expected) in table {
-            assert_eq!(
-                decimal(text, precision, scale),
-                expected,
-                "{text} as DECIMAL({precision}, {scale})"
-            );
+            assert_eq!(decimal(text, precision, scale), expected, "{text} as DECIMAL({precision}, {scale})");
         }
     }
 
@@ -270,11 +221,7 @@ mod tests {
         ];
         for (text, expected) in table {
             let mut out = Vec::new();
-            assert_eq!(
-                base64(text.as_bytes(), &mut out).map(|()| out.as_slice()),
-                expected,
-                "{text}"
-            );
+            assert_eq!(base64(text.as_bytes(), &mut out).map(|()| out.as_slice()), expected, "{text}");
         }
     }
 }
