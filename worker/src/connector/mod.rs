@@ -223,7 +223,7 @@ pub trait Committer: Send {
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
     /// Ids of committables that are not confirmed yet.
-    pub committables: std::collections::BTreeSet<String>,
+    pub committables: BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }

@@ -301,28 +301,44 @@ fn put_value(column: &mut Column, text: &str, options: &CsvOptions) -> Read {
         return append_null(column);
     }
     let row = column.len();
-    match &mut column.values {
+    let elements = text.split(options.element_delimiter.as_str());
+    let read = match &mut column.values {
         Values::Array { ends, item } => {
-            for element in text.split(options.element_delimiter.as_str()) {
-                put(item, element, options)?;
-            }
+            let read = put_items(item, elements, options);
             ends.push(i32::try_from(item.len()).expect("a batch has fewer than 2^31 items"));
+            read.map_err(|error| error.below(column.name(), ""))
         }
         Values::Row(fields) => {
-            let mut elements = text.split(options.element_delimiter.as_str());
-            for field in fields.iter_mut() {
-                field.resize(row);
-                put(field, elements.next().unwrap_or_default(), options)?;
+            let (expected, found) = (fields.len(), elements.clone().count());
+            if found != expected {
+                return Err(column.refuse(format!("{expected} elements expected, {found} found")));
             }
-            let more = elements.count();
-            if more > 0 {
-                let expected = fields.len();
-                return Err(column.refuse(format!("{expected} elements expected, {} found", expected + more)));
-            }
+            put_fields(fields, elements, row, options).map_err(|error| error.below(column.name(), "."))
         }
         _ => return column.append_text(text, Standard::Sql),
-    }
+    };
+    read?;
     column.put();
+    Ok(())
+}
+
+fn put_items<'a>(item: &mut Column, elements: impl Iterator<Item = &'a str>, options: &CsvOptions) -> Read {
+    for (place, element) in elements.enumerate() {
+        put(item, element, options).map_err(|error| error.at_item(place + 1))?;
+    }
+    Ok(())
+}
+
+fn put_fields<'a>(
+    fields: &mut [Column],
+    elements: impl Iterator<Item = &'a str>,
+    row: usize,
+    options: &CsvOptions,
+) -> Read {
+    for (field, element) in fields.iter_mut().zip(elements) {
+        field.resize(row);
+        put(field, element, options)?;
+    }
     Ok(())
 }
 
@@ -333,3 +349,6 @@ fn append_null(column: &mut Column) -> Read {
     column.append_nulls(1);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,7 +305,7 @@ impl Reader<'_> {
                 column.put();
                 Ok(())
             }
-            Err(error) => Err(below(error, column.name(), ".")),
+            Err(error) => Err(error.below(column.name(), ".")),
         }
     }
 
@@ -320,7 +320,7 @@ impl Reader<'_> {
                 column.put();
                 Ok(())
             }
-            Err(error) => Err(below(error, column.name(), "")),
+            Err(error) => Err(error.below(column.name(), "")),
         }
     }
 
@@ -329,7 +329,7 @@ impl Reader<'_> {
         let mut more = !self.scanner.close(b']');
         let mut index = 1_usize;
         while more {
-            self.value_or_null(item, keys).map_err(|error| inside(error, index))?;
+            self.value_or_null(item, keys).map_err(|error| error.at_item(index))?;
             more = self.scanner.next_or_close(b']')?;
             index += 1;
         }
@@ -351,23 +351,6 @@ impl Reader<'_> {
             _ => Err(column.misfit(text, Misfit::Form, self.options.timestamps)),
         }
     }
-}
-
-/// Puts the name of the row in front of the field's.
-fn below(mut error: Box<RecordError>, name: &str, separator: &str) -> Box<RecordError> {
-    if let RecordError::Value { column, .. } = &mut *error {
-        *column = format!("{name}{separator}{column}");
-    }
-    error
-}
-
-/// Names an item by its number, from 1 as in SQL, in place of the name that Arrow gives to items.
-fn inside(mut error: Box<RecordError>, index: usize) -> Box<RecordError> {
-    if let RecordError::Value { column, .. } = &mut *error {
-        let rest = column.find(['.', '[']).map_or("", |at| &column[at..]);
-        *column = format!("[{index}]{rest}");
-    }
-    error
 }
 
 #[cfg(test)]

@@ -72,6 +72,25 @@ pub enum RecordError {
     },
 }
 
+impl RecordError {
+    /// Puts the name of the row or array in front of the field's or item's.
+    fn below(mut self: Box<Self>, name: &str, separator: &str) -> Box<Self> {
+        if let Self::Value { column, .. } = &mut *self {
+            *column = format!("{name}{separator}{column}");
+        }
+        self
+    }
+
+    /// Names an item by its number, from 1 as in SQL, in place of the name that Arrow gives to items.
+    fn at_item(mut self: Box<Self>, number: usize) -> Box<Self> {
+        if let Self::Value { column, .. } = &mut *self {
+            let rest = column.find(['.', '[']).map_or("", |at| &column[at..]);
+            *column = format!("[{number}]{rest}");
+        }
+        self
+    }
+}
+
 /// What becomes of records that cannot be decoded: the option `bad-records`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum BadRecords {

@@ -226,3 +226,6 @@ fn conform(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError>
         (_, wanted) => cast(column, wanted),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,3 +252,6 @@ fn after(state: State, byte: u8, quoting: Quoting) -> State {
         _ => State::Plain,
     }
 }
+
+#[cfg(test)]
+mod tests;
