@@ -5,9 +5,9 @@
 
 mod blackhole;
 mod datagen;
+mod filesystem;
 mod nexmark;
 mod numbered;
-mod filesystem;
 pub mod options;
 mod print;
 mod random;
@@ -18,6 +18,7 @@ use crate::failure::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,6 +75,13 @@ pub struct Split {
 
 /// Finds the splits of a source.
 pub trait Enumerator: Send {
+    /// The splits that the restored checkpoint knows: those to go on with, and the names of those that are read. Called
+    /// once, before the first look. A source whose splits can change shape between two looks keeps to these.
+    fn resume(&mut self, unfinished: &[SplitProgress], finished: &BTreeSet<String>) -> Result<()> {
+        let _ = (unfinished, finished);
+        Ok(())
+    }
+
     /// All splits that can be seen now, in the order in which they are to be read. The caller keeps track of which ones
     /// were seen before and hands out none twice.
     fn discover(&mut self) -> Result<Vec<Split>>;
@@ -108,8 +116,8 @@ pub trait SourceReader: Send {
     /// The next rows, or what there is to wait for.
     fn poll(&mut self) -> Result<Poll>;
 
-    /// The position after the last returned row of each split in hand (and `finished` ones since the last call of
-    /// `forget_finished`), with `watermark` left as it was given: the engine fills it in.
+    /// The position after the last returned row of each split in hand, with `watermark` left as it was given: the engine
+    /// fills it in. Finished splits need not be told of.
     fn positions(&self) -> Vec<SplitProgress>;
 }
 
@@ -120,7 +128,7 @@ pub enum Poll {
     Rows(SourceRows),
     /// Nothing before this moment (a rate, a file to be looked at again).
     NotBefore(Instant),
-    /// The splits in hand are read to their ends: give another one, or end. Each is reported as finished by `positions`.
+    /// The splits in hand are read to their ends: give another one, or end.
     NeedSplit,
 }
 
@@ -233,7 +241,7 @@ pub trait Committer: Send {
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
     /// Ids of committables that are not confirmed yet.
-    pub committables: std::collections::BTreeSet<String>,
+    pub committables: BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }
@@ -274,11 +282,11 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 
 /// Reads a table's options as those of a source.
 pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
-    let _ = environment;
     match options.required("connector").as_str() {
         "datagen" => datagen::source(options, shape),
+        "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
         "nexmark" => nexmark::source(options, shape),
-        connector => Err(unknown_connector(options, connector, &["datagen", "nexmark"])),
+        connector => Err(unknown_connector(options, connector, &["datagen", "filesystem", "nexmark"])),
     }
 }
 

@@ -1,3 +1,12 @@
-//! Files in folders, as a sink.
+//! Files in folders.
 
-pub mod sink;
+mod listing;
+mod path_columns;
+mod pattern;
+mod position;
+mod reader;
+pub(super) mod sink;
+pub(super) mod source;
+
+#[cfg(test)]
+mod tests;
