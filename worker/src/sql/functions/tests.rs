@@ -22,7 +22,8 @@ use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
-use datafusion_optimizer::Analyzer;
+use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_physical_expr::create_physical_expr;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
@@ -165,13 +166,19 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
 }
 
 /// The type and text of an expression's values.
-fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<(String, Vec<String>)> {
+fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize, simplify: bool) -> Result<(String, Vec<String>)> {
     let schema = Arc::new(Schema::new(fields));
     let source = Arc::new(LogicalTableSource::new(Arc::clone(&schema)));
     let plan = LogicalPlanBuilder::scan("t", source, None)?.project([expr])?.build()?;
     let rules: Vec<Arc<dyn datafusion_optimizer::AnalyzerRule + Send + Sync>> =
         vec![Arc::new(CastRule::BeforeCoercion), Arc::new(TypeCoercion::new()), Arc::new(CastRule::AfterCoercion)];
     let plan = Analyzer::with_rules(rules).execute_and_check(plan, &Default::default(), |_, _| {})?;
+    let plan = if simplify {
+        let context = OptimizerContext::new().without_query_execution_start_time();
+        Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(plan, &context, |_, _| {})?
+    } else {
+        plan
+    };
     let LogicalPlan::Projection(projection) = &plan else { panic!("a projection stays one") };
     let physical = create_physical_expr(
         &projection.expr[0],
@@ -192,11 +199,11 @@ fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize)
 }
 
 /// What an expression of constants gives: its type and value, or an error's text.
-fn outcome(context: &Functions, sql: &str, columns: bool) -> String {
+fn outcome(context: &Functions, sql: &str, columns: bool, simplify: bool) -> String {
     let run = || {
         let expr = parse(sql, context)?;
         let (expr, fields, arrays) = if columns { with_columns(expr) } else { (expr, vec![], vec![]) };
-        evaluate(expr, fields, arrays, if columns { 3 } else { 1 })
+        evaluate(expr, fields, arrays, if columns { 3 } else { 1 }, simplify)
     };
     match run() {
         Ok((data_type, values)) => {
@@ -207,21 +214,21 @@ fn outcome(context: &Functions, sql: &str, columns: bool) -> String {
     }
 }
 
-/// Each line: an expression, ` -> `, its type and value or `error` and a part of the message. Evaluated with constants,
-/// and with columns.
+/// Each line: an expression, ` -> `, its type and value or `error` and a part of the message. Evaluated with constants
+/// and with columns, as planned and as simplified.
 pub(super) fn check(lines: &str) {
     let context = Functions::new();
     let mut wrong = String::new();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (sql, expected) = line.rsplit_once(" -> ").unwrap();
-        for columns in [false, true] {
-            let found = outcome(&context, sql.trim(), columns);
+        for (columns, simplify) in [(false, false), (true, false), (false, true), (true, true)] {
+            let found = outcome(&context, sql.trim(), columns, simplify);
             let fits = match expected.trim().strip_prefix("error ") {
                 Some(part) => found.starts_with("error ") && found.contains(part),
                 None => found.trim_end() == expected.trim(),
             };
             if !fits {
-                wrong.push_str(&format!("\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns})"));
+                wrong.push_str(&format!("\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns}, simplified: {simplify})"));
             }
         }
     }
@@ -321,7 +328,7 @@ fn call(function: &'static Function, args: Vec<ArrayRef>, choice: usize) -> Resu
         (0..args.len()).map(|place| (place == 0).then_some(&unit)).collect();
     let return_field =
         udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &scalar_arguments })?;
-    let number_rows = args.first().map_or(1, |arg| arg.len());
+    let number_rows = args.first().map_or(1, Array::len);
     let mut args: Vec<ColumnarValue> = args.into_iter().map(ColumnarValue::Array).collect();
     if WITH_CONSTANTS.contains(&function.name) && function.kinds()[0] == Kind::Text {
         let units = [
@@ -376,7 +383,7 @@ fn no_text_makes_a_cast_panic() {
             };
             let expr = expr.clone().transform_up(read).unwrap().data;
             let rows = column.len();
-            evaluate(expr, vec![field], vec![column], rows).unwrap();
+            evaluate(expr, vec![field], vec![column], rows, false).unwrap();
         }
     }
 }
