@@ -179,7 +179,8 @@ mod tests {
              -5 / 2 -> INT -2
              1 / 0 -> error zero
              1e0 / 0 -> DOUBLE inf
-             0.908 * CAST(100 AS BIGINT) -> DECIMAL(23, 3) 90.800
+             0.908 * CAST(100 AS BIGINT) -> DECIMAL(24, 3) 90.800
+             CAST(1 AS DECIMAL(30, 20)) * CAST(2 AS DECIMAL(30, 20)) -> DECIMAL(38, 17) 2.00000000000000000
              1.5 + 2.25 -> DECIMAL(4, 2) 3.75
              1.5 - 2 -> DECIMAL(12, 1) -0.5
              10.0 / 3 -> DECIMAL(14, 12) 3.333333333333

@@ -22,9 +22,9 @@ use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
-use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_physical_expr::create_physical_expr;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
@@ -166,7 +166,13 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
 }
 
 /// The type and text of an expression's values.
-fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize, simplify: bool) -> Result<(String, Vec<String>)> {
+fn evaluate(
+    expr: Expr,
+    fields: Vec<Field>,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+    simplify: bool,
+) -> Result<(String, Vec<String>)> {
     let schema = Arc::new(Schema::new(fields));
     let source = Arc::new(LogicalTableSource::new(Arc::clone(&schema)));
     let plan = LogicalPlanBuilder::scan("t", source, None)?.project([expr])?.build()?;
@@ -228,7 +234,9 @@ pub(super) fn check(lines: &str) {
                 None => found.trim_end() == expected.trim(),
             };
             if !fits {
-                wrong.push_str(&format!("\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns}, simplified: {simplify})"));
+                wrong.push_str(&format!(
+                    "\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns}, simplified: {simplify})"
+                ));
             }
         }
     }

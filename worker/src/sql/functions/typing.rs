@@ -148,7 +148,7 @@ impl DecimalOperator {
         let scale = max(s1, s2);
         match self {
             Self::Add | Self::Subtract => adjust(max(p1 - s1, p2 - s2) + scale + 1, scale),
-            Self::Multiply => adjust(p1 + p2, s1 + s2),
+            Self::Multiply => adjust(p1 + p2 + 1, s1 + s2),
             Self::Divide => {
                 let scale = max(6, s1 + p2 + 1);
                 adjust(p1 - s1 + s2 + scale, scale)

@@ -108,7 +108,7 @@ pub(super) fn split_part<'t>(text: &'t str, separator: &str, index: i64) -> Opti
         return None;
     }
     if separator.is_empty() {
-        return text.split(char::is_whitespace).nth(index);
+        return text.split(' ').nth(index);
     }
     text.split(separator).nth(index)
 }
