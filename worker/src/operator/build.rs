@@ -1,6 +1,6 @@
 //! Makes the operator of a plan's node: the one list of those there are.
 
-use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate};
+use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
 use super::calc::CalcOperator;
 use super::{Operator, OperatorContext};
 use crate::dataflow::graph::Role;
@@ -13,6 +13,11 @@ pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: OperatorConte
     let output = || Arc::clone(&plan.nodes[node].schema);
     let input = || &plan.nodes[plan.nodes[node].inputs[0]];
     match &plan.nodes[node].kind {
+        NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, &context),
+        NodeKind::WindowAggregate(spec) => {
+            let form = InputForm::of(role, input().changelog);
+            window::keyed(spec, form, &input().schema, output(), &context)
+        }
         NodeKind::GroupAggregate(spec) if role == Role::Local => {
             Ok(Box::new(LocalGroupAggregate::new(spec, &input().schema, &context)?))
         }

@@ -118,7 +118,9 @@ impl GroupAggregate {
         let (words, arena) = self.state.table.parts_mut();
         let mut target = Target { layout: &self.layout, words, arena, groups: &self.groups };
         match signs {
-            None if self.input == InputForm::Partials => merge(&mut target, &self.partials.all(&self.layout)),
+            None if self.input == InputForm::Partials => {
+                merge(&mut target, &self.partials.all(&self.layout), 0..batch.num_rows());
+            }
             None => add(&mut target, &arguments, 0..batch.num_rows()),
             Some(signs) => {
                 change(&mut target, &arguments, &signs);
@@ -231,7 +233,8 @@ impl Operator for GroupAggregate {
             (batch, columns) = self.without_unknown(batch, columns)?;
         }
         drop(columns);
-        self.state.table.groups_of(&self.batch, &mut self.groups);
+        self.groups.clear();
+        self.state.table.groups_of(&self.batch, 0..batch.num_rows(), &mut self.groups);
         self.touch();
         self.update(&batch)?;
         self.emit(&batch, out)?;
