@@ -360,7 +360,7 @@ impl<'a> Builder<'a> {
                 let operator = node.id.clone().expect("a sink has an id");
                 Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
             }
-            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, self.context(step, id, metrics))?),
+            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, &self.context(step, id, metrics))?),
         };
         let stateful = step.role != Role::Local;
         Ok(Step {
