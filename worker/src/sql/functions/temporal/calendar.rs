@@ -219,7 +219,7 @@ impl Unit {
             Self::Millennium => first_of((years_from_one(date.year, 1000) - 1) * 1000 + 1, 1),
             _ => match self.length()? {
                 Length::Micros(length) => micros.checked_sub(micros.rem_euclid(length)),
-                Length::Months(_) => return None,
+                Length::Months(_) => None,
             },
         }
     }

@@ -3,8 +3,9 @@
 use super::super::arguments::Call;
 use super::super::definition::{Function, Kind, Returns};
 use super::calendar::{DAY, SECOND};
+use super::formatting::ISO_SECONDS;
+use super::moments_array;
 use super::pattern::Pattern;
-use super::{ISO_SECONDS, moments_array};
 use arrow::array::{ArrayRef, Int64Array};
 use chrono::{Duration, FixedOffset, NaiveDateTime, Offset, TimeZone, Utc};
 use datafusion_common::Result;
