@@ -12,8 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The schema's pattern: units from days to milliseconds, each at most once. The digits are limited so that any sum
 /// fits into 63 bits of nanoseconds, which is what CEL computes with.
-pub(crate) const PATTERN: &str =
-    "^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
+pub(crate) const PATTERN: &str = "^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
 /// Length of the longest text that [`PATTERN`] matches.
 pub(crate) const MAX_LENGTH: usize = 43;
 
@@ -209,7 +208,8 @@ impl Serialize for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error| serde::de::Error::custom(format_args!("the duration `{}` {error}", shorten(&text))))
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format_args!("the duration `{}` {error}", shorten(&text))))
     }
 }
 

@@ -21,12 +21,10 @@ mod validate;
 
 pub use duration::{Duration, DurationError};
 pub use job::{
-    Checkpointing, ConfigMapKey, Position, RestoreFrom, RestartStrategy, Rollback, Sql, Storage, ValidatedJob,
+    Checkpointing, ConfigMapKey, Position, RestartStrategy, RestoreFrom, Rollback, Sql, Storage, ValidatedJob,
 };
+pub use savepoint::{Savepoint, SavepointDeletionPolicy, SavepointSpec, SavepointState, SavepointStatus};
 pub use schema::definitions;
-pub use savepoint::{
-    Savepoint, SavepointDeletionPolicy, SavepointSpec, SavepointState, SavepointStatus,
-};
 pub use streamjob::{
     ChangeStatus, CheckpointMode, CheckpointSpec, CheckpointStatus, ConfigMapKeySpec, DeletionPolicy, DesiredState,
     ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, JobRef, JobState, LocalStorageSpec, NoRestartSpec,

@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 use serde_yaml::{MessageFormatter, Spanned, UserMessageFormatter};
 
 use crate::Position;
-use crate::validate::Mistake;
+use crate::validate::{Mistake, excerpt};
 
 /// Longest text that is looked at, in bytes; etcd takes no larger object.
 pub(crate) const MAX_TEXT: usize = 1_572_864;
@@ -69,7 +69,9 @@ impl Node {
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
-        let Content::Map(entries) = &self.content else { return None };
+        let Content::Map(entries) = &self.content else {
+            return None;
+        };
         entries.iter().find(|entry| entry.key == name)
     }
 
@@ -98,9 +100,7 @@ impl Node {
             Content::Number(number) => Value::Number(number.clone()),
             Content::Text(text) => Value::String(text.clone()),
             Content::List(items) => items.iter().map(Self::to_json).collect(),
-            Content::Map(entries) => {
-                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
-            }
+            Content::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
         }
     }
 }
@@ -244,6 +244,9 @@ fn options() -> serde_yaml::Options {
 fn syntax_mistake(error: &serde_yaml::Error, text: &str) -> Mistake {
     let error = error.without_snippet();
     let at = error.location().and_then(position).unwrap_or(Position { line: 1, column: 1 });
+    if let serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } = error {
+        return Mistake::of_file(format!("the field {} is written twice in one map", excerpt(key)), Some(at));
+    }
     let message: String = UserMessageFormatter.format_message(error).chars().filter(|c| !c.is_control()).collect();
     let mistake = Mistake::of_file(format!("the YAML cannot be read: {message}"), Some(at));
     let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
@@ -253,25 +256,26 @@ fn syntax_mistake(error: &serde_yaml::Error, text: &str) -> Mistake {
     mistake
 }
 
-/// Where the first line of a text value begins in `source`, if its lines are lines of `source`: for a literal block
-/// (`|`), and for a plain or quoted text on one line without escapes.
+/// Where the first line of a text begins in `source`, if all its lines are written there as they are: in a literal
+/// block (`|`), or plain or quoted on one line without escapes.
 pub(crate) fn text_position(source: &str, value: &Node) -> Option<Position> {
-    let (Content::Text(text), Some(at)) = (&value.content, value.at) else { return None };
-    let line = source.lines().nth(at.line as usize - 1)?;
-    let rest: String = line.chars().skip(at.column as usize - 1).collect();
-    if rest.starts_with('|') {
-        return block_position(source, at.line);
+    let (Content::Text(text), Some(at)) = (&value.content, value.at) else {
+        return None;
+    };
+    // The parser points at the first character of a block that is no line break.
+    let blank = u32::try_from(text.chars().take_while(|c| *c == '\n').count()).ok()?;
+    let first = Position { line: at.line.checked_sub(blank)?, column: at.column };
+    let from_column = |line: &'_ str| line.char_indices().nth(at.column as usize - 1).map_or(line.len(), |(at, _)| at);
+    let mut written = source.lines().skip(first.line.checked_sub(1)? as usize);
+    let mut lines = text.lines();
+    if let (Some(only), None) = (lines.next(), lines.next()) {
+        let line = written.next()?;
+        let line = &line[from_column(line)..];
+        let unquoted = line.strip_prefix(['"', '\'']);
+        let column = at.column + u32::from(unquoted.is_some());
+        return unquoted.unwrap_or(line).starts_with(only).then_some(Position { column, ..first });
     }
-    let quoted = rest.strip_prefix(['"', '\'']);
-    let written = quoted.unwrap_or(&rest);
-    let offset = u32::from(quoted.is_some());
-    written.starts_with(text.as_str()).then_some(Position { line: at.line, column: at.column + offset })
-}
-
-/// The first line after the `|`, at the indentation of the first line with text.
-fn block_position(source: &str, header_line: u32) -> Option<Position> {
-    let mut lines = source.lines().skip(header_line as usize);
-    let first = lines.find(|line| !line.trim().is_empty())?;
-    let indentation = first.chars().take_while(|c| *c == ' ').count();
-    Some(Position { line: header_line + 1, column: u32::try_from(indentation).ok()? + 1 })
+    let as_written =
+        text.lines().all(|expected| written.next().is_some_and(|line| &line[from_column(line)..] == expected));
+    as_written.then_some(first)
 }

@@ -33,10 +33,8 @@ pub(crate) const JOB_NAME_FORM: Rule = Rule {
     cel: "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     message: "metadata.name must begin with a letter and hold only a-z, 0-9 and -: services carry it",
 };
-pub(crate) const SAVEPOINT_NAME_LENGTH: Rule = Rule {
-    cel: "size(self.metadata.name) <= 63",
-    message: "metadata.name is longer than 63 characters",
-};
+pub(crate) const SAVEPOINT_NAME_LENGTH: Rule =
+    Rule { cel: "size(self.metadata.name) <= 63", message: "metadata.name is longer than 63 characters" };
 pub(crate) const JOB_REF_FIXED: Rule =
     Rule { cel: "self == oldSelf", message: "jobRef cannot be changed: create another Savepoint" };
 
@@ -61,10 +59,8 @@ pub(crate) const PLACE_FIXED: Rule = Rule {
     cel: "self == oldSelf",
     message: "storage cannot be moved: the job's state lies there; restore a savepoint into a new StreamJob",
 };
-pub(crate) const ONE_SQL: Rule = Rule {
-    cel: "has(self.sql) != has(self.sqlFrom)",
-    message: "pipeline needs exactly one of sql and sqlFrom",
-};
+pub(crate) const ONE_SQL: Rule =
+    Rule { cel: "has(self.sql) != has(self.sqlFrom)", message: "pipeline needs exactly one of sql and sqlFrom" };
 pub(crate) const ONE_STORAGE: Rule = Rule {
     cel: "[has(self.s3), has(self.local), has(self.persistentVolumeClaim)].filter(x, x).size() == 1",
     message: "storage needs exactly one of s3, local and persistentVolumeClaim",

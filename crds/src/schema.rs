@@ -19,9 +19,9 @@ pub(crate) const CONFIG_KEY: &str = "^[-._a-zA-Z0-9]+$";
 /// Name of a bucket.
 pub(crate) const BUCKET: &str = "^[a-z0-9][-.a-z0-9]*[a-z0-9]$";
 /// Prefix of object keys.
-pub(crate) const PREFIX: &str = "^([^/]|[^/].*[^/])?$";
+pub(crate) const PREFIX: &str = "^([-_.=a-zA-Z0-9]+(/[-_.=a-zA-Z0-9]+)*)?$";
 /// Address of an object store.
-pub(crate) const ENDPOINT: &str = "^https?://[^/].*$";
+pub(crate) const ENDPOINT: &str = r"^https?://[-.:a-zA-Z0-9\[\]]+(/[-_.~/a-zA-Z0-9]*)?$";
 /// Amount of a resource, in Kubernetes' notation.
 pub(crate) const QUANTITY: &str = "^[0-9]+([.][0-9]+)?([eE][0-9]+|n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
 
@@ -32,8 +32,8 @@ pub(crate) static MANIFEST: LazyLock<Value> = LazyLock::new(|| {
     let root = root.and_then(|schema| schema.open_api_v3_schema.as_ref());
     let mut schema = serde_json::to_value(root.expect("the CRD has a schema")).expect("a schema is JSON");
     let properties = schema["properties"].as_object_mut().expect("the root has properties");
-    properties.insert("apiVersion".into(), serde_json::json!({"type": "string"}));
-    properties.insert("kind".into(), serde_json::json!({"type": "string"}));
+    properties.insert("apiVersion".into(), text("write apiVersion: weir.dev/v1alpha1"));
+    properties.insert("kind".into(), text("write kind: StreamJob"));
     properties.insert("metadata".into(), metadata());
     // What the controller reports is nobody's mistake in a manifest.
     properties.insert("status".into(), serde_json::json!({"x-kubernetes-preserve-unknown-fields": true}));
@@ -55,11 +55,16 @@ fn document(crd: &CustomResourceDefinition) -> String {
     format!("---\n{yaml}")
 }
 
+fn text(description: &str) -> Value {
+    serde_json::json!({"type": "string", "description": description})
+}
+
 fn metadata() -> Value {
     let mut settings = SchemaSettings::openapi3().with_transform(AddNullable::default());
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<ObjectMeta>();
     tidy(&mut schema);
+    schema.insert("description".into(), "name the job: metadata with a name".into());
     schema.to_value()
 }
 
@@ -95,7 +100,9 @@ pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
 /// our check), no titles, no number formats that Kubernetes does not know, and enums with the text of their variants.
 pub(crate) fn tidy(schema: &mut Schema) {
     transform_subschemas(&mut tidy, schema);
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     object.remove("title");
     object.remove("nullable");
     unwrap_description(object);
@@ -110,7 +117,9 @@ pub(crate) fn tidy(schema: &mut Schema) {
 
 /// Doc comments are wrapped for the source; `kubectl explain` wraps again. Paragraphs and list items stay apart.
 fn unwrap_description(object: &mut Map<String, Value>) {
-    let Some(Value::String(description)) = object.get_mut("description") else { return };
+    let Some(Value::String(description)) = object.get_mut("description") else {
+        return;
+    };
     let mut unwrapped = String::with_capacity(description.len());
     for line in description.lines() {
         let apart = line.is_empty() || line.starts_with("- ") || unwrapped.is_empty() || unwrapped.ends_with('\n');
@@ -126,7 +135,9 @@ fn unwrap_description(object: &mut Map<String, Value>) {
 
 /// `anyOf [X, null]` is X.
 fn drop_null_choice(object: &mut Map<String, Value>) {
-    let Some(Value::Array(choices)) = object.get("anyOf") else { return };
+    let Some(Value::Array(choices)) = object.get("anyOf") else {
+        return;
+    };
     let is_null = |choice: &Value| choice["type"] == "null" || choice["enum"] == serde_json::json!([null]);
     let [Value::Object(one)] = &choices.iter().filter(|choice| !is_null(choice)).cloned().collect::<Vec<_>>()[..]
     else {
@@ -156,13 +167,17 @@ fn drop_null_value(object: &mut Map<String, Value>) {
 
 /// A plain enum is a list of values for Kubernetes: the docs of its variants move into the description.
 fn describe_variants(object: &mut Map<String, Value>) {
-    let Some(Value::Array(variants)) = object.get("oneOf") else { return };
+    let Some(Value::Array(variants)) = object.get("oneOf") else {
+        return;
+    };
     let mut values = Vec::new();
     let mut description = object.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
     for variant in variants {
         let listed = variant["enum"].as_array().map(Vec::as_slice);
         let names = variant.get("const").map(std::slice::from_ref).or(listed);
-        let Some(names) = names.filter(|names| names.iter().all(Value::is_string)) else { return };
+        let Some(names) = names.filter(|names| names.iter().all(Value::is_string)) else {
+            return;
+        };
         if let ([Value::String(name)], Some(text)) = (names, variant["description"].as_str()) {
             description.push_str(&format!("\n- {name}: {text}"));
         }

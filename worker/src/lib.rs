@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod cli;
 pub mod connector;
 pub mod dataflow;
 pub mod diagnostic;

@@ -8,6 +8,7 @@ mod mistake;
 mod path;
 mod relation;
 mod structure;
+mod wording;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use mistake::Mistake;
+pub(crate) use mistake::excerpt;
 
 /// Reads the one StreamJob in a YAML text.
 ///
@@ -41,9 +43,8 @@ pub fn parse(text: &str) -> Result<ValidatedJob, Vec<Mistake>> {
 /// # Errors
 /// Every mistake, without lines and columns.
 pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<Mistake>> {
-    let value = serde_json::to_value(job).map_err(|error| {
-        vec![Mistake::of_file(format!("the job cannot be written as JSON: {error}"), None)]
-    })?;
+    let value = serde_json::to_value(job)
+        .map_err(|error| vec![Mistake::of_file(format!("the job cannot be written as JSON: {error}"), None)])?;
     check(&Node::from(value))
 }
 
@@ -70,11 +71,13 @@ fn is_stream_job(root: &Node) -> Result<(), Mistake> {
             .hint("a manifest begins with apiVersion: weir.dev/v1alpha1 and kind: StreamJob; SQL goes into spec.pipeline.sql"));
     }
     for (field, expected) in [("kind", StreamJob::kind(&())), ("apiVersion", StreamJob::api_version(&()))] {
-        let Some(node) = root.field(field) else { continue };
+        let Some(node) = root.field(field) else {
+            continue;
+        };
         if node.content != Content::Text(expected.to_string()) {
             let found = match &node.content {
-                Content::Text(text) => mistake::excerpt(text),
-                other => mistake::excerpt(&Node { content: other.clone(), at: None }.to_json().to_string()),
+                Content::Text(text) => excerpt(text),
+                other => excerpt(&Node { content: other.clone(), at: None }.to_json().to_string()),
             };
             return Err(Mistake::new(field, node.at, format!("expected {expected}, found {found}"))
                 .hint("this reads manifests with apiVersion: weir.dev/v1alpha1 and kind: StreamJob"));

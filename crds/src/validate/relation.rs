@@ -14,11 +14,7 @@ struct Choice {
 const CHOICES: [Choice; 4] = [
     Choice { path: "spec.pipeline", names: &["sql", "sqlFrom"], required: true },
     Choice { path: "spec.storage", names: &["s3", "local", "persistentVolumeClaim"], required: true },
-    Choice {
-        path: "spec.restart",
-        names: &["exponentialDelay", "fixedDelay", "failureRate", "none"],
-        required: true,
-    },
+    Choice { path: "spec.restart", names: &["exponentialDelay", "fixedDelay", "failureRate", "none"], required: true },
     Choice { path: "spec.restoreFrom", names: &["savepoint", "path", "job"], required: false },
 ];
 
@@ -84,7 +80,9 @@ impl Judge<'_> {
     }
 
     fn choice(&mut self, choice: &Choice) {
-        let Some(Node { content: Content::Map(entries), .. }) = self.root.at_path(choice.path) else { return };
+        let Some(Node { content: Content::Map(entries), .. }) = self.root.at_path(choice.path) else {
+            return;
+        };
         let written = entries.iter().filter(|entry| entry.value.content != Content::Null);
         let written: Vec<&str> = written.map(|entry| entry.key.as_str()).collect();
         let chosen: Vec<&str> = choice.names.iter().copied().filter(|name| written.contains(name)).collect();

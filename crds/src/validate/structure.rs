@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use super::form::Form;
 use super::mistake::{Mistake, excerpt};
 use super::path::Path;
+use super::wording::{alternatives, fields_expected, first_sentence, found, nearest, path_of_field, text_expected};
 use crate::Position;
 use crate::manifest::{Content, Entry, Node};
 
 /// Mistakes beyond this many are counted, not listed.
 const MAX_MISTAKES: usize = 100;
 
-type SchemaMap = Map<String, Value>;
+pub(super) type SchemaMap = Map<String, Value>;
 
 /// What the walk found.
 pub(crate) struct Checked {
@@ -91,7 +92,9 @@ impl Walk<'_> {
         if free {
             return Some(entry.value.to_json());
         }
-        let hint = self.unknown_field_hint(schema, &entry.key);
+        // Looking for the nearest name is not worth it for a mistake that is only counted.
+        let listed = self.mistakes.len() < MAX_MISTAKES;
+        let hint = listed.then(|| self.unknown_field_hint(schema, &entry.key)).flatten();
         self.report(entry.at.or(entry.value.at), "unknown field".into(), hint);
         None
     }
@@ -115,11 +118,15 @@ impl Walk<'_> {
     }
 
     fn array(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::List(items) = &node.content else { return self.mismatch("a list", node) };
+        let Content::List(items) = &node.content else {
+            return self.mismatch("a list", node);
+        };
         if let Some(max) = limit(schema, "maxItems").filter(|max| items.len() > *max) {
             self.report(node.at, format!("has {} items, more than {max}", items.len()), None);
         }
-        let Some(Value::Object(item_schema)) = schema.get("items") else { return Some(node.to_json()) };
+        let Some(Value::Object(item_schema)) = schema.get("items") else {
+            return Some(node.to_json());
+        };
         let mut repaired = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.path.push_index(index);
@@ -161,7 +168,9 @@ impl Walk<'_> {
     }
 
     fn integer(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::Number(number) = &node.content else { return self.mismatch("a whole number", node) };
+        let Content::Number(number) = &node.content else {
+            return self.mismatch("a whole number", node);
+        };
         if !number.is_i64() && !number.is_u64() {
             return self.mismatch("a whole number", node);
         }
@@ -169,7 +178,9 @@ impl Walk<'_> {
     }
 
     fn number(&mut self, schema: &SchemaMap, node: &Node) -> Option<Value> {
-        let Content::Number(number) = &node.content else { return self.mismatch("a number", node) };
+        let Content::Number(number) = &node.content else {
+            return self.mismatch("a number", node);
+        };
         self.within_range(schema, node, number.as_f64()?).then(|| number.clone().into())
     }
 
@@ -252,11 +263,11 @@ fn text_complaint(schema: &SchemaMap, form: Option<&Form>, text: &str) -> Option
     Some((too_long.map(|max| format!("has {length} characters, more than {max}")), None))
 }
 
-fn object(schema: &Value) -> &SchemaMap {
+pub(super) fn object(schema: &Value) -> &SchemaMap {
     schema.as_object().expect("a schema is an object")
 }
 
-fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
+pub(super) fn properties(schema: &SchemaMap) -> Option<&SchemaMap> {
     schema.get("properties").and_then(Value::as_object)
 }
 
@@ -287,73 +298,4 @@ fn placeholder(schema: &SchemaMap) -> Value {
         Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or_else(|| 0.into()),
         _ => Value::Null,
     }
-}
-
-fn fields_expected(schema: &SchemaMap) -> String {
-    match properties(schema) {
-        Some(fields) if !fields.is_empty() && fields.len() < 6 => {
-            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            format!("a map with {}", names.join(", "))
-        }
-        _ => "a map of fields".into(),
-    }
-}
-
-fn text_expected(values: Option<&Vec<Value>>) -> String {
-    values.map_or("text".into(), |values| {
-        alternatives(&values.iter().filter_map(Value::as_str).collect::<Vec<_>>())
-    })
-}
-
-fn alternatives(names: &[&str]) -> String {
-    match names {
-        [one] => (*one).into(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
-        [] => "nothing".into(),
-    }
-}
-
-fn found(node: &Node) -> String {
-    match &node.content {
-        Content::Null => "nothing".into(),
-        Content::Bool(value) => value.to_string(),
-        Content::Number(number) => format!("the number {number}"),
-        Content::Text(text) => format!("the text \"{}\"", excerpt(text)),
-        Content::List(_) => "a list".into(),
-        Content::Map(_) => "a map of fields".into(),
-    }
-}
-
-/// The name that `text` most likely stands for.
-fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    // Comparing costs the product of the lengths, and a long text resembles no field.
-    if text.len() > 64 {
-        return None;
-    }
-    let lower = text.to_lowercase();
-    let scored = names.iter().map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), *name));
-    let (distance, name) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (text.chars().count() / 3).max(1)).then_some(name)
-}
-
-/// The only place under `spec` that has a field of this name, in another object.
-fn path_of_field(root: &Value, key: &str) -> Option<String> {
-    fn collect(schema: &Value, path: &str, key: &str, into: &mut Vec<String>) {
-        for (name, field) in properties(object(schema)).into_iter().flatten().filter(|(_, field)| field.is_object()) {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            if name == key {
-                into.push(path.clone());
-            }
-            collect(field, &path, key, into);
-        }
-    }
-    let mut paths = Vec::new();
-    collect(root.get("properties")?.get("spec")?, "spec", key, &mut paths);
-    paths.sort_by_key(|path| path.matches('.').count());
-    paths.into_iter().next()
-}
-
-fn first_sentence(description: &str) -> Option<String> {
-    let sentence = description.split(['.', ':', '\n']).next()?.trim();
-    Some(sentence.replace('\n', " ")).filter(|sentence| !sentence.is_empty())
 }

@@ -36,6 +36,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal with this exit code.
+    #[must_use]
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
     /// The user must change something.
     #[must_use]
     pub fn user(text: impl Into<String>) -> Self {

@@ -140,7 +140,7 @@ fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
-        End::Fenced { message } => Err(Refusal { code: Code::Fenced, ..Refusal::failed(format!("error: job {name}: {message}")) }),
+        End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
         End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }

@@ -1,7 +1,7 @@
 //! The sink `blackhole`: takes every row and forgets it. For measuring what comes before it.
 
 use super::options::Options;
-use super::{Committer, Prepared, Sink, SinkWriter, WriterContext};
+use super::{Prepared, Sink, SinkWriter, WriterContext};
 use crate::batch::Batch;
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
@@ -25,9 +25,6 @@ impl Sink for Blackhole {
         Ok(Box::new(Self))
     }
 
-    fn committer(&self) -> Option<Box<dyn Committer>> {
-        None
-    }
 }
 
 impl SinkWriter for Blackhole {

@@ -4,6 +4,7 @@
 //! as options can be. A new connector is one file and one match arm in each of the two lists.
 
 mod blackhole;
+mod datagen;
 mod filesystem;
 mod nexmark;
 mod numbered;
@@ -163,8 +164,16 @@ pub trait Sink: Send + Sync {
     /// A writer for one task.
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>>;
 
-    /// The one who commits what writers prepared; `None` for a sink that makes rows visible at once.
-    fn committer(&self) -> Option<Box<dyn Committer>>;
+    /// True when rows become visible by a commit; false for a sink that shows them at once.
+    fn commits(&self) -> bool {
+        false
+    }
+
+    /// The one who commits what writers prepared; `None` for a sink that shows rows at once.
+    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
+        let _ = context;
+        None
+    }
 }
 
 /// What a writer is told when it is made.
@@ -174,6 +183,8 @@ pub struct WriterContext {
     pub operator: OperatorId,
     /// The columns of the rows it will be given.
     pub schema: SchemaRef,
+    /// True when rows of all kinds come, false when all are inserts.
+    pub changelog: bool,
     /// The task's number.
     pub subtask: u32,
     /// How many tasks write the sink.
@@ -184,6 +195,13 @@ pub struct WriterContext {
     pub job_uid: String,
     /// What the writers of the restored checkpoint left, this task's share of it.
     pub restored: Vec<serde_json::Value>,
+}
+
+/// What a committer is told when it is made.
+#[derive(Debug, Clone)]
+pub struct CommitterContext {
+    /// Unique for the job across all clusters, as in [`WriterContext`].
+    pub job_uid: String,
 }
 
 /// Writes rows for one task.
@@ -265,19 +283,20 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 /// Reads a table's options as those of a source.
 pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
     match options.required("connector").as_str() {
+        "datagen" => datagen::source(options, shape),
         "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
         "nexmark" => nexmark::source(options, shape),
-        connector => Err(unknown_connector(options, connector, &["filesystem", "nexmark"])),
+        connector => Err(unknown_connector(options, connector, &["datagen", "filesystem", "nexmark"])),
     }
 }
 
 /// Reads a table's options as those of a sink.
 pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
-    let _ = environment;
     match options.required("connector").as_str() {
         "blackhole" => blackhole::sink(options),
+        "filesystem" => filesystem::sink::sink(options, shape, environment),
         "print" => print::sink(options, shape),
-        connector => Err(unknown_connector(options, connector, &["blackhole", "print"])),
+        connector => Err(unknown_connector(options, connector, &["blackhole", "filesystem", "print"])),
     }
 }
 

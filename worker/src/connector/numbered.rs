@@ -54,8 +54,6 @@ pub(super) struct Course {
     pub(super) rate: Option<u64>,
     /// The most rows of one batch.
     pub(super) batch_rows: u64,
-    /// Rows per second of event time, where there is such a measure: what a replay at a multiple of its pace goes by.
-    pub(super) event_rate: Option<u64>,
 }
 
 impl Course {
@@ -93,7 +91,7 @@ impl Source for NumberedSource {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>> {
-        let most = context.max_rows as u64;
+        let most = context.max_rows.max(1) as u64;
         Ok(Box::new(Reader {
             maker: Arc::clone(&self.maker),
             course: Course { batch_rows: self.course.batch_rows.min(most), ..self.course },

@@ -4,7 +4,7 @@
 //! checkpoint are printed again.
 
 use super::options::Options;
-use super::{Committer, Prepared, Sink, SinkWriter, TableShape, WriterContext};
+use super::{Prepared, Sink, SinkWriter, TableShape, WriterContext};
 use crate::batch::Batch;
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Result};
@@ -96,9 +96,6 @@ impl Sink for Print {
         }))
     }
 
-    fn committer(&self) -> Option<Box<dyn Committer>> {
-        None
-    }
 }
 
 enum Lines {

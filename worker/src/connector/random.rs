@@ -55,7 +55,6 @@ impl Random {
         out.truncate(end);
     }
 
-    #[expect(dead_code, reason = "random strings come with datagen")]
     /// Appends `length` digits of the hexadecimal system.
     pub(super) fn push_hex(&mut self, length: usize, out: &mut Vec<u8>) {
         let end = out.len() + length;

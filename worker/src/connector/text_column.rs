@@ -52,7 +52,6 @@ impl TextColumn {
     }
 
     /// The column as bytes.
-    #[expect(dead_code, reason = "columns of bytes come with datagen")]
     pub(super) fn finish_bytes(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
         let buffers = vec![Buffer::from_vec(self.bytes)];
         Ok(Arc::new(BinaryViewArray::try_new(ScalarBuffer::from(self.views), buffers, nulls)?))

@@ -128,3 +128,53 @@ impl<'a> Values<'a> {
 fn typed<T: 'static>(column: &dyn Array) -> &T {
     column.as_any().downcast_ref().expect("an array is what its type says")
 }
+
+/// One row with a value of each type, and those that are written in another way.
+#[cfg(test)]
+pub(super) fn samples() -> arrow::array::RecordBatch {
+    use arrow::array::{ArrayRef, NullArray, RecordBatch};
+    use arrow::datatypes::{Field, Int32Type};
+    use std::sync::Arc;
+
+    const NEW_YEAR_MS: i64 = 1_767_225_600_000;
+    let decimal = |value: i128, precision: u8, scale: i8| {
+        let column = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale);
+        Arc::new(column.expect("the sample fits its type")) as ArrayRef
+    };
+    let (one, none) = (Int32Array::from(vec![Some(1)]), Int32Array::from(vec![None]));
+    let row = StructArray::from(vec![
+        (Arc::new(Field::new("a", DataType::Int32, true)), Arc::new(one) as ArrayRef),
+        (Arc::new(Field::new("b", DataType::Int32, true)), Arc::new(none) as ArrayRef),
+    ]);
+    let list = |items: Vec<Option<i32>>| {
+        Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(items)])) as ArrayRef
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("null", Arc::new(NullArray::new(1))),
+        ("boolean", Arc::new(BooleanArray::from(vec![true]))),
+        ("tinyint", Arc::new(Int8Array::from(vec![i8::MIN]))),
+        ("smallint", Arc::new(Int16Array::from(vec![i16::MAX]))),
+        ("int", Arc::new(Int32Array::from(vec![i32::MIN]))),
+        ("bigint", Arc::new(Int64Array::from(vec![i64::MIN]))),
+        ("float", Arc::new(Float32Array::from(vec![0.1]))),
+        ("double", Arc::new(Float64Array::from(vec![12_345_678.5]))),
+        ("large", Arc::new(Float64Array::from(vec![1e300]))),
+        ("nan", Arc::new(Float64Array::from(vec![f64::NAN]))),
+        ("decimal", decimal(-12_300, 10, 3)),
+        ("small_decimal", decimal(1, 10, 8)),
+        ("date", Arc::new(Date32Array::from(vec![19_782]))),
+        ("time", Arc::new(Time32MillisecondArray::from(vec![32_700_000]))),
+        ("time_ms", Arc::new(Time32MillisecondArray::from(vec![86_399_070]))),
+        ("timestamp", Arc::new(TimestampMillisecondArray::from(vec![NEW_YEAR_MS]))),
+        ("before_1970", Arc::new(TimestampMillisecondArray::from(vec![-1]))),
+        ("micros", Arc::new(TimestampMicrosecondArray::from(vec![NEW_YEAR_MS * 1000 + 120]))),
+        ("ltz", Arc::new(TimestampMillisecondArray::from(vec![NEW_YEAR_MS + 500]).with_timezone("UTC"))),
+        ("text", Arc::new(StringViewArray::from(vec!["a\"b\\c\nü\u{1}"]))),
+        ("bytes", Arc::new(BinaryViewArray::from(vec![&[0u8, 255, 254, 255][..]]))),
+        ("row", Arc::new(row)),
+        ("array", list(vec![Some(1), None, Some(3)])),
+        ("empty", list(vec![])),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .expect("the samples have one row each")
+}

@@ -14,7 +14,7 @@ use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::Restored;
 use crate::operator::{OperatorContext, build};
-use crate::plan::{NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
+use crate::plan::{Changelog, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
 use crate::state::file;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -385,10 +385,11 @@ impl<'a> Builder<'a> {
     fn writer(&self, sink: &SinkNode, operator: OperatorId, node: NodeIndex, id: TaskId) -> Result<Box<dyn crate::connector::SinkWriter>> {
         let writers = self.state_of(&operator).map_or(&[][..], |state| &state.writers);
         let share = writers.iter().enumerate().filter(|(place, _)| *place as u32 % self.parallelism == id.subtask);
-        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input].schema);
+        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input]);
         sink.sink.writer(WriterContext {
             operator,
-            schema: Arc::clone(input.unwrap_or(&self.blueprint.plan.nodes[node].schema)),
+            schema: Arc::clone(&input.unwrap_or(&self.blueprint.plan.nodes[node]).schema),
+            changelog: input.is_some_and(|input| input.changelog == Changelog::Retract),
             subtask: id.subtask,
             parallelism: self.parallelism,
             generation: self.blueprint.generation,

@@ -8,3 +8,5 @@ pub mod lock;
 pub mod runner;
 pub mod settings;
 pub mod state;
+#[cfg(test)]
+mod tests;

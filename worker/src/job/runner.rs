@@ -4,6 +4,7 @@ use super::beside::{self, Commit, Side, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
 use crate::checkpoint::store::Store;
+use crate::connector::CommitterContext;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
@@ -95,7 +96,7 @@ impl Runner {
     pub fn new(job: Job) -> Self {
         let (sender, messages) = mpsc::channel();
         let committers = job.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
-            (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer()?)),
+            (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?)),
             _ => None,
         });
         let commits = beside::committers(committers.collect(), sender.clone());

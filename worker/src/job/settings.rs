@@ -46,7 +46,7 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
         let schema = crate::operator::build::state_schema(plan, node);
         of.operators.insert(id.clone(), OperatorPlan { kind: node.name.clone(), schema });
         if let NodeKind::Sink(sink) = &node.kind
-            && sink.sink.committer().is_some()
+            && sink.sink.commits()
         {
             of.sinks.insert(id.clone());
         }

@@ -1,11 +1,12 @@
 //! A generation begins: look, claim, look again, start, look back, settle, deploy.
 
-use super::event::{Action, End, ErrorKind, Notice, Request, Restore};
+use super::event::{Action, Already, End, ErrorKind, Notice, Request, Restore};
 use super::look::Next;
 use super::look_back::Subject;
 use super::options::Resume;
 use super::rules::Rule;
-use super::standing::{Draft, Errand, draft, end_of_stop, manifest_of};
+use super::savepoint::Wish;
+use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
 use crate::chain::{Claim, Link, ObjectName, Origin, Start, decode_claim, decode_link, encode_claim, encode_link};
@@ -18,7 +19,9 @@ impl Leader {
             return self.fenced(message);
         }
         let obey = self.rules.hold(Rule::ObeyStops);
-        let draft = match draft(&self.view, self.options(), &self.resume, &self.damaged, obey) {
+        // A stop that is found in a restart is this leader's own, whatever it was told about older ones.
+        let begin = Beginning { resume: &self.resume, first: self.own_start.is_none(), damaged: &self.damaged, obey };
+        let draft = match draft(&self.view, self.options(), &begin) {
             Ok(draft) => draft,
             Err(end) => return self.finish(end),
         };
@@ -120,6 +123,7 @@ impl Leader {
             sinks: draft.sinks,
         };
         self.errand = draft.errand;
+        self.already = if self.own_start.is_none() { Already::Yes } else { Already::No };
         let body = encode_link(&Link::Start(Box::new(start.clone())));
         let key = ObjectName::Link(start.number);
         self.phase = Phase::Starting(Box::new(start));
@@ -179,6 +183,17 @@ impl Leader {
         self.view.unreadable.remove(&number);
         self.view.links.insert(number, Link::Start(start));
         self.own_start = Some(number);
+        // What was asked before the restart may be in a link that landed all the same.
+        let savepoints = &self.savepoints;
+        let taken = |wish: &Wish| savepoints.get(&wish.name).is_some_and(|pin| pin.uid == wish.uid);
+        let (taken, waiting): (Vec<Wish>, Vec<Wish>) = self.wishes.drain(..).partition(taken);
+        self.wishes = waiting;
+        self.releases.retain(|name| savepoints.contains_key(name));
+        for wish in taken {
+            if self.view.pointers.contains(&wish.name) {
+                self.pointer_stands(wish.name);
+            }
+        }
         self.report(Notice::Started { generation: self.own_generation(), restored });
         self.phase = Phase::Settling;
         if self.rules.hold(Rule::CommitWhatTheHeadLeft) {
@@ -231,7 +246,7 @@ impl Leader {
     pub(super) fn maintained(&self) -> End {
         let start = self.start_link();
         match (self.errand, start.stop) {
-            (Errand::Settle, Some(stop)) => end_of_stop(stop, self.restored, super::event::Already::Yes),
+            (Errand::Settle, Some(stop)) => end_of_stop(stop, self.restored, self.already),
             _ => End::Maintained,
         }
     }

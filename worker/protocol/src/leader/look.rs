@@ -42,8 +42,8 @@ pub(super) struct Look {
     pub(super) next: Next,
     open: usize,
     view: View,
-    listed_head: Option<LinkNumber>,
-    /// The newest listed link was gone when it was read: the listing says too little.
+    /// A listed link was gone when it was read: a leader is at work, and what is missing is not damage.
+    vanished: bool,
     again_at: Option<Now>,
     rounds: usize,
 }
@@ -61,7 +61,7 @@ impl Leader {
 
     fn look_again(&mut self, next: Next, rounds: usize) {
         let view = View::default();
-        let look = Look { next, open: 4, view, listed_head: None, again_at: None, rounds };
+        let look = Look { next, open: 4, view, vanished: false, again_at: None, rounds };
         self.phase = Phase::Looking(Box::new(look));
         for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Savepoints] {
             self.send(Purpose::LookList(prefix), Request::List { prefix });
@@ -97,7 +97,7 @@ impl Leader {
                     look.view.unreadable.insert(number, error.to_string());
                 }
             },
-            // A link that went away between listing and reading was retired meanwhile.
+            (Purpose::LookLink(_), _) => look.vanished = true,
             _ => {}
         }
         look.open += wanted.len();
@@ -114,7 +114,7 @@ impl Leader {
         let Phase::Looking(look) = &mut self.phase else {
             return;
         };
-        if look.view.head() != look.listed_head {
+        if look.vanished {
             let delay_ms = DELAYS_MS[look.rounds.min(DELAYS_MS.len() - 1)];
             look.again_at = Some(self.now.after_ms(delay_ms));
             return;
@@ -136,7 +136,6 @@ impl Look {
                     self.view.pointers.insert(name);
                 }
                 ObjectName::Link(number) => {
-                    self.listed_head = self.listed_head.max(Some(number));
                     wanted.push((Purpose::LookLink(number), ObjectName::Link(number)));
                 }
                 ObjectName::Assignment(_) | ObjectName::Deleted => {}

@@ -89,6 +89,7 @@ impl Leader {
             (Question::NextGeneration, _) => Some(format!("generation {} has been claimed", own.0 + 1)),
             (Question::Deleted, _) => Some("the job has been deleted".to_owned()),
             (Question::OwnClaim, Answer::Body(bytes)) if self.is_own_claim(own, bytes) => None,
+            (Question::OwnClaim, _) if !self.rules.hold(Rule::ConditionalClaim) => None,
             (Question::OwnClaim, _) => Some(format!("the claim of generation {own} is no longer this leader's")),
         };
         if let Some(message) = fenced {

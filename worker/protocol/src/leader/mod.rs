@@ -82,6 +82,8 @@ pub struct Leader {
     ops: store::Ops,
     view: View,
     errand: Errand,
+    /// Whether the job stood still before this leader.
+    already: Already,
     resume: Resume,
     /// The own claim.
     generation: Option<Generation>,
@@ -153,6 +155,7 @@ impl Leader {
             ops: store::Ops::default(),
             view: View::default(),
             errand: Errand::Run,
+            already: Already::Yes,
             resume: Resume::Head,
             generation: None,
             own_start: None,

@@ -5,7 +5,7 @@ use super::Leader;
 use super::event::Request;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
-use crate::chain::{Link, ObjectName, Prefix, is_orphan, retire};
+use crate::chain::{Link, Manifest, ObjectName, Prefix, is_orphan, retire};
 use crate::ids::Generation;
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ impl Leader {
         let mut retirement = retire(&self.view.links, &unreadable, &head, self.options().checkpoint.retain);
         if !self.rules.hold(Rule::SpareReferenced) {
             let retired = retirement.links.iter().filter_map(|number| self.view.links.get(number)?.manifest());
-            retirement.files = retired.flat_map(|manifest| manifest.files()).map(|file| file.path.clone()).collect();
+            retirement.files = retired.flat_map(Manifest::files).map(|file| file.path.clone()).collect();
         }
         if retirement.links.is_empty() {
             return;

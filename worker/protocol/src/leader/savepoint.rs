@@ -152,7 +152,7 @@ impl Leader {
         self.after_aside();
     }
 
-    fn pointer_stands(&mut self, name: String) {
+    pub(super) fn pointer_stands(&mut self, name: String) {
         if let Some(pin) = self.savepoints.get(&name).cloned() {
             self.report(Notice::SavepointCompleted { name, uid: pin.uid, link: pin.link });
         }

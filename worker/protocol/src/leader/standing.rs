@@ -66,16 +66,20 @@ fn corrupt(error: &FallbackError, view: &View) -> End {
     End::Failed { kind: ErrorKind::Corrupt, message }
 }
 
+/// How a generation is to begin.
+#[derive(Debug)]
+pub(super) struct Beginning<'a> {
+    pub(super) resume: &'a Resume,
+    /// Whether this leader has not started a generation yet: only then it may lift a stop.
+    pub(super) first: bool,
+    /// Checkpoints whose files turned out to be unusable.
+    pub(super) damaged: &'a BTreeSet<LinkNumber>,
+    /// False only in a test of that rule.
+    pub(super) obey: bool,
+}
+
 /// The start that may be written behind the head, or how the leader ends instead.
-///
-/// `damaged` are checkpoints whose files turned out to be unusable, `obey` is false only in a test of that rule.
-pub(super) fn draft(
-    view: &View,
-    options: &Options,
-    resume: &Resume,
-    damaged: &BTreeSet<LinkNumber>,
-    obey: bool,
-) -> Result<Draft, End> {
+pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Draft, End> {
     if view.deleted {
         return Err(user(format!("job {} has been deleted: its state can no longer be used", options.job)));
     }
@@ -83,54 +87,59 @@ pub(super) fn draft(
         let other = link.job();
         return Err(user(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
     }
-    let standing = stand(view, damaged)?;
-    let errand = errand(&standing, options, resume, view, obey)?;
+    let standing = stand(view, begin)?;
+    let errand = errand(&standing, options, begin, view)?;
     match errand {
-        Errand::Run => draft_run(view, options, resume, standing),
+        Errand::Run => draft_run(view, options, begin.resume, standing),
         Errand::Maintain | Errand::Settle => draft_copy(view, options, errand, standing),
     }
 }
 
-fn stand(view: &View, damaged: &BTreeSet<LinkNumber>) -> Result<Standing, End> {
-    let Some(head) = view.head() else {
-        return Ok(Standing {
-            origin: Origin::Empty,
-            skipped: BTreeSet::new(),
-            committables: Committables::new(),
-            savepoints: BTreeMap::new(),
-            stop: None,
-        });
+fn stand(view: &View, begin: &Beginning<'_>) -> Result<Standing, End> {
+    let newest = view.links.values().next_back();
+    let mut standing = Standing {
+        origin: newest.map_or(Origin::Empty, Link::origin),
+        skipped: BTreeSet::new(),
+        committables: newest.map(|link| link.committables().clone()).unwrap_or_default(),
+        savepoints: newest.map(|link| link.savepoints().clone()).unwrap_or_default(),
+        stop: newest.and_then(Link::stop),
     };
-    let mut skipped = BTreeSet::new();
-    let (mut origin, link) = match view.links.get(&head) {
-        Some(link) => (link.origin(), link),
-        None => {
-            skipped.insert(head);
-            let origin = fallback(&view.links, head).map_err(|error| corrupt(&error, view))?;
-            let (_, link) = view.links.range(..head).next_back().expect("a fallback goes back to a readable link");
-            (origin, link)
-        }
-    };
-    while let Origin::Link(number) = origin {
+    let unreadable = view.head().filter(|head| !view.links.contains_key(head));
+    match way_back(view, begin.damaged, unreadable, &mut standing) {
+        Ok(()) => {}
+        // Whoever begins from another state does not need the one that cannot be read.
+        Err(_) if !matches!(begin.resume, Resume::Head) => standing.origin = Origin::Empty,
+        Err(error) => return Err(corrupt(&error, view)),
+    }
+    Ok(standing)
+}
+
+/// Goes back behind links that cannot be used, as far as that repeats nothing.
+fn way_back(
+    view: &View,
+    damaged: &BTreeSet<LinkNumber>,
+    unreadable: Option<LinkNumber>,
+    standing: &mut Standing,
+) -> Result<(), FallbackError> {
+    if let Some(head) = unreadable {
+        standing.skipped.insert(head);
+        standing.origin = fallback(&view.links, head)?;
+    }
+    while let Origin::Link(number) = standing.origin {
         let readable = view.links.get(&number).and_then(Link::manifest).is_some();
         if readable && !damaged.contains(&number) {
             break;
         }
-        skipped.insert(number);
-        origin = fallback(&view.links, number).map_err(|error| corrupt(&error, view))?;
+        standing.skipped.insert(number);
+        standing.origin = fallback(&view.links, number)?;
     }
-    Ok(Standing {
-        origin,
-        skipped,
-        committables: link.committables().clone(),
-        savepoints: link.savepoints().clone(),
-        stop: link.stop(),
-    })
+    Ok(())
 }
 
-fn errand(standing: &Standing, options: &Options, resume: &Resume, view: &View, obey: bool) -> Result<Errand, End> {
+fn errand(standing: &Standing, options: &Options, begin: &Beginning<'_>, view: &View) -> Result<Errand, End> {
     let settled = standing.committables.is_empty();
     let checkpoint = manifest_of(&standing.origin, &view.links).map(|manifest| manifest.checkpoint);
+    let already = if begin.first { Already::Yes } else { Already::No };
     match &options.mode {
         Mode::Maintain { running, .. } => match standing.stop {
             _ if view.head().is_none() => Err(user(format!("there is no state of job {}", options.job))),
@@ -139,12 +148,14 @@ fn errand(standing: &Standing, options: &Options, resume: &Resume, view: &View, 
             }
             _ => Ok(Errand::Maintain),
         },
-        Mode::Run { stops, .. } => match (standing.stop, resume) {
+        Mode::Run { stops, .. } => match (standing.stop, begin.resume) {
             (None, _) | (Some(_), Resume::Empty | Resume::Savepoint(_) | Resume::Foreign { .. }) => Ok(Errand::Run),
-            (Some(_), Resume::Head) if !obey => Ok(Errand::Run),
-            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if *stops == Stops::Lift => Ok(Errand::Run),
+            (Some(_), Resume::Head) if !begin.obey => Ok(Errand::Run),
+            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if begin.first && *stops == Stops::Lift => {
+                Ok(Errand::Run)
+            }
             (Some(_), Resume::Head) if !settled => Ok(Errand::Settle),
-            (Some(stop), Resume::Head) => Err(end_of_stop(stop, checkpoint, Already::Yes)),
+            (Some(stop), Resume::Head) => Err(end_of_stop(stop, checkpoint, already)),
         },
     }
 }

@@ -40,7 +40,6 @@ pub(super) fn source(options: &Options, shape: &TableShape) -> Result<Arc<dyn So
         end: Some(count("events.num", 0..=i64::MAX >> 4, 0)).filter(|events| *events > 0),
         rate: options.integer("rate", 1..=1_000_000_000).map(i64::cast_unsigned),
         batch_rows: (BATCH_BYTES / largest.max(1)).clamp(1, BATCH_ROWS),
-        event_rate: Some(market.event_rate),
     };
     let seed = options.integer("seed", i64::MIN..=i64::MAX).unwrap_or(0).cast_unsigned();
     options.finish()?;

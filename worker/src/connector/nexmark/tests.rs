@@ -269,7 +269,7 @@ fn columns_and_fields_may_be_missing_and_reordered() {
 }
 
 #[test]
-fn a_replay_at_a_slow_pace_comes_in_small_batches() {
+fn batches_have_no_more_rows_than_asked_for() {
     let shape = shape(&[]);
     let source = open(&[("events.num", "1000000")], &shape).unwrap();
     let mut reader = source.reader(ReaderContext { max_rows: 50, ..context(&shape) }).unwrap();

@@ -12,6 +12,7 @@ use super::merge::merge;
 use super::partial;
 use super::result::{results, same_results};
 use super::rows::{RowBuffer, RowSet};
+use crate::dataflow::graph::Role;
 use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
@@ -47,6 +48,18 @@ pub struct GroupAggregate {
     partials: RowBuffer,
 }
 
+impl InputForm {
+    /// What arrives at a part of a node whose input is such a changelog.
+    #[must_use]
+    pub fn of(role: Role, input: plan::Changelog) -> Self {
+        match (role, input) {
+            (Role::Global, _) => Self::Partials,
+            (_, plan::Changelog::Retract) => Self::Changes,
+            (_, plan::Changelog::Append) => Self::Rows,
+        }
+    }
+}
+
 impl GroupAggregate {
     /// The aggregation of rows of the schema `input_schema`, also when they come as partials. `output_schema` has the
     /// keys and the results. Fails when a key or an argument has a type that cannot be grouped or aggregated.
@@ -78,6 +91,12 @@ impl GroupAggregate {
             changed: Vec::new(),
             partials: RowBuffer::default(),
         })
+    }
+
+    /// The number of groups in the state.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.state.table.len()
     }
 
     /// The tables of the state with their columns, for the check whether a changed query fits it.

@@ -25,3 +25,6 @@ mod value_state;
 
 pub use group_aggregate::{GroupAggregate, InputForm};
 pub use local::{LocalGroupAggregate, partial_schema};
+
+#[cfg(test)]
+mod tests;

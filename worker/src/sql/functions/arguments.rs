@@ -1,7 +1,7 @@
 //! The arguments of a call: constants or columns, read row by row without copies.
 
 use super::temporal::reading::read_timestamp;
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time32MillisecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
@@ -38,11 +38,6 @@ impl<'a> Call<'a> {
     /// An argument's type.
     pub(super) fn data_type(&self, index: usize) -> DataType {
         self.arguments[index].data_type()
-    }
-
-    /// Whether an argument is the same in every row.
-    pub(super) fn is_constant(&self, index: usize) -> bool {
-        matches!(self.arguments[index], ColumnarValue::Scalar(_))
     }
 
     /// An argument with a value for each row.
@@ -97,11 +92,6 @@ impl<'a> Call<'a> {
     /// An argument of [`super::definition::Kind::Double`].
     pub(super) fn doubles(&self, index: usize) -> Result<Values<Float64Type>> {
         self.values(index)
-    }
-
-    /// A BOOLEAN argument.
-    pub(super) fn truths(&self, index: usize) -> Result<BooleanArray> {
-        Ok(self.array(index)?.as_boolean().clone())
     }
 
     /// A point in time.
@@ -207,7 +197,7 @@ impl Moments<'_> {
     #[inline]
     pub(super) fn get(&self, row: usize) -> Option<i64> {
         match self {
-            Self::Days(values) => values.get(row).map(|days| i64::from(days) * DAY),
+            Self::Days(values) => values.get(row).map(|days| i64::from(days).saturating_mul(DAY)),
             Self::Times(values) => values.get(row).map(|millis| i64::from(millis) * 1000),
             Self::Millis(values) => values.get(row).map(|millis| millis.saturating_mul(1000)),
             Self::Micros(values) => values.get(row),

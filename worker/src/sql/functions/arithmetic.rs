@@ -6,11 +6,10 @@ use super::definition::Kind::{Double, Integer, Number, TextOrNumber};
 use super::definition::Returns;
 use super::text::TextColumn;
 use super::typing::{self, DecimalOperator, decimal_of};
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type,
+    ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
 };
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ScalarUDF;
@@ -20,9 +19,7 @@ use std::sync::Arc;
 
 macro_rules! of_double {
     ($name:literal, $usage:literal, $meaning:literal, $compute:expr) => {
-        Function::new($name, $usage, $meaning, &[Double], Returns::Double, |call| {
-            doubles(call, $compute)
-        })
+        Function::new($name, $usage, $meaning, &[Double], Returns::Double, |call| doubles(call, $compute))
     };
 }
 
@@ -180,19 +177,7 @@ fn modulo_type(types: &[DataType], _: &[Option<&ScalarValue>]) -> Result<DataTyp
 
 fn modulo(call: &Call<'_>) -> Result<ArrayRef> {
     if call.returns.is_integer() {
-        let (left, right) = (cast(&call.array(0)?, &DataType::Int64)?, cast(&call.array(1)?, &DataType::Int64)?);
-        let (left, right) = (longs_of(&left), longs_of(&right));
-        if right.iter().flatten().any(|divisor| divisor == 0) {
-            return call.error("division by zero: guard it with NULLIF(divisor, 0)");
-        }
-        let divisor = right.len().checked_sub(1).map(|_| right.value(0));
-        let constant = call.is_constant(1);
-        let rests = match divisor {
-            Some(divisor) if constant && right.null_count() == 0 => {
-                left.unary::<_, Int64Type>(|value| value.wrapping_rem(divisor))
-            }
-            _ => arrow::compute::binary::<_, _, _, Int64Type>(&left, &right, |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) })?,
-        };
+        let rests = modulo_of_integers(call)?;
         return Ok(cast(&rests, call.returns)?);
     }
     let common = match call.returns {
@@ -203,6 +188,26 @@ fn modulo(call: &Call<'_>) -> Result<ArrayRef> {
     let rests = arrow::compute::kernels::numeric::rem(&left, &right)
         .map_err(|_| call.mistake("division by zero: guard it with NULLIF(divisor, 0)"))?;
     Ok(cast(&rests, call.returns)?)
+}
+
+fn modulo_of_integers(call: &Call<'_>) -> Result<ArrayRef> {
+    let (dividends, divisors) = (call.longs(0)?, call.longs(1)?);
+    let by_zero = || call.mistake("division by zero: guard it with NULLIF(divisor, 0)");
+    if let (Some(dividends), Some(divisor)) = (dividends.column(), divisors.constant()) {
+        if divisor == 0 && dividends.null_count() < dividends.len() {
+            return Err(by_zero());
+        }
+        return Ok(Arc::new(dividends.unary::<_, Int64Type>(|dividend| dividend.checked_rem(divisor).unwrap_or(0))));
+    }
+    let mut rests = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        rests.push(match (dividends.get(row), divisors.get(row)) {
+            (Some(_), Some(0)) => return Err(by_zero()),
+            (Some(dividend), Some(divisor)) => Some(dividend.wrapping_rem(divisor)),
+            _ => None,
+        });
+    }
+    Ok(Arc::new(Int64Array::from(rests)))
 }
 
 fn decimal_scale(data_type: &DataType) -> i8 {
@@ -306,7 +311,7 @@ impl Rounding {
         if digits >= scale {
             return Some(value);
         }
-        match u8::try_from(scale - digits).ok().and_then(ten_to) {
+        match u8::try_from(scale.saturating_sub(digits)).ok().and_then(ten_to) {
             Some(unit) => self.divide(value, unit).checked_mul(unit),
             None => Some(0),
         }
@@ -325,38 +330,48 @@ fn to_whole(call: &Call<'_>, float: fn(f64) -> f64, rounding: Rounding) -> Resul
     }
 }
 
+/// Each number rounded to its digits.
+fn round_each<T: ArrowPrimitiveType>(
+    call: &Call<'_>,
+    values: &Values<T>,
+    digits: impl Fn(usize) -> Option<i64>,
+    round: impl Fn(T::Native, i64) -> Option<T::Native>,
+) -> ArrayRef {
+    let rounded = (0..call.rows).map(|row| round(values.get(row)?, digits(row)?));
+    let array: PrimitiveArray<T> = rounded.collect();
+    Arc::new(array.with_data_type(call.returns.clone()))
+}
+
 fn round(call: &Call<'_>, rounding: Rounding) -> Result<ArrayRef> {
     let digits = if call.count() > 1 { Some(call.longs(1)?) } else { None };
     let digits = |row: usize| match &digits {
         Some(digits) => digits.get(row),
         None => Some(0),
     };
-    fn of<T: ArrowPrimitiveType>(
-        call: &Call<'_>,
-        values: &Values<T>,
-        digits: impl Fn(usize) -> Option<i64>,
-        round: impl Fn(T::Native, i64) -> Option<T::Native>,
-    ) -> ArrayRef {
-        let rounded = (0..call.rows).map(|row| round(values.get(row)?, digits(row)?));
-        let array: PrimitiveArray<T> = rounded.collect();
-        Arc::new(array.with_data_type(call.returns.clone()))
-    }
     let integer = |value: i128, digits: i64| rounding.at(value, 0, digits);
     Ok(match call.numbers(0)? {
-        Numbers::Tiny(values) => of::<Int8Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i8)),
-        Numbers::Small(values) => of::<Int16Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i16)),
-        Numbers::Int(values) => of::<Int32Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i32)),
-        Numbers::Long(values) => of::<Int64Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i64)),
-        Numbers::Float(values) => {
-            of::<Float32Type>(call, &values, digits, |v, d| round_text(&format!("{v}"), d, rounding)?.parse().ok())
+        Numbers::Tiny(values) => {
+            round_each::<Int8Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i8))
         }
-        Numbers::Double(values) => of::<Float64Type>(call, &values, digits, |v, d| {
+        Numbers::Small(values) => {
+            round_each::<Int16Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i16))
+        }
+        Numbers::Int(values) => {
+            round_each::<Int32Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i32))
+        }
+        Numbers::Long(values) => {
+            round_each::<Int64Type>(call, &values, digits, |v, d| Some(integer(v.into(), d)? as i64))
+        }
+        Numbers::Float(values) => round_each::<Float32Type>(call, &values, digits, |v, d| {
+            round_text(&format!("{v}"), d, rounding)?.parse().ok()
+        }),
+        Numbers::Double(values) => round_each::<Float64Type>(call, &values, digits, |v, d| {
             if v.is_finite() { round_text(&format!("{v}"), d, rounding)?.parse().ok() } else { Some(v) }
         }),
         Numbers::Decimal(values, scale) => {
             let kept = decimal_scale(call.returns);
             let unit = ten_to((scale - kept).unsigned_abs()).unwrap_or(i128::MAX);
-            of::<Decimal128Type>(call, &values, digits, |v, d| {
+            round_each::<Decimal128Type>(call, &values, digits, |v, d| {
                 rounding.at(v, i64::from(scale), d).map(|rounded| rounded / unit)
             })
         }

@@ -22,14 +22,10 @@ pub(super) enum Kind {
     Double,
     /// Any number, as it is.
     Number,
-    /// BOOLEAN.
-    Truth,
     /// DATE or a timestamp as it is; a string stays one and is read as a timestamp.
     Moment,
     /// DATE, TIME or a timestamp as it is; a string stays one and is read as a timestamp.
     Temporal,
-    /// STRING or BYTES, as it is.
-    TextOrBytes,
     /// STRING or a number, as it is.
     TextOrNumber,
     /// Anything, as it is.
@@ -51,8 +47,6 @@ pub(super) enum Returns {
     Double,
     /// STRING
     Text,
-    /// BYTES
-    Bytes,
     /// DATE
     Date,
     /// TIME
@@ -147,6 +141,12 @@ impl Function {
         }))
     }
 
+    /// What its arguments must be.
+    #[cfg(test)]
+    pub(super) fn kinds(&self) -> &'static [Kind] {
+        self.arguments
+    }
+
     fn kind(&self, index: usize) -> Kind {
         self.arguments[index.min(self.arguments.len() - 1)]
     }
@@ -195,7 +195,6 @@ fn coerce_one(kind: Kind, given: &DataType) -> Option<DataType> {
         Kind::Double => (is_numeric(given) || null).then_some(DataType::Float64),
         Kind::Number if null => Some(DataType::Int32),
         Kind::Number => is_numeric(given).then(|| typing::signed(given)),
-        Kind::Truth => (*given == DataType::Boolean || null).then_some(DataType::Boolean),
         Kind::Moment if null => Some(typing::TIMESTAMP_3),
         Kind::Moment => match given {
             DataType::Date32 | DataType::Timestamp(..) => Some(typing::engine_type(given)),
@@ -204,11 +203,6 @@ fn coerce_one(kind: Kind, given: &DataType) -> Option<DataType> {
         Kind::Temporal if null => Some(typing::TIMESTAMP_3),
         Kind::Temporal if is_temporal(given) => Some(typing::engine_type(given)),
         Kind::Temporal => as_text(),
-        Kind::TextOrBytes if null => Some(DataType::Utf8View),
-        Kind::TextOrBytes => match given {
-            DataType::Binary | DataType::BinaryView | DataType::LargeBinary => Some(DataType::BinaryView),
-            _ => as_text(),
-        },
         Kind::TextOrNumber if is_numeric(given) => Some(typing::signed(given)),
         Kind::TextOrNumber => (is_text(given) || null).then_some(DataType::Utf8View),
         Kind::Any | Kind::Same => Some(typing::engine_type(given)),
@@ -286,7 +280,6 @@ fn return_type(function: &Function, types: &[DataType], literals: &[Option<&Scal
         Returns::Long => DataType::Int64,
         Returns::Double => DataType::Float64,
         Returns::Text => DataType::Utf8View,
-        Returns::Bytes => DataType::BinaryView,
         Returns::Date => DataType::Date32,
         Returns::Time => typing::TIME,
         Returns::Timestamp => typing::TIMESTAMP_3,

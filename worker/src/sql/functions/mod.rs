@@ -5,9 +5,13 @@
 
 mod arguments;
 mod arithmetic;
+mod collection;
+mod conditional;
 mod conversion;
 mod decimal;
 mod definition;
+mod encoding;
+mod json;
 mod planner;
 mod regex;
 mod string;
@@ -26,6 +30,8 @@ pub use syntax::rewrite_syntax;
 use datafusion_common::DataFusionError;
 use datafusion_expr::ScalarUDF;
 use datafusion_expr::planner::ExprPlanner;
+use datafusion_functions::core::planner::CoreFunctionPlanner;
+use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use definition::Function;
 use std::sync::Arc;
 
@@ -40,7 +46,11 @@ const FAMILIES: &[Family] = &[
     Family { title: "Strings", functions: string::FUNCTIONS },
     Family { title: "Regular expressions", functions: regex::FUNCTIONS },
     Family { title: "Dates and times", functions: temporal::FUNCTIONS },
+    Family { title: "Conditions", functions: conditional::FUNCTIONS },
     Family { title: "Types", functions: conversion::FUNCTIONS },
+    Family { title: "Hashes and encodings", functions: encoding::FUNCTIONS },
+    Family { title: "JSON", functions: json::FUNCTIONS },
+    Family { title: "Arrays and rows", functions: collection::FUNCTIONS },
 ];
 
 /// All scalar functions. Names and aliases are in lower case.
@@ -52,8 +62,43 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// The planners of operators and special syntax, first come first served.
 #[must_use]
 pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
-    vec![Arc::new(FlinkPlanner)]
+    vec![
+        Arc::new(FlinkPlanner),
+        Arc::new(NestedFunctionPlanner),
+        Arc::new(FieldAccessPlanner),
+        Arc::new(CoreFunctionPlanner::default()),
+    ]
 }
+
+/// The page of the user guide that lists every function.
+#[must_use]
+pub fn documentation() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for family in FAMILIES {
+        page.push_str(&format!("\n## {}\n\n", family.title));
+        for function in family.functions.iter().filter(|function| !function.usage.starts_with("timestamp +")) {
+            page.push_str(&format!("- `{}`: {}\n", function.usage, function.meaning));
+        }
+    }
+    page.push_str("\n## Operators and special forms\n\n");
+    for (usage, meaning) in syntax::SPECIAL {
+        page.push_str(&format!("- `{usage}`: {meaning}\n"));
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Functions and operators
+
+Names, types and meaning are Flink's. A function gives NULL when an argument is NULL, unless said otherwise.
+Names may be written in any case. What is not listed here does not exist yet: the planner refuses it and names the nearest.
+
+- Integers wrap around, as in Java. Dividing an integer or a DECIMAL by zero fails the job; a DOUBLE gives infinity.
+- A DECIMAL result that does not fit into its precision is NULL.
+- The session's time zone is UTC: a TIMESTAMP_LTZ is shown, and taken apart, in UTC.
+- Regular expressions have Java's syntax without look-around and back-references, and take time linear in the text.
+- The present time is taken once per batch of rows, never while planning.
+";
 
 /// A function of a family's table, by its name there.
 fn udf_in(functions: &'static [Function], name: &str) -> Arc<ScalarUDF> {

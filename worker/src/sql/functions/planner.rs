@@ -1,11 +1,11 @@
 //! Flink's meaning of operators and special syntax, while DataFusion plans expressions.
 
 use super::decimal;
-use super::temporal::calendar::{DAY, SECOND};
+use super::temporal::calendar::DAY;
 use super::typing::{DecimalOperator, decimal_of, engine_type, is_float, is_numeric, is_temporal, is_text};
 use super::{arithmetic, string, temporal};
 use arrow::datatypes::DataType;
-use datafusion_common::{DFSchema, Result, ScalarValue};
+use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion_expr::{Expr, ExprSchemable, ScalarUDF, cast};
@@ -23,6 +23,9 @@ impl ExprPlanner for FlinkPlanner {
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
+        if op == BinaryOperator::Minus && is_temporal(&left_type) && is_temporal(&right_type) {
+            return plan_err!("a difference of times is written TIMESTAMPDIFF(SECOND, earlier, later)");
+        }
         let typed = Typed { left, right, left_type, right_type };
         Ok(match (arithmetic_operator(&op), is_comparison(&op)) {
             (Some(operator), _) => typed.arithmetic(op, operator),
@@ -115,7 +118,8 @@ impl Typed {
         if let Some(shifted) = shift(operator, &left, &right, &left_type, &right_type) {
             return PlannerResult::Planned(shifted);
         }
-        let double = |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
+        let double =
+            |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
         if is_float(&left_type) || is_float(&right_type) {
             let (left, right) = (double(left, &left_type), double(right, &right_type));
             return PlannerResult::Original(RawBinaryExpr { op, left, right });
@@ -146,10 +150,10 @@ fn shift(
     left_type: &DataType,
     right_type: &DataType,
 ) -> Option<Expr> {
-    let (moment, moment_type, interval, sign) = match operator {
-        DecimalOperator::Add if is_temporal(left_type) => (left, left_type, right, 1),
-        DecimalOperator::Add if is_temporal(right_type) => (right, right_type, left, 1),
-        DecimalOperator::Subtract if is_temporal(left_type) => (left, left_type, right, -1),
+    let (moment, interval, sign) = match operator {
+        DecimalOperator::Add if is_temporal(left_type) => (left, right, 1),
+        DecimalOperator::Add if is_temporal(right_type) => (right, left, 1),
+        DecimalOperator::Subtract if is_temporal(left_type) => (left, right, -1),
         _ => return None,
     };
     let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) = interval else { return None };
@@ -157,10 +161,7 @@ fn shift(
         return None;
     }
     let micros = i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1000)?;
-    if *moment_type == DataType::Date32 && micros % DAY != 0 && micros % SECOND != 0 {
-        return None;
-    }
-    let micros = Expr::Literal(ScalarValue::Int64(Some(sign * micros)), None);
+    let micros = Expr::Literal(ScalarValue::Int64(Some(micros.checked_mul(sign)?)), None);
     Some(Expr::ScalarFunction(ScalarFunction::new_udf(temporal::udf("plus_interval"), vec![moment.clone(), micros])))
 }
 
@@ -198,6 +199,8 @@ mod tests {
              TIMESTAMP '2020-01-01 00:00:10' - INTERVAL '4' SECOND -> TIMESTAMP(3) 2020-01-01 00:00:06
              TIMESTAMP '2020-01-31 00:00:00' + INTERVAL '1' MONTH -> TIMESTAMP(3) 2020-02-29 00:00:00
              DATE '2020-02-28' + INTERVAL '2' DAY -> DATE 2020-03-01
+             TIME '23:00:00' + INTERVAL '2' HOUR -> TIME(0) 01:00:00
+             DATE '2020-02-28' - DATE '2020-02-27' -> error TIMESTAMPDIFF
              CASE WHEN 1 = 1 THEN 1 ELSE 2 END -> INT 1
              CASE WHEN 1 = 2 THEN 1 END -> INT NULL
              CASE WHEN 1 = 1 THEN 'a' ELSE 'bc' END -> STRING a

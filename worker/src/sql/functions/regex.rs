@@ -43,6 +43,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Returns::Text,
         regexp_replace,
     ),
+    Function::new(
+        "similar_to",
+        "text [NOT] SIMILAR TO pattern",
+        "whether all of it matches a pattern of SQL: % is any text, _ any character, | ( ) [ ] * + ? { } as usual",
+        &[Text, Text],
+        Returns::Truth,
+        similar_to,
+    ),
 ];
 
 /// A compiled pattern with room for its groups.
@@ -189,6 +197,43 @@ fn regexp(call: &Call<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(BooleanArray::from(matches)))
 }
 
+fn similar_to(call: &Call<'_>) -> Result<ArrayRef> {
+    let (texts, patterns) = (call.texts(0)?, call.texts(1)?);
+    let constant = patterns.constant().map(|sql| Pattern::compiled(&sql_pattern(sql))).transpose()?;
+    let mut matches = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        let Some((text, sql)) = texts.get(row).zip(patterns.get(row)) else {
+            matches.push(None);
+            continue;
+        };
+        matches.push(Some(match &constant {
+            Some(pattern) => pattern.regex.is_match(text),
+            None => Pattern::compiled(&sql_pattern(sql))?.regex.is_match(text),
+        }));
+    }
+    Ok(Arc::new(BooleanArray::from(matches)))
+}
+
+/// A pattern of SQL:2003 as one of Java that matches whole texts.
+fn sql_pattern(sql: &str) -> String {
+    let mut out = String::from("(?s)^(?:");
+    let mut in_class = false;
+    for letter in sql.chars() {
+        match letter {
+            '%' if !in_class => out.push_str(".*"),
+            '_' if !in_class => out.push('.'),
+            '.' | '$' | '\\' => out.extend(['\\', letter]),
+            '^' if !in_class => out.push_str("\\^"),
+            other => {
+                in_class = (in_class || other == '[') && other != ']';
+                out.push(other);
+            }
+        }
+    }
+    out.push_str(")$");
+    out
+}
+
 fn regexp_extract(call: &Call<'_>) -> Result<ArrayRef> {
     let texts = call.texts(0)?;
     let mut patterns = Patterns::new(call.texts(1)?);
@@ -264,6 +309,10 @@ mod tests {
              REGEXP('abc', '') -> BOOLEAN false
              REGEXP_REPLACE('foobar', 'oo|ar', '') -> STRING fb
              REGEXP_REPLACE('foobar', 'o', '$1') -> STRING f$1$1bar
+             'abc' SIMILAR TO 'a%' -> BOOLEAN true
+             'abc' SIMILAR TO 'a' -> BOOLEAN false
+             'a.c' NOT SIMILAR TO 'a.c|x' -> BOOLEAN false
+             'abc' SIMILAR TO '(x|a)_[^x]' -> BOOLEAN true
              REGEXP('a', '(?=a)') -> error look-around
              REGEXP('a', '(') -> error the pattern '(' is not supported",
         );

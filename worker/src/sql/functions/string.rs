@@ -5,8 +5,8 @@ use super::definition::Function;
 use super::definition::Kind::{Integer, Text};
 use super::definition::Returns;
 use super::text::{PartColumn, TextColumn};
-use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use arrow::array::BooleanArray;
+use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 use std::sync::Arc;
@@ -67,7 +67,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ends(call, |text, count| &text[..offset_of(text, count)])
     }),
     Function::new("right", "RIGHT(text, count)", "its last characters", &[Text, Integer], Returns::Text, |call| {
-        ends(call, |text, count| &text[offset_of(text, count_chars(text) as usize - count.min(count_chars(text) as usize))..])
+        ends(call, |text, count| {
+            &text[offset_of(text, count_chars(text) as usize - count.min(count_chars(text) as usize))..]
+        })
     }),
     Function::new(
         "btrim",
@@ -97,14 +99,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         |call| trim(call, false, true),
     )
     .optional(1),
-    Function::new(
-        "repeat",
-        "REPEAT(text, count)",
-        "so many times",
-        &[Text, Integer],
-        Returns::Text,
-        repeat,
-    ),
+    Function::new("repeat", "REPEAT(text, count)", "so many times", &[Text, Integer], Returns::Text, repeat),
     Function::new(
         "replace",
         "REPLACE(text, part, replacement)",
@@ -189,9 +184,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Returns::Truth,
         |call| test(call, |text, part| text.starts_with(part)),
     ),
-    Function::new("endswith", "ENDSWITH(text, part)", "whether it ends with a part", &[Text, Text], Returns::Truth, |call| {
-        test(call, |text, part| text.ends_with(part))
-    }),
+    Function::new(
+        "endswith",
+        "ENDSWITH(text, part)",
+        "whether it ends with a part",
+        &[Text, Text],
+        Returns::Truth,
+        |call| test(call, |text, part| text.ends_with(part)),
+    ),
     Function::new(
         "count_char",
         "COUNT_CHAR(text, character)",
@@ -243,11 +243,7 @@ fn write_each(call: &Call<'_>, write: impl Fn(&str, &mut String)) -> Result<Arra
     Ok(column.finish())
 }
 
-fn change_case(
-    call: &Call<'_>,
-    ascii: impl Fn(&u8) -> u8,
-    other: impl Fn(&str, &mut String),
-) -> Result<ArrayRef> {
+fn change_case(call: &Call<'_>, ascii: impl Fn(&u8) -> u8, other: impl Fn(&str, &mut String)) -> Result<ArrayRef> {
     let changed = |text: &str| text.bytes().any(|byte| ascii(&byte) != byte);
     let texts = call.texts(0)?;
     let mut column = TextColumn::new(call.rows);
@@ -373,8 +369,8 @@ fn trim(call: &Call<'_>, left: bool, right: bool) -> Result<ArrayRef> {
     Ok(column.finish())
 }
 
-/// The longest text that a function makes out of a number: what Java's strings hold.
-const LONGEST: usize = i32::MAX as usize;
+/// The longest text in bytes that a function makes out of a number.
+const LONGEST: usize = 1 << 28;
 
 fn repeat(call: &Call<'_>) -> Result<ArrayRef> {
     let texts = call.texts(0)?;
@@ -398,7 +394,8 @@ fn replace(call: &Call<'_>) -> Result<ArrayRef> {
     let (texts, parts, replacements) = (call.texts(0)?, call.texts(1)?, call.texts(2)?);
     let mut column = TextColumn::new(call.rows);
     for row in 0..call.rows {
-        let (Some(text), Some(part), Some(replacement)) = (texts.get(row), parts.get(row), replacements.get(row)) else {
+        let (Some(text), Some(part), Some(replacement)) = (texts.get(row), parts.get(row), replacements.get(row))
+        else {
             column.push_null();
             continue;
         };
@@ -482,7 +479,7 @@ fn pad(call: &Call<'_>, left: bool) -> Result<ArrayRef> {
             column.push_null();
             continue;
         };
-        if length > LONGEST {
+        if length > LONGEST / 4 {
             return call.error(format!("{length} characters are more than a text holds"));
         }
         let kept = &text[..offset_of(text, length)];
@@ -510,7 +507,7 @@ fn locate(call: &Call<'_>, part: usize, whole: usize) -> Result<ArrayRef> {
             Some(starts) => starts.get(row)?,
             None => 1,
         };
-        let skipped = offset_of(text, usize::try_from(start - 1).unwrap_or(0));
+        let skipped = offset_of(text, usize::try_from(start.saturating_sub(1)).unwrap_or(0));
         Some(text[skipped..].find(part).map_or(0, |found| count_chars(&text[..skipped + found]) + 1))
     });
     Ok(Arc::new(places.collect::<Int32Array>()))
@@ -541,7 +538,8 @@ fn split_index(call: &Call<'_>) -> Result<ArrayRef> {
         && let Ok(index) = usize::try_from(index)
     {
         for row in 0..call.rows {
-            let part = texts.get(row).filter(|text| !text.is_empty()).and_then(|text| nth_part(text, *separator, index));
+            let part =
+                texts.get(row).filter(|text| !text.is_empty()).and_then(|text| nth_part(text, *separator, index));
             column.push(row, part);
         }
         return Ok(column.finish());

@@ -2,22 +2,44 @@
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use std::mem;
 use std::ops::ControlFlow;
 
 /// Rewrites every expression in a part of a syntax tree:
 /// - `FLOOR(x TO unit)`, `CEIL(x TO unit)` and the units of TIMESTAMPADD and TIMESTAMPDIFF become arguments of functions;
-/// - `IF(a, b, c)` becomes a CASE, which does not evaluate the branch that it does not take;
+/// - IF, COALESCE, IFNULL and NULLIF become a CASE, which does not evaluate the branch that it does not take;
+/// - SIMILAR TO becomes a function;
 /// - a number with an exponent becomes a DOUBLE;
 /// - a TIMESTAMP literal gets the precision of its digits.
 pub fn rewrite_syntax(ast: &mut impl VisitMut) {
     // The visitor never stops early.
     let _ = ast.visit(&mut Rewriter);
 }
+
+/// What users can write although it is in no table of functions, and what it means.
+pub(super) const SPECIAL: &[(&str, &str)] = &[
+    ("CASE [value] WHEN … THEN … [ELSE …] END", "the result of the first condition that is true"),
+    ("IF(condition, value, otherwise)", "one of two values; only that one is computed"),
+    ("COALESCE(value, …)", "the first that is not NULL"),
+    ("IFNULL(value, replacement)", "the replacement for NULL"),
+    ("NULLIF(value, other)", "NULL if both are equal, else the value"),
+    ("CAST(value AS type)", "the value as another type; text that cannot be read fails the job"),
+    ("TRY_CAST(value AS type)", "the value as another type; NULL for text that cannot be read"),
+    ("ARRAY[value, …], array[index]", "an array; its element with an index, counted from 1"),
+    ("text || text", "one after the other; NULL if any is"),
+    ("value [NOT] BETWEEN low AND high", "whether it lies between them, both included"),
+    ("value [NOT] IN (value, …)", "whether it is one of them"),
+    (
+        "text [NOT] LIKE pattern",
+        "whether it matches: % is any text, _ any character, and \\ takes what follows as it is",
+    ),
+    ("value IS [NOT] DISTINCT FROM value", "comparison in which NULL equals NULL"),
+    ("value IS [NOT] NULL | TRUE | FALSE | UNKNOWN", "a test that is never NULL"),
+];
 
 struct Rewriter;
 
@@ -41,6 +63,10 @@ fn rewrite(expr: Expr) -> Expr {
             }
             _ => Expr::Value(value),
         },
+        Expr::SimilarTo { negated, expr, pattern, escape_char: None } => {
+            let call = call("similar_to", vec![*expr, *pattern]);
+            if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call }
+        }
         Expr::TypedString(typed) => Expr::TypedString(with_precision(typed)),
         Expr::Function(function) => rewrite_function(function),
         other => other,
@@ -90,7 +116,9 @@ fn double(expr: Expr) -> Expr {
 }
 
 fn with_precision(mut typed: TypedString) -> TypedString {
-    if let (DataType::Timestamp(None, zone), Value::SingleQuotedString(literal)) = (&typed.data_type, &typed.value.value) {
+    if let (DataType::Timestamp(None, zone), Value::SingleQuotedString(literal)) =
+        (&typed.data_type, &typed.value.value)
+    {
         let digits = literal.rsplit_once('.').map_or(0, |(_, fraction)| fraction.trim_end().len());
         typed.data_type = DataType::Timestamp(Some(if digits <= 3 { 3 } else { 6 }), *zone);
     }
@@ -109,20 +137,45 @@ fn rewrite_function(mut function: Function) -> Expr {
             }
             Expr::Function(function)
         }
-        "if" if list.args.len() == 3 && list.args.iter().all(|arg| plain(arg).is_some()) => {
-            let mut args = list.args.drain(..).filter_map(|arg| plain(&arg).cloned());
-            let (condition, result, otherwise) = (args.next(), args.next(), args.next());
-            let when = condition.zip(result).map(|(condition, result)| CaseWhen { condition, result });
-            Expr::Case {
-                case_token: AttachedToken::empty(),
-                end_token: AttachedToken::empty(),
-                operand: None,
-                conditions: when.into_iter().collect(),
-                else_result: otherwise.map(Box::new),
-            }
+        "if" | "coalesce" | "ifnull" | "nullif" => {
+            let args: Option<Vec<Expr>> = list.args.iter().map(|arg| plain(arg).cloned()).collect();
+            args.and_then(|args| choice(&name, args)).unwrap_or(Expr::Function(function))
         }
         _ => Expr::Function(function),
     }
+}
+
+/// The CASE that a function of conditions stands for, if it has as many arguments as it needs.
+fn choice(name: &str, mut args: Vec<Expr>) -> Option<Expr> {
+    let (conditions, otherwise) = match (name, args.as_slice()) {
+        ("if", [condition, result, otherwise]) => {
+            (vec![CaseWhen { condition: condition.clone(), result: result.clone() }], otherwise.clone())
+        }
+        ("nullif", [value, other]) => {
+            let condition = Expr::BinaryOp {
+                left: Box::new(value.clone()),
+                op: BinaryOperator::Eq,
+                right: Box::new(other.clone()),
+            };
+            (vec![CaseWhen { condition, result: Expr::value(Value::Null) }], value.clone())
+        }
+        ("coalesce", [_, ..]) | ("ifnull", [_, _]) => {
+            let last = args.pop()?;
+            let when = |value: Expr| CaseWhen { condition: Expr::IsNotNull(Box::new(value.clone())), result: value };
+            (args.into_iter().map(when).collect(), last)
+        }
+        _ => return None,
+    };
+    if conditions.is_empty() {
+        return Some(otherwise);
+    }
+    Some(Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions,
+        else_result: Some(Box::new(otherwise)),
+    })
 }
 
 fn plain(arg: &FunctionArg) -> Option<&Expr> {

@@ -194,9 +194,8 @@ fn common_of_two(left: &DataType, right: &DataType) -> Option<DataType> {
     }
     if is_float(left) || is_float(right) {
         let exact = |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Float64);
-        return (is_numeric(left) && is_numeric(right)).then(|| {
-            if exact(left) || exact(right) { DataType::Float64 } else { DataType::Float32 }
-        });
+        return (is_numeric(left) && is_numeric(right))
+            .then(|| if exact(left) || exact(right) { DataType::Float64 } else { DataType::Float32 });
     }
     if let (Some((p1, s1)), Some((p2, s2))) = (decimal_of(left), decimal_of(right)) {
         if left.is_integer() && right.is_integer() {

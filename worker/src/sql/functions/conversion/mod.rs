@@ -9,12 +9,13 @@ mod reading;
 mod rule;
 mod writing;
 
+pub(super) use reading::is_number;
 pub use rule::CastRule;
 
 use super::arguments::Call;
 use super::definition::{Function, Kind, Returns};
 use super::text::TextColumn;
-use super::typing::{engine_type, is_float, is_numeric, is_text, sql_name};
+use super::typing::{engine_type, is_numeric, is_text, sql_name};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringViewArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field};
@@ -77,7 +78,11 @@ fn route(from: &DataType, to: &DataType) -> Route {
         (T::Timestamp(..), T::Date32 | T::Time32(_) | T::Timestamp(..)) => Route::Own,
         (T::List(from), T::List(to)) => nested(from, to),
         (T::Struct(from), T::Struct(to)) if from.len() == to.len() => {
-            if from.iter().zip(to).all(|(from, to)| nested(from, to) == Route::Arrow) { Route::Arrow } else { Route::None }
+            if from.iter().zip(to).all(|(from, to)| nested(from, to) == Route::Arrow) {
+                Route::Arrow
+            } else {
+                Route::None
+            }
         }
         _ => Route::None,
     }
@@ -114,6 +119,11 @@ fn flink_cast(expr: &Expr, from: &DataType, to: &Field, strict: bool) -> Result<
     let target = engine_type(to.data_type());
     let source = engine_type(from);
     let limits = Limits::of(to.metadata());
+    if let DataType::Timestamp(_, Some(zone)) = &target
+        && zone.as_ref() != "UTC"
+    {
+        return plan_err!("AT TIME ZONE is not supported: use CONVERT_TZ(text, from_zone, to_zone)");
+    }
     match route(&source, &target) {
         Route::None => {
             let hint = match (&source, &target) {
@@ -125,12 +135,7 @@ fn flink_cast(expr: &Expr, from: &DataType, to: &Field, strict: bool) -> Result<
         }
         Route::Arrow if limits == Limits::default() => Ok(None),
         _ => {
-            let cast = Cast {
-                target,
-                limits,
-                strict,
-                signature: Signature::any(1, Volatility::Immutable),
-            };
+            let cast = Cast { target, limits, strict, signature: Signature::any(1, Volatility::Immutable) };
             Ok(Some(ScalarUDF::from(cast).call(vec![expr.clone()])))
         }
     }
@@ -255,11 +260,6 @@ fn is_not_zero(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(truths))
 }
 
-/// Whether a type is FLOAT or DOUBLE, for the modules below.
-fn is_approximate(data_type: &DataType) -> bool {
-    is_float(data_type)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::check;
@@ -339,6 +339,7 @@ mod tests {
              CAST(TIMESTAMP '2021-09-24 12:34:56.7' AS TIME) -> TIME(0) 12:34:56
              CAST(CAST('ab' AS BYTES) AS STRING) -> STRING ab
              CAST(TIMESTAMP '2021-09-24 12:34:56' AS BIGINT) -> error cannot be cast to BIGINT
+             TIMESTAMP '2021-09-24 12:34:56' AT TIME ZONE 'Europe/Berlin' -> error CONVERT_TZ
              CAST(1 AS DATE) -> error INT cannot be cast to DATE
              CAST(NULL AS STRING) -> STRING NULL
              TYPEOF(1) -> STRING INT

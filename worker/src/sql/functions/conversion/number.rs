@@ -1,12 +1,10 @@
 //! Casts between numbers: as Java does, integers keep their lowest bits, fractions are cut off.
 
-use super::super::typing::MAX_PRECISION;
+use super::super::typing::{MAX_PRECISION, is_float};
 use super::reading::parse_decimal;
-use super::{Route, arrow_cast, is_approximate, is_not_zero};
+use super::{Route, arrow_cast, is_not_zero};
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use datafusion_common::{Result, internal_err};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,9 +13,15 @@ use std::sync::Arc;
 pub(super) fn route(from: &DataType, to: &DataType) -> Route {
     let widens = || from.primitive_width() <= to.primitive_width();
     match (from, to) {
-        _ if from.is_integer() && to.is_integer() => if widens() { Route::Arrow } else { Route::Own },
+        _ if from.is_integer() && to.is_integer() => {
+            if widens() {
+                Route::Arrow
+            } else {
+                Route::Own
+            }
+        }
         _ if to.is_integer() => Route::Own,
-        (_, DataType::Decimal128(..)) if is_approximate(from) => Route::Own,
+        (_, DataType::Decimal128(..)) if is_float(from) => Route::Own,
         _ => Route::Arrow,
     }
 }
@@ -35,7 +39,10 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
-fn narrow<T: ArrowPrimitiveType>(longs: &PrimitiveArray<Int64Type>, lowest_bits: impl Fn(i64) -> T::Native) -> ArrayRef {
+fn narrow<T: ArrowPrimitiveType>(
+    longs: &PrimitiveArray<Int64Type>,
+    lowest_bits: impl Fn(i64) -> T::Native,
+) -> ArrayRef {
     Arc::new(longs.unary::<_, T>(lowest_bits))
 }
 
@@ -45,7 +52,7 @@ fn to_long(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
             let unit = 10i128.pow(u32::from(scale.unsigned_abs().min(MAX_PRECISION)));
             array.as_primitive::<Decimal128Type>().unary(|value| (value / unit) as i64)
         }
-        data_type if is_approximate(data_type) => {
+        data_type if is_float(data_type) => {
             let doubles = arrow_cast(array, &DataType::Float64)?;
             doubles.as_primitive::<Float64Type>().unary(|value| value as i64)
         }

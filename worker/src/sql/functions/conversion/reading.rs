@@ -151,6 +151,11 @@ fn float_text(text: &str) -> Option<&str> {
     plain.then_some(number)
 }
 
+/// Whether a text can be read as a DOUBLE.
+pub(in super::super) fn is_number(text: &str) -> bool {
+    float_text(text).is_some_and(|number| number.parse::<f64>().is_ok())
+}
+
 /// A decimal rounded half up to `scale` digits after the point. The outer option is empty for malformed text, the inner
 /// one for a number that does not fit.
 pub(super) fn parse_decimal(text: &str, precision: u8, scale: i8) -> Read<i128> {

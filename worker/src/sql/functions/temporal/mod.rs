@@ -265,11 +265,8 @@ struct Patterns<'a> {
 
 impl<'a> Patterns<'a> {
     fn new(call: &Call<'a>, index: usize, default: &'static str) -> Result<Self> {
-        let texts = if index < call.count() {
-            call.texts(index)?
-        } else {
-            super::arguments::Texts::Constant(Some(default))
-        };
+        let texts =
+            if index < call.count() { call.texts(index)? } else { super::arguments::Texts::Constant(Some(default)) };
         Ok(Self { texts, parsed: None })
     }
 
@@ -318,7 +315,7 @@ fn format_moments(
         same_row = column.len();
         column.write(|out| pattern.write(micros, out));
         let granularity = pattern.granularity();
-        let start = micros.div_euclid(granularity) * granularity;
+        let start = micros.saturating_sub(micros.rem_euclid(granularity));
         same = start..start.saturating_add(granularity);
     }
     Ok(column.finish())
@@ -333,7 +330,7 @@ fn timestamp_add(call: &Call<'_>) -> Result<ArrayRef> {
         match unit.length()? {
             Length::Micros(length) => count.checked_mul(length)?.checked_add(micros),
             Length::Months(months) => {
-                let months = count.checked_mul(months).filter(|months| months.abs() < 12 * 300_000)?;
+                let months = count.checked_mul(months).filter(|months| months.unsigned_abs() < 12 * 300_000)?;
                 Some(calendar::plus_months(micros, months))
             }
         }
@@ -403,7 +400,9 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<ArrayRef> {
     moments_array(call, |row| {
         let unit = to_micros(row)?;
         // Below a millisecond nothing counts: the result has three digits.
-        (!numbers.is_null(row)).then(|| (numbers.value(row) * (unit / 1000) as f64) as i64).and_then(|v| v.checked_mul(1000))
+        (!numbers.is_null(row))
+            .then(|| (numbers.value(row) * (unit / 1000) as f64) as i64)
+            .and_then(|v| v.checked_mul(1000))
     })
 }
 
@@ -412,9 +411,11 @@ fn convert_tz(call: &Call<'_>) -> Result<ArrayRef> {
     let pattern = Pattern::parse(ISO_SECONDS).map_err(|message| call.mistake(message))?;
     let mut column = TextColumn::new(call.rows);
     for row in 0..call.rows {
-        let moved = texts.get(row).zip(from.get(row)).zip(to.get(row)).and_then(|((text, from), to)| {
-            current::move_zone(pattern.read(text.trim(), false)?, from, to)
-        });
+        let moved = texts
+            .get(row)
+            .zip(from.get(row))
+            .zip(to.get(row))
+            .and_then(|((text, from), to)| current::move_zone(pattern.read(text.trim(), false)?, from, to));
         match moved {
             Some(micros) => column.write(|out| pattern.write(micros, out)),
             None => column.push_null(),
@@ -422,7 +423,6 @@ fn convert_tz(call: &Call<'_>) -> Result<ArrayRef> {
     }
     Ok(column.finish())
 }
-
 
 #[cfg(test)]
 mod tests {
