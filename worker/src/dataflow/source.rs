@@ -7,6 +7,7 @@ use super::metrics::{Stopwatch, TaskMetrics};
 use super::pace::Pace;
 use super::splits::{Handout, SplitQueue};
 use super::task::{Events, TakenSnapshot, TaskEvent, time_of_day_ms};
+use super::throttle::Throttle;
 use super::watermark::{SourceWatermark, Times};
 use crate::batch::Batch;
 use crate::connector::{self, Poll, SourceReader, SourceRows};
@@ -38,6 +39,8 @@ pub struct SourceTask {
     pub watermark: Option<Arc<Watermark>>,
     /// The replay speed, if not full.
     pub pace: Option<Arc<Pace>>,
+    /// Slows the task when state comes near its budget.
+    pub throttle: Throttle,
     /// Where rows go.
     pub next: Vec<Next>,
     /// Where bad records go.
@@ -122,7 +125,11 @@ impl Running {
             return Ok(Turn::Wait(None));
         }
         match self.task.reader.poll().map_err(|failure| failure.within_step(&self.task.name))? {
-            Poll::Rows(rows) => self.rows(rows).map(|()| Turn::Worked),
+            Poll::Rows(rows) => {
+                self.rows(rows)?;
+                let wait = self.task.throttle.wait();
+                Ok(wait.map_or(Turn::Worked, |wait| Turn::Wait(Some(Instant::now() + wait))))
+            }
             Poll::NotBefore(moment) => Ok(Turn::Wait(Some(moment))),
             Poll::NeedSplit => self.next_split(),
         }

@@ -10,6 +10,7 @@ use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::SplitQueue;
+use crate::dataflow::throttle::Throttle;
 use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::Restored;
@@ -43,6 +44,8 @@ pub struct Blueprint {
     pub job_uid: String,
     /// Replay event time at this many times its pace.
     pub speed: Option<f64>,
+    /// Slows sources when state comes near its budget.
+    pub throttle: Throttle,
     /// Where tasks report.
     pub events: Events,
 }
@@ -325,6 +328,7 @@ impl<'a> Builder<'a> {
             compute: source.compute.clone(),
             watermark: source.watermark.clone(),
             pace: self.pace.clone(),
+            throttle: self.blueprint.throttle.clone(),
             next: self.outs(next, id, metrics)?,
             bad_records: self.outs(bad_records, id, metrics)?,
             events: self.blueprint.events.clone(),
@@ -356,7 +360,7 @@ impl<'a> Builder<'a> {
                 let operator = node.id.clone().expect("a sink has an id");
                 Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
             }
-            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, self.context(step, id, metrics))?),
+            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, &self.context(step, id, metrics))?),
         };
         let stateful = step.role != Role::Local;
         Ok(Step {

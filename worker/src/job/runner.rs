@@ -9,6 +9,7 @@ use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
 use crate::dataflow::task::{Events, TaskEvent};
+use crate::dataflow::throttle::Throttle;
 use crate::failure::{Kind, Result};
 use crate::plan::{NodeKind, Plan};
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ pub struct Runner {
     /// Writers' states of the restored checkpoint, which may name files of earlier generations.
     writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
     board: Arc<Board>,
+    throttle: Throttle,
     housekeeping_due: Instant,
 }
 
@@ -114,6 +116,7 @@ impl Runner {
             cancelling: false,
             writers: BTreeMap::new(),
             board: Arc::new(Board::new(Arc::clone(&job.plan), graph)),
+            throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
             job,
         }
@@ -181,6 +184,7 @@ impl Runner {
     fn check_budget(&mut self) -> Option<End> {
         let (generation, deployment) = self.deployment.as_ref().filter(|_| !self.cancelling)?;
         let used: u64 = deployment.tasks.values().map(|task| task.metrics.state_bytes.get()).sum();
+        self.throttle.follow(used, self.job.state_budget);
         if used <= self.job.state_budget {
             return None;
         }
@@ -309,6 +313,7 @@ impl Runner {
             store: Arc::clone(&self.job.store),
             job_uid: self.job.uid.clone(),
             speed: self.job.speed,
+            throttle: self.throttle.clone(),
             events,
         };
         let prepared = Prepared::new(&blueprint)?;

@@ -1,28 +1,20 @@
 //! Makes the operator of a plan's node: the one list of those there are.
 
-use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate};
+use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
 use super::calc::{CalcOperator, Passthrough};
-use super::{Operator, OperatorContext};
+use super::window_assign::WindowAssignOperator;
+use super::{Counter, Operator, OperatorContext};
 use crate::dataflow::graph::Role;
 use crate::failure::{Failure, Result};
-use crate::plan::{self, Changelog, Node, NodeIndex, NodeKind, Plan};
+use crate::plan::{Node, NodeIndex, NodeKind, Plan};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use weir_protocol::OperatorId;
 use weir_protocol::key_group::MaxParallelism;
 
 /// The operator that carries out a part of a node. Sources and sinks are no operators.
-pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: OperatorContext) -> Result<Box<dyn Operator>> {
-    let of = &plan.nodes[node];
-    match &of.kind {
-        NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(calc.clone()))),
-        NodeKind::Union => Ok(Box::new(Passthrough)),
-        NodeKind::GroupAggregate(aggregate) if role == Role::Local => {
-            Ok(Box::new(LocalGroupAggregate::new(aggregate, &plan.nodes[of.inputs[0]].schema, &context)?))
-        }
-        NodeKind::GroupAggregate(aggregate) => Ok(Box::new(group(plan, of, aggregate, role, &context)?)),
-        NodeKind::Source(_) | NodeKind::Sink(_) => Err(Failure::bug("a source or sink was taken for an operator")),
-        _ => Err(Failure::bug("windows are missing")),
-    }
+pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    of_node(plan, &plan.nodes[node], role, context)
 }
 
 /// What an operator's state looks like: a changed query goes on from it only if it is equal.
@@ -32,30 +24,37 @@ pub fn state_schema(plan: &Plan, node: &Node) -> Value {
         operator: OperatorId(String::new()),
         key_groups: Vec::new(),
         max_parallelism: MaxParallelism::new(1).expect("one key group is enough"),
-        late_rows: super::Counter::default(),
+        late_rows: Counter::default(),
         state_ttl: None,
     };
     match &node.kind {
-        NodeKind::Source(source) => json!({ "source": source.options.entries().get("connector").map(|entry| &entry.value) }),
-        NodeKind::GroupAggregate(aggregate) => {
-            group(plan, node, aggregate, Role::Global, &context).map_or(Value::Null, |operator| operator.state_schema())
+        NodeKind::Source(source) => {
+            json!({ "connector": source.options.entries().get("connector").map(|entry| &entry.value) })
         }
-        _ => Value::Null,
+        NodeKind::Sink(_) => Value::Null,
+        // What cannot be made is told when the job starts.
+        _ => of_node(plan, node, Role::Global, &context).map_or(Value::Null, |operator| operator.state_schema()),
     }
 }
 
-fn group(
-    plan: &Plan,
-    node: &Node,
-    aggregate: &plan::GroupAggregate,
-    role: Role,
-    context: &OperatorContext,
-) -> Result<GroupAggregate> {
-    let input = &plan.nodes[node.inputs[0]];
-    let form = match (role, input.changelog) {
-        (_, Changelog::Retract) => InputForm::Changes,
-        (Role::Global, Changelog::Append) => InputForm::Partials,
-        (_, Changelog::Append) => InputForm::Rows,
-    };
-    GroupAggregate::new(aggregate, form, &input.schema, node.schema.clone(), context)
+fn of_node(plan: &Plan, node: &Node, role: Role, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    let output = || Arc::clone(&node.schema);
+    let input = || &plan.nodes[node.inputs[0]];
+    match &node.kind {
+        NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(calc.clone()))),
+        NodeKind::Union => Ok(Box::new(Passthrough)),
+        NodeKind::WindowAssign(assign) => Ok(Box::new(WindowAssignOperator::new(assign, output()))),
+        NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, context),
+        NodeKind::WindowAggregate(spec) => {
+            window::keyed(spec, InputForm::of(role, input().changelog), &input().schema, output(), context)
+        }
+        NodeKind::GroupAggregate(spec) if role == Role::Local => {
+            Ok(Box::new(LocalGroupAggregate::new(spec, &input().schema, context)?))
+        }
+        NodeKind::GroupAggregate(spec) => {
+            let form = InputForm::of(role, input().changelog);
+            Ok(Box::new(GroupAggregate::new(spec, form, &input().schema, output(), context)?))
+        }
+        NodeKind::Source(_) | NodeKind::Sink(_) => Err(Failure::bug("a source or sink was taken for an operator")),
+    }
 }

@@ -10,6 +10,7 @@ pub mod calc;
 pub mod key_hash;
 pub mod snapshot;
 pub mod window;
+pub mod window_assign;
 
 use crate::batch::Batch;
 use crate::failure::Result;
@@ -70,6 +71,11 @@ pub trait Operator: Send {
     /// The time of day, in milliseconds since 1970-01-01T00:00:00Z; told between batches, for state time to live.
     fn set_processing_time(&mut self, now_ms: i64) {
         let _ = now_ms;
+    }
+
+    /// The tables of the operator's state with their columns; null for an operator without state.
+    fn state_schema(&self) -> serde_json::Value {
+        serde_json::Value::Null
     }
 
     /// Bytes of memory that the operator's state takes.

@@ -271,13 +271,7 @@ impl World {
         match action {
             Action::Store { op, request } => self.request(process, op, request),
             Action::Deploy { generation, start, restore } => {
-                let behind = self.link(LinkNumber(start.number.0 - 1));
-                if self.processes[process].stops == Stops::Obey && behind.is_some_and(|link| link.stop().is_some()) {
-                    self.break_rule(format!("generation {generation} runs although the job is suspended"));
-                }
-                if self.finished && self.newest_generation() == generation {
-                    self.break_rule(format!("generation {generation} runs although the job is finished"));
-                }
+                self.check_deploy(process, generation, start.number);
                 let stored = |path: &str| self.store.files.get(path).cloned();
                 match tasks::deploy(&start, restore.as_deref(), &stored) {
                     Ok(tasks) => {
@@ -331,6 +325,20 @@ impl World {
             }
             Action::Report(notice) => self.notice(notice),
             Action::End(end) => self.end(process, end),
+        }
+    }
+
+    /// What is stopped must not run, as far as a leader can know: one that has been overtaken cannot.
+    fn check_deploy(&mut self, process: Proc, generation: Generation, start: LinkNumber) {
+        if self.newest_generation() != generation {
+            return;
+        }
+        let behind = self.link(LinkNumber(start.0 - 1));
+        if self.processes[process].stops == Stops::Obey && behind.is_some_and(|link| link.stop().is_some()) {
+            self.break_rule(format!("generation {generation} runs although the job is suspended"));
+        }
+        if self.finished {
+            self.break_rule(format!("generation {generation} runs although the job is finished"));
         }
     }
 

@@ -99,12 +99,6 @@ impl GroupAggregate {
         self.state.table.len()
     }
 
-    /// The tables of the state with their columns, for the check whether a changed query fits it.
-    #[must_use]
-    pub fn state_schema(&self) -> serde_json::Value {
-        self.state.schema()
-    }
-
     fn update(&mut self, batch: &Batch) -> Result<()> {
         let signs = (self.input == InputForm::Changes).then(|| signs(batch));
         let arguments = match self.input {
@@ -118,7 +112,9 @@ impl GroupAggregate {
         let (words, arena) = self.state.table.parts_mut();
         let mut target = Target { layout: &self.layout, words, arena, groups: &self.groups };
         match signs {
-            None if self.input == InputForm::Partials => merge(&mut target, &self.partials.all(&self.layout)),
+            None if self.input == InputForm::Partials => {
+                merge(&mut target, &self.partials.all(&self.layout), 0..batch.num_rows());
+            }
             None => add(&mut target, &arguments, 0..batch.num_rows()),
             Some(signs) => {
                 change(&mut target, &arguments, &signs);
@@ -231,7 +227,8 @@ impl Operator for GroupAggregate {
             (batch, columns) = self.without_unknown(batch, columns)?;
         }
         drop(columns);
-        self.state.table.groups_of(&self.batch, &mut self.groups);
+        self.groups.clear();
+        self.state.table.groups_of(&self.batch, 0..batch.num_rows(), &mut self.groups);
         self.touch();
         self.update(&batch)?;
         self.emit(&batch, out)?;
@@ -250,6 +247,10 @@ impl Operator for GroupAggregate {
 
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.state.restore(&restored)
+    }
+
+    fn state_schema(&self) -> serde_json::Value {
+        self.state.schema()
     }
 
     fn state_bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use super::key::KeyBatch;
 use super::layout::{KEY_GROUP, Layout, Mode, flag};
 use super::multiset::{Multisets, Value};
 use super::rows::RowBuffer;
-use super::state::{self, GROUPS};
+use super::state::{self, Owned, Table};
 use super::value_state;
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
@@ -27,6 +27,16 @@ const VALUES: usize = 3;
 
 /// At least this many rows are looked at for expiry per batch.
 const LEAST_SCAN: usize = 256;
+
+/// The table of groups.
+const GROUPS: &str = "groups";
+
+/// The owner's words that are columns of the table.
+#[derive(Default)]
+struct OwnedWords {
+    columns: Vec<Owned>,
+    words: Vec<usize>,
+}
 
 /// Groups and what belongs to them.
 pub(super) struct GroupState {
@@ -156,10 +166,11 @@ impl GroupState {
         let (dirty, runs) = self.table.take_dirty();
         let mut tables = Vec::new();
         if !dirty.is_empty() {
-            let extra = self.extra();
+            let owned = self.owned();
             let rows = self.table.pick(&dirty);
-            let deleted = |row: &[u64]| row[0] & flag::EMITTED == 0;
-            tables.push(state::delta(GROUPS, &self.layout, &rows, &extra, &deleted, runs)?);
+            let values = owned.words.iter().map(|word| rows.column(*word).map(|value| value as i64).collect()).collect();
+            let deleted = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
+            tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs)?);
         }
         for place in 0..self.values.accumulators().len() {
             tables.extend(self.values_delta(&dirty, place)?);
@@ -192,7 +203,8 @@ impl GroupState {
     pub(super) fn restore(&mut self, restored: &Restored) -> Result<()> {
         let (mut keys, mut buffer) = (KeyBatch::default(), RowBuffer::default());
         for delta in restored.tables.iter().filter(|delta| delta.table == GROUPS) {
-            state::read_delta(delta, &self.layout, &self.extra(), &mut keys, &mut buffer)?;
+            let owned = self.owned();
+            let values = self.shape(&owned).read(delta, &mut keys, &mut buffer)?;
             for row in 0..delta.rows.num_rows() {
                 if delta.deleted.as_ref().is_some_and(|deleted| deleted.value(row)) {
                     if let Some(group) = self.table.find(&keys, row) {
@@ -206,6 +218,9 @@ impl GroupState {
                 let to = &mut words[group as usize * self.layout.stride..][..self.layout.stride];
                 state::overwrite(&self.layout, to, arena, from, &buffer.arena);
                 to[0] |= flag::EMITTED;
+                for (word, values) in owned.words.iter().zip(&values) {
+                    to[*word] = values[row] as u64;
+                }
                 if self.ttl_ms.is_some() || self.layout.mode == Mode::Retract {
                     to[self.layout.extra + HASH] = keys.hashes[row];
                 }
@@ -239,7 +254,7 @@ impl GroupState {
 
     /// The tables and columns of the state.
     pub(super) fn schema(&self) -> serde_json::Value {
-        let mut tables = vec![state::table_schema(GROUPS, &self.layout, &self.extra(), None)];
+        let mut tables = vec![self.shape(&self.owned()).schema()];
         let values = self.values.accumulators().iter();
         tables.extend(values.map(|accumulator| value_state::table_schema(&self.layout, *accumulator)));
         serde_json::Value::Array(tables)
@@ -251,15 +266,23 @@ impl GroupState {
     }
 
     /// The owner's words that belong to the state.
-    fn extra(&self) -> Vec<(&'static str, usize)> {
-        let mut extra = Vec::new();
+    fn owned(&self) -> OwnedWords {
+        let mut owned = OwnedWords::default();
+        let mut add = |name, word| {
+            owned.columns.push(Owned { name, is_key: false });
+            owned.words.push(self.layout.extra + word);
+        };
         if self.ttl_ms.is_some() {
-            extra.push(("$touched_ms", self.layout.extra + TOUCHED_MS));
+            add("$touched_ms", TOUCHED_MS);
         }
         if self.layout.mode == Mode::Retract {
-            extra.push(("$rows", self.layout.extra + ROWS));
+            add("$rows", ROWS);
         }
-        extra
+        owned
+    }
+
+    fn shape<'a>(&'a self, owned: &'a OwnedWords) -> Table<'a> {
+        Table { name: GROUPS, layout: &self.layout, owned: &owned.columns, expires: None }
     }
 
     fn is_expired(&self, group: u32) -> bool {

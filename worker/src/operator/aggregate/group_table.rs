@@ -8,6 +8,7 @@ use super::key::{KeyBatch, NULLS};
 use super::layout::{KEY_GROUP, Layout, flag};
 use super::rows::{RowSet, move_strings};
 use hashbrown::HashTable;
+use std::ops::Range;
 use std::sync::Arc;
 use weir_protocol::KeyGroup;
 use weir_protocol::key_group::MaxParallelism;
@@ -78,36 +79,42 @@ impl GroupTable {
         self.words.len() / self.layout.stride
     }
 
-    /// The group of each key; groups are made where there is none.
-    pub(super) fn groups_of(&mut self, keys: &KeyBatch, groups: &mut Vec<u32>) {
-        groups.clear();
-        groups.reserve(keys.hashes.len());
+    /// Writes the group of each of the keys `rows` to its place in `groups`; groups are made where there is none.
+    pub(super) fn groups_of(&mut self, keys: &KeyBatch, rows: Range<usize>, groups: &mut Vec<u32>) {
+        groups.resize(keys.hashes.len(), NONE);
+        let groups = &mut groups[..];
         match (keys.long, keys.width) {
-            (false, 2) => self.probe(keys, groups, |group, key| group[1] == key[1]),
-            (false, 3) => self.probe(keys, groups, |group, key| (group[1] ^ key[1]) | (group[2] ^ key[2]) == 0),
-            (false, 4) => self.probe(keys, groups, |group, key| {
+            (false, 2) => self.probe(keys, rows, groups, |group, key| group[1] == key[1]),
+            (false, 3) => self.probe(keys, rows, groups, |group, key| (group[1] ^ key[1]) | (group[2] ^ key[2]) == 0),
+            (false, 4) => self.probe(keys, rows, groups, |group, key| {
                 (group[1] ^ key[1]) | (group[2] ^ key[2]) | (group[3] ^ key[3]) == 0
             }),
-            _ => (0..keys.hashes.len()).for_each(|row| groups.push(self.find_or_insert(keys, row))),
+            _ => rows.for_each(|row| groups[row] = self.find_or_insert(keys, row)),
         }
     }
 
     /// As [`groups_of`](Self::groups_of), for keys whose words alone decide.
     #[inline]
-    fn probe(&mut self, keys: &KeyBatch, groups: &mut Vec<u32>, equal: impl Fn(&[u64], &[u64]) -> bool) {
+    fn probe(
+        &mut self,
+        keys: &KeyBatch,
+        rows: Range<usize>,
+        groups: &mut [u32],
+        equal: impl Fn(&[u64], &[u64]) -> bool,
+    ) {
         let stride = self.layout.stride;
-        for (row, hash) in keys.hashes.iter().enumerate() {
-            let (hash, key) = (*hash as u32, keys.key(row));
+        for row in rows {
+            let (hash, key) = (keys.hashes[row] as u32, keys.key(row));
             let words = &self.words;
             let found = self.index.find(Entry::spread(hash), |entry| {
                 let at = entry.group as usize * stride;
                 let group = &words[at..at + stride];
                 entry.hash == hash && (group[0] ^ key[0]) & NULLS == 0 && equal(group, key)
             });
-            groups.push(match found {
+            groups[row] = match found {
                 Some(entry) => entry.group,
                 None => self.insert(keys, row),
-            });
+            };
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Layout {
     pub(super) nullable: usize,
     /// What rows do.
     pub(super) mode: Mode,
+    /// The word that counts rows, where it was asked for.
+    pub(super) rows: Option<usize>,
 }
 
 /// One accumulator.
@@ -167,6 +169,24 @@ pub(super) enum ResultKind {
 }
 
 impl Layout {
+    /// The layout of groups in windows: it counts rows, whether a call asks for it or not, so that late ones can be counted.
+    pub(super) fn windowed(schema: &SchemaRef, keys: &[usize], calls: &[Call], extra: usize) -> Result<Self> {
+        let count = Call {
+            function: Function::CountRows,
+            argument: None,
+            filter: None,
+            argument_type: None,
+            result_type: DataType::Int64,
+            name: String::new(),
+        };
+        let calls: Vec<Call> = calls.iter().cloned().chain([count]).collect();
+        let mut layout = Self::new(schema, keys, &calls, Mode::Append, extra)?;
+        if let Some(ResultColumn { kind: ResultKind::Count(word), .. }) = layout.results.pop() {
+            layout.rows = Some(word);
+        }
+        Ok(layout)
+    }
+
     /// Lays out the groups of `calls` by the `keys` of rows of `schema`, with `extra` words for the owner.
     pub(super) fn new(schema: &SchemaRef, keys: &[usize], calls: &[Call], mode: Mode, extra: usize) -> Result<Self> {
         let fields: Vec<FieldRef> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
@@ -187,7 +207,7 @@ impl Layout {
             .collect();
         let nullable = accumulators.iter().filter(|accumulator| accumulator.seen.is_some()).count();
         let initial = initial_row(&accumulators, stride);
-        Ok(Self { key, extra: extra_at, accumulators, results, stride, initial, seen, nullable, mode })
+        Ok(Self { key, extra: extra_at, accumulators, results, stride, initial, seen, nullable, mode, rows: None })
     }
 
     /// True when rows hold strings: in the key or in an accumulator.

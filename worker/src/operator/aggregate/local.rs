@@ -23,11 +23,11 @@ use std::time::Instant;
 use weir_protocol::EventTime;
 
 /// Groups are held back up to this many: their rows then stay in the second-level cache.
-const MOST_GROUPS: usize = 16 * 1024;
+pub(super) const MOST_GROUPS: usize = 16 * 1024;
 /// Memory that they may take.
-const MOST_BYTES: usize = 16 << 20;
+pub(super) const MOST_BYTES: usize = 16 << 20;
 /// Rows that may wait in groups: what is downstream sees results at least this often.
-const MOST_ROWS: usize = 256 * 1024;
+pub(super) const MOST_ROWS: usize = 256 * 1024;
 
 /// The operator before the shuffle of a `GROUP BY` without a window.
 pub struct LocalGroupAggregate {
@@ -119,7 +119,8 @@ impl Operator for LocalGroupAggregate {
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
         self.layout.key.encode(&columns, batch.num_rows(), &mut self.batch)?;
-        self.table.groups_of(&self.batch, &mut self.groups);
+        self.groups.clear();
+        self.table.groups_of(&self.batch, 0..batch.num_rows(), &mut self.groups);
         let (words, arena) = self.table.parts_mut();
         let mut target = Target { layout: &self.layout, words, arena, groups: &self.groups };
         add(&mut target, &inputs(&self.layout, &batch)?, 0..batch.num_rows());

@@ -1,24 +1,24 @@
 //! Merges accumulators into accumulators: partial results into groups, panes into windows, sessions into each other.
 
-use super::accumulate::{add_float, add_wide, add_word, keep_bytes, keep_decimal, keep_word};
-use super::accumulate::Target;
+use super::accumulate::{Target, add_float, add_wide, add_word, keep_bytes, keep_decimal, keep_word};
 use super::arena::Arena;
 use super::key::decimal;
 use super::layout::{Accumulator, Kind, Layout, SEEN, Shape};
 use super::rows::RowSet;
+use std::ops::Range;
 
-/// Merges each row of `from` into the group that `target` names for it.
-pub(super) fn merge(target: &mut Target<'_>, from: &RowSet<'_>) {
+/// Merges the `rows` of `from` into the groups that `target` names for them.
+pub(super) fn merge(target: &mut Target<'_>, from: &RowSet<'_>, rows: Range<usize>) {
     let (layout, stride) = (target.layout, target.layout.stride);
     for accumulator in &layout.accumulators {
-        for (row, group) in from.iter().zip(target.groups) {
-            let start = *group as usize * stride;
-            merge_one(accumulator, &mut target.words[start..start + stride], target.arena, row, from.arena);
+        for row in rows.clone() {
+            let start = target.groups[row] as usize * stride;
+            merge_one(accumulator, &mut target.words[start..start + stride], target.arena, from.row(row), from.arena);
         }
     }
-    for (row, group) in from.iter().zip(target.groups) {
-        let start = *group as usize * stride;
-        merge_seen(layout, &mut target.words[start..start + stride], row);
+    for row in rows {
+        let start = target.groups[row] as usize * stride;
+        merge_seen(layout, &mut target.words[start..start + stride], from.row(row));
     }
 }
 

@@ -22,6 +22,7 @@ mod rows;
 mod state;
 mod value;
 mod value_state;
+pub mod window;
 
 pub use group_aggregate::{GroupAggregate, InputForm};
 pub use local::{LocalGroupAggregate, partial_schema};

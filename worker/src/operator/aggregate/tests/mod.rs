@@ -4,6 +4,7 @@
 
 mod group;
 mod oracle;
+mod window;
 
 use super::call::{Call, Function};
 use crate::batch::{Batch, RowKind};
