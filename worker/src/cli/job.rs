@@ -22,24 +22,18 @@ pub struct Planned {
     pub plan: Arc<Plan>,
 }
 
-/// Where secrets come from: `<folder>/<name>/<key>`, else the environment variable `NAME_KEY`.
-pub struct Secrets {
-    folder: Option<PathBuf>,
-}
-
-impl sql::Secrets for Secrets {
-    fn resolve(&self, name: &str, key: &str) -> Result<String, String> {
-        let file = self.folder.as_ref().map(|folder| folder.join(name).join(key));
-        if let Some(text) = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
-            return Ok(text.trim_end_matches('\n').to_owned());
-        }
-        let variable: String =
-            format!("{name}_{key}").chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-        std::env::var(&variable).map_err(|_| match file {
-            Some(file) => format!("neither the file {} nor the environment variable {variable} is there", file.display()),
-            None => format!("the environment variable {variable} is not set; or give a folder with --secrets"),
-        })
+/// Finds a secret: `<folder>/<name>/<key>`, else the environment variable `NAME_KEY`.
+fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String> {
+    let file = folder.map(|folder| folder.join(name).join(key));
+    if let Some(text) = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
+        return Ok(text.trim_end_matches('\n').to_owned());
     }
+    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let variable: String = format!("{name}_{key}").chars().map(upper).collect();
+    std::env::var(&variable).map_err(|_| match file {
+        Some(file) => format!("neither the file {} nor the environment variable {variable} is there", file.display()),
+        None => format!("the environment variable {variable} is not set; or give a folder with --secrets"),
+    })
 }
 
 /// Reads and plans the manifest in `file`; `-` is standard input.
@@ -51,8 +45,9 @@ pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
         return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
     };
     let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
-    let secrets = Secrets { folder: secrets.map(Path::to_path_buf) };
-    let plan = sql::plan(script, &sql::PlanConfig { environment, secrets: &secrets })
+    let connectors = sql::BuiltInConnectors { environment };
+    let resolve = |name: &str, key: &str| secret(secrets, name, key);
+    let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
         .map_err(|mistakes| of_sql(name, &text, &job, script, mistakes))?;
     Ok(Planned { job, plan: Arc::new(plan) })
 }
