@@ -42,7 +42,12 @@ fn open(folder: &Path, shape: &TableShape, options: &[(&str, &str)]) -> Result<A
 }
 
 fn context(columns: usize) -> ReaderContext {
-    ReaderContext { projection: (0..columns).collect(), subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH }
+    ReaderContext {
+        projection: (0..columns).collect(),
+        subtask: 0,
+        parallelism: 1,
+        max_rows: ReaderContext::FULL_BATCH,
+    }
 }
 
 fn fresh(split: connector::Split) -> SplitProgress {
@@ -311,8 +316,8 @@ fn bad_records_follow_the_policy_of_the_table() {
         let (batches, bad) = read_all(&*open(folder.path(), &numbers(), &options).unwrap(), 2).unwrap();
         assert_eq!(firsts(&batches), [1, 2]);
         let bad: Vec<(&str, &str)> = bad.iter().map(|bad| (bad.raw.as_str(), bad.reason.as_str())).collect();
-        let object = "line 4: a JSON object expected, 'not json' found";
-        assert_eq!(bad, [("{\"n\": \"x\"}", "line 3: column 'n': 'x' is no BIGINT"), ("not json", object)]);
+        let object = "in, line 4: a JSON object expected, 'not json' found";
+        assert_eq!(bad, [("{\"n\": \"x\"}", "in, line 3: column 'n': 'x' is no BIGINT"), ("not json", object)]);
     }
 
     let options: Vec<_> = base.iter().chain(&[("json.ignore-parse-errors", "true")]).copied().collect();
@@ -329,7 +334,7 @@ fn a_line_that_is_too_long_is_one_bad_record() {
     let (batches, bad) = read_all(&*open(folder.path(), &numbers(), &options).unwrap(), 2).unwrap();
     assert_eq!(firsts(&batches), [1, 2]);
     assert_eq!(bad.len(), 1);
-    assert_eq!(bad[0].reason, "line 2: the record is longer than 65536 bytes ('source.max-record-size')");
+    assert_eq!(bad[0].reason, "in, line 2: the record is longer than 65536 bytes ('source.max-record-size')");
     assert!(bad[0].raw.len() < 300);
 }
 

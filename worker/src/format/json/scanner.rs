@@ -99,11 +99,8 @@ impl<'a> Scanner<'a> {
     /// Takes the key if it is exactly this one, which has nothing in it that needs an escape.
     pub(super) fn take_key(&mut self, key: &[u8]) -> bool {
         let rest = &self.bytes()[self.at..];
-        let matches = rest.len() > key.len() + 1
-            && rest[0] == b'"'
-            && rest[key.len() + 1] == b'"'
-            && rest[1..=key.len()] == *key
-            && !key.contains(&b'\\');
+        let matches =
+            rest.len() > key.len() + 1 && rest[0] == b'"' && rest[key.len() + 1] == b'"' && rest[1..=key.len()] == *key;
         if matches {
             self.at += key.len() + 2;
             self.space();
