@@ -220,7 +220,7 @@ impl Listing {
         Self { config, seen: BTreeMap::new() }
     }
 
-    fn cut(&mut self, found: Found, splits: &mut Vec<Position>) {
+    fn cut(&mut self, found: &Found, splits: &mut Vec<Position>) {
         let path = self.config.location.root.join(&found.file);
         let size = if self.config.is_splittable(&path) { self.config.split_size } else { u64::MAX };
         let seen = self.seen.entry(found.file.clone()).or_default();
@@ -267,7 +267,7 @@ impl Enumerator for Listing {
             if self.config.compression == super::source::Compression::Auto {
                 check_compression(&found.file)?;
             }
-            self.cut(found, &mut parts);
+            self.cut(&found, &mut parts);
         }
         let mut splits = Vec::with_capacity(parts.len());
         for part in parts {

@@ -70,7 +70,7 @@ enum Input {
 }
 
 impl FileReader {
-    pub(super) fn new(config: Arc<Config>, context: ReaderContext) -> Self {
+    pub(super) fn new(config: Arc<Config>, context: &ReaderContext) -> Self {
         let columns = Columns::new(&config, &context.projection);
         Self { config, columns, max_rows: context.max_rows.max(1), waiting: VecDeque::new(), current: None }
     }

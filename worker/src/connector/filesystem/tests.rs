@@ -14,6 +14,9 @@ use std::sync::Arc;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
+/// Options as they are written.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn shape(fields: Vec<Field>) -> TableShape {
     TableShape {
         name: "t".to_owned(),
@@ -190,7 +193,7 @@ fn mistakes_in_options_are_told_at_plan_time() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.json"), "").unwrap();
     let json = ("format", "json");
-    let table: [(&[(&str, &str)], &str); 17] = [
+    let table: [(Pairs, &str); 17] = [
         (&[json], "table 't' needs the option 'path' (add 'path' = '…' to its WITH clause)"),
         (&[("path", "a.json")], "table 't' needs the option 'format' (add 'format' = '…' to its WITH clause)"),
         (
@@ -267,7 +270,7 @@ fn files_are_found_in_the_order_of_their_paths() {
     }
     fs::write(at("empty.json"), "").unwrap();
     let url = format!("file://{}", folder.path().display());
-    let table: [(&[(&str, &str)], &[&str]); 6] = [
+    let table: [(Pairs, &[&str]); 6] = [
         (&[("path", ".")], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
         (&[("path", &url)], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
         (&[("path", "*.json")], &["a.json@0-3", "b.json@0-3"]),
