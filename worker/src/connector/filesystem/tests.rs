@@ -433,6 +433,18 @@ fn damaged_compressed_files_are_told_of() {
     }
 }
 
+#[test]
+fn a_part_that_begins_with_a_line_owns_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // Lines of 32 bytes: each border between parts of a kilobyte is one between lines.
+    let lines: String = (0..200).map(|n| format!("{{\"n\": {n:>24}}}\n")).collect();
+    assert_eq!(lines.len(), 200 * 32);
+    fs::write(folder.path().join("in"), lines).unwrap();
+    let options = [("path", "in"), ("format", "json"), ("source.split-size", "1 kb")];
+    let source = open(folder.path(), &numbers(), &options).unwrap();
+    assert_eq!(firsts(&read_all(&*source, 2).unwrap().0), (0..200).collect::<Vec<_>>());
+}
+
 /// What is written to a file of numbered rows, in one of the formats.
 fn encode(format: &str, lengths: &[usize], last_line_end: bool) -> Vec<u8> {
     let text = |n: usize, length: usize| format!("{n}:{}", "ü,\n".repeat(length));
