@@ -219,6 +219,8 @@ impl Task {
     }
 
     pub(crate) fn aborted(&mut self, checkpoint: CheckpointId) {
+        // The barrier may come after the news that nobody needs it.
+        self.last_barrier = self.last_barrier.max(checkpoint);
         if self.stopped == Some(checkpoint) {
             self.stopped = None;
         }
