@@ -9,8 +9,8 @@ use weir_protocol::chain::{Claimant, Link, OperatorPlan, Origin, Plan, Stop, dec
 use weir_protocol::chain::{Manifest, ObjectName};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
-    Action, BarrierKind, CheckpointOptions, CommitResult, DeclineCause, End, ErrorKind, Event, Leader, Mode,
-    Notice, OpId, Options, Outcome, Request, Resume, Rule, Stops, Then,
+    Action, BarrierKind, CheckpointOptions, CommitResult, DeclineCause, End, ErrorKind, Event, Leader, Mode, Notice,
+    OpId, Options, Outcome, Request, Resume, Rule, Stops, Then,
 };
 use weir_protocol::restart::Strategy;
 use weir_protocol::snapshot::TaskSnapshot;
@@ -354,7 +354,9 @@ impl World {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::SavepointCompleted { name, link, .. } => {
-                if self.answered.insert(name.clone(), link).is_some_and(|before| before != link) {
+                // A request that comes again after the release is a new one.
+                let before = self.answered.insert(name.clone(), link);
+                if before.is_some_and(|before| before != link) && !self.released.contains(&name) {
                     self.break_rule(format!("savepoint {name} was taken twice"));
                 }
             }
@@ -420,12 +422,8 @@ impl World {
             max_parallelism: MaxParallelism::new(u32::from(SPLITS)).expect("a few key groups"),
             plan: Plan {
                 fingerprint: "plan".to_owned(),
-                operators: [
-                    (source(), operator("source")),
-                    (sum(), operator("sum")),
-                    (sink(), operator("sink")),
-                ]
-                .into(),
+                operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))]
+                    .into(),
                 sinks: [sink()].into(),
                 ..Plan::default()
             },
@@ -474,7 +472,8 @@ impl World {
         if this.generation != Some(generation) || this.tasks.is_empty() {
             return;
         }
-        let ended: Vec<_> = this.tasks.iter_mut().filter_map(|task| task.run(&mut self.rng).then_some(task.id)).collect();
+        let ended: Vec<_> =
+            this.tasks.iter_mut().filter_map(|task| task.run(&mut self.rng).then_some(task.id)).collect();
         for task in ended {
             self.after(1, Item::Event(process, Event::SourceEnded { generation, task }));
         }
@@ -487,7 +486,13 @@ impl World {
         self.after(pause, Item::Run(process, generation));
     }
 
-    fn barrier(&mut self, process: Proc, generation: Generation, (checkpoint, stop): (CheckpointId, bool), subtask: u32) {
+    fn barrier(
+        &mut self,
+        process: Proc,
+        generation: Generation,
+        (checkpoint, stop): (CheckpointId, bool),
+        subtask: u32,
+    ) {
         let mut rng = self.rng.clone();
         let taken = self.task(process, generation, subtask).and_then(|task| task.barrier(checkpoint, stop, &mut rng));
         self.rng = rng;
