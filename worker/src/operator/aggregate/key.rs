@@ -209,7 +209,7 @@ impl KeyBatch {
             return false;
         }
         if !self.long {
-            return group[1..self.width] == key[1..];
+            return if self.width == 2 { group[1] == key[1] } else { group[1..self.width] == key[1..] };
         }
         self.equals_long(row, group, arena)
     }

@@ -304,5 +304,8 @@ windows_agree! {
     hopping_windows_of_many_panes_agree: Window::Hop { slide_ms: 1, size_ms: 80, offset_ms: 3 };
     hopping_windows_of_uneven_panes_agree: Window::Hop { slide_ms: 4, size_ms: 10, offset_ms: 1 };
     growing_windows_agree: Window::Cumulate { step_ms: 5, size_ms: 20, offset_ms: 0 };
+    sessions_agree: Window::Session { gap_ms: 10 };
+    sessions_with_a_short_gap_agree: Window::Session { gap_ms: 2 };
+    sessions_with_a_long_gap_agree: Window::Session { gap_ms: 70 };
     growing_windows_with_an_offset_agree: Window::Cumulate { step_ms: 4, size_ms: 24, offset_ms: 7 };
 }
