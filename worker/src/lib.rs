@@ -2,11 +2,14 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod cli;
 pub mod connector;
 pub mod dataflow;
 pub mod diagnostic;
 pub mod failure;
+pub mod format;
 pub mod job;
 pub mod operator;
 pub mod plan;
 pub mod state;
+pub mod sql;

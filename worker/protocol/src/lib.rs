@@ -10,6 +10,7 @@ pub mod credit;
 pub mod frontier;
 pub mod ids;
 pub mod key_group;
+pub mod leader;
 pub mod restart;
 pub mod retry;
 pub mod snapshot;

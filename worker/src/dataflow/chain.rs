@@ -259,6 +259,7 @@ impl Step {
 fn write(writer: &mut dyn SinkWriter, metrics: &TaskMetrics, batch: &Batch) -> Result<()> {
     writer.write(batch)?;
     metrics.rows_out.add(batch.num_rows() as u64);
+    metrics.rows_written.add(batch.num_rows() as u64);
     metrics.bytes_out.add(batch.bytes() as u64);
     if let Some(born) = batch.born {
         metrics.latency.observe(Instant::now().duration_since(born), batch.num_rows() as u64);

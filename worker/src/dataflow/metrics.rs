@@ -19,6 +19,8 @@ pub struct TaskMetrics {
     pub rows_in: Counter,
     /// Rows given out: written to sinks, or sent.
     pub rows_out: Counter,
+    /// Rows written by the chain's sinks.
+    pub rows_written: Counter,
     /// Bytes read from the source (before decoding), or received.
     pub bytes_in: Counter,
     /// Bytes given out.
@@ -59,6 +61,7 @@ impl TaskMetrics {
             ends,
             rows_in: Counter::default(),
             rows_out: Counter::default(),
+            rows_written: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             busy_ns: Counter::default(),

@@ -14,4 +14,5 @@ pub mod pace;
 pub mod source;
 pub mod splits;
 pub mod task;
+pub mod throttle;
 pub mod watermark;

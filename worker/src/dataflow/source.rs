@@ -6,14 +6,15 @@ use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use super::pace::Pace;
 use super::splits::{Handout, SplitQueue};
-use super::task::{TakenSnapshot, TaskEvent, time_of_day_ms};
+use super::task::{Events, TakenSnapshot, TaskEvent, time_of_day_ms};
+use super::throttle::Throttle;
 use super::watermark::{SourceWatermark, Times};
 use crate::batch::Batch;
 use crate::connector::{self, Poll, SourceReader, SourceRows};
 use crate::failure::{Failure, Result};
 use crate::operator::{Output, calc};
 use crate::plan::{Calc, Watermark};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_protocol::snapshot::SplitProgress;
 use weir_protocol::{EventTime, OperatorId, TaskId};
@@ -38,12 +39,14 @@ pub struct SourceTask {
     pub watermark: Option<Arc<Watermark>>,
     /// The replay speed, if not full.
     pub pace: Option<Arc<Pace>>,
+    /// Slows the task when state comes near its budget.
+    pub throttle: Throttle,
     /// Where rows go.
     pub next: Vec<Next>,
     /// Where bad records go.
     pub bad_records: Vec<Next>,
     /// Where it reports.
-    pub events: mpsc::Sender<TaskEvent>,
+    pub events: Events,
     /// What it counts.
     pub metrics: Arc<TaskMetrics>,
 }
@@ -54,6 +57,8 @@ struct Running {
     /// Finished since the last snapshot.
     finished: Vec<SplitProgress>,
     phase: Phase,
+    /// Where the task goes back to when the checkpoint that stopped it is aborted.
+    before_stop: Phase,
     idle_told: bool,
     holds: bool,
     watch: Stopwatch,
@@ -83,6 +88,7 @@ impl SourceTask {
             mark: SourceWatermark::new(idle_timeout),
             finished: Vec::new(),
             phase: Phase::Reading,
+            before_stop: Phase::Reading,
             idle_told: false,
             holds: false,
             watch: Stopwatch::start(),
@@ -106,7 +112,10 @@ impl Running {
     fn control(&mut self, control: Control) -> Result<()> {
         match control {
             Control::Cancel => Err(Failure::cancelled()),
-            Control::Aborted(_) => Ok(()),
+            Control::Aborted(_) => {
+                self.phase = self.before_stop;
+                Ok(())
+            }
             Control::Inject(barrier) => self.barrier(barrier),
         }
     }
@@ -116,7 +125,11 @@ impl Running {
             return Ok(Turn::Wait(None));
         }
         match self.task.reader.poll().map_err(|failure| failure.within_step(&self.task.name))? {
-            Poll::Rows(rows) => self.rows(rows).map(|()| Turn::Worked),
+            Poll::Rows(rows) => {
+                self.rows(rows)?;
+                let wait = self.task.throttle.wait();
+                Ok(wait.map_or(Turn::Worked, |wait| Turn::Wait(Some(Instant::now() + wait))))
+            }
             Poll::NotBefore(moment) => Ok(Turn::Wait(Some(moment))),
             Poll::NeedSplit => self.next_split(),
         }
@@ -138,9 +151,10 @@ impl Running {
     /// Event time ends here: every window downstream fires before the last checkpoint.
     fn exhausted(&mut self) -> Result<()> {
         self.phase = Phase::Exhausted;
+        self.before_stop = Phase::Exhausted;
         self.watermark(EventTime::MAX)?;
         self.let_go()?;
-        let _ = self.task.events.send(TaskEvent::Exhausted(self.task.task));
+        self.task.events.send(TaskEvent::Exhausted(self.task.task));
         Ok(())
     }
 
@@ -292,7 +306,7 @@ impl Running {
             align: Duration::ZERO,
             sync: began.elapsed(),
         };
-        let _ = self.task.events.send(TaskEvent::Snapshot(snapshot));
+        self.task.events.send(TaskEvent::Snapshot(snapshot));
         self.worked();
         Ok(())
     }

@@ -45,6 +45,7 @@ impl SplitQueue {
         restored: Vec<SplitProgress>,
         finished: BTreeSet<String>,
     ) -> Result<Self> {
+        enumerator.resume(&restored, &finished)?;
         let discovered = enumerator.discover()?;
         let look_again = enumerator.look_again().map(|after| Instant::now() + after);
         let mut known = finished;

@@ -7,7 +7,6 @@ use super::metrics::{Stopwatch, TaskMetrics};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use weir_protocol::align::{Abort, Aligned, Alignment, Barrier as Outcome};
 use weir_protocol::frontier::{Change, Frontier};
@@ -21,6 +20,23 @@ pub enum TaskEvent {
     Exhausted(TaskId),
     /// The task's thread has ended: by cancellation, or with a failure.
     Ended(TaskId, Result<()>),
+}
+
+/// Where tasks report. A report to a job that is on its way down is lost, which harms nobody.
+#[derive(Clone)]
+pub struct Events(Arc<dyn Fn(TaskEvent) + Send + Sync>);
+
+impl Events {
+    /// Reports go to `receive`, from the tasks' threads.
+    #[must_use]
+    pub fn new(receive: impl Fn(TaskEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(receive))
+    }
+
+    /// Reports.
+    pub fn send(&self, event: TaskEvent) {
+        (self.0)(event);
+    }
 }
 
 /// A task's part of a checkpoint.
@@ -48,7 +64,7 @@ pub struct OperatorTask {
     /// The chain.
     pub chain: Step,
     /// Where it reports.
-    pub events: mpsc::Sender<TaskEvent>,
+    pub events: Events,
     /// What it counts.
     pub metrics: Arc<TaskMetrics>,
 }
@@ -229,8 +245,7 @@ impl Running {
         let align = Duration::from_micros((self.began.elapsed().as_micros() as u64).saturating_sub(aligned.since.0));
         let sync = began.elapsed();
         let snapshot = TakenSnapshot { task: self.task.task, checkpoint: aligned.checkpoint, taken, align, sync };
-        // Nobody listens only when the job is on its way down.
-        let _ = self.task.events.send(TaskEvent::Snapshot(snapshot));
+        self.task.events.send(TaskEvent::Snapshot(snapshot));
         Ok(())
     }
 }

@@ -10,15 +10,16 @@ use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::SplitQueue;
-use crate::dataflow::task::{OperatorTask, TaskEvent};
+use crate::dataflow::throttle::Throttle;
+use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::Restored;
 use crate::operator::{OperatorContext, build};
-use crate::plan::{NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
+use crate::plan::{Changelog, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
 use crate::state::file;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Manifest, OperatorState};
 use weir_protocol::key_group::KeyGroupMap;
@@ -43,8 +44,16 @@ pub struct Blueprint {
     pub job_uid: String,
     /// Replay event time at this many times its pace.
     pub speed: Option<f64>,
+    /// Slows sources when state comes near its budget.
+    pub throttle: Throttle,
     /// Where tasks report.
-    pub events: mpsc::Sender<TaskEvent>,
+    pub events: Events,
+}
+
+/// The tasks of a generation, built and not yet running.
+pub struct Prepared<'a> {
+    blueprint: &'a Blueprint,
+    tasks: Vec<(RunningTask, Task, Vec<RestoreOf>)>,
 }
 
 /// The running tasks of a generation.
@@ -71,26 +80,47 @@ enum Task {
     Operator(Box<OperatorTask>),
 }
 
-impl Deployment {
-    /// Builds all tasks, then starts them: when one cannot be built, none runs.
-    pub fn start(blueprint: &Blueprint) -> Result<Self> {
+impl<'a> Prepared<'a> {
+    /// Builds all tasks.
+    pub fn new(blueprint: &'a Blueprint) -> Result<Self> {
         let builder = Builder::new(blueprint)?;
-        let mut built = Vec::new();
+        let mut tasks = Vec::new();
         for chain in 0..blueprint.graph.chains.len() {
             for subtask in 0..builder.parallelism {
-                built.push(builder.task(chain, subtask)?);
+                let (id, inbox, metrics, task) = builder.task(chain, subtask)?;
+                let operators = builder.operators(chain);
+                let owned = blueprint.key_groups.owned(id.subtask);
+                let restore = builder.restore_of(&operators, &owned, id.subtask);
+                tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
             }
         }
-        let mut tasks = BTreeMap::new();
-        for (id, inbox, metrics, task) in built {
-            let operators = builder.operators(id.chain as usize);
-            let owned = blueprint.key_groups.owned(id.subtask);
-            let restore = builder.restore_of(&operators, &owned, id.subtask);
-            let thread = spawn(id, task, restore, blueprint)?;
-            tasks.insert(id, RunningTask { inbox, metrics, operators, owned, thread: Some(thread) });
-        }
-        Ok(Self { tasks })
+        Ok(Self { blueprint, tasks })
     }
+
+    /// Each task with the operators it snapshots and the key groups it owns.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, Vec<OperatorId>, Vec<KeyGroupRange>)> {
+        self.tasks.iter().map(|(task, ..)| (task.metrics.task, task.operators.clone(), task.owned.clone()))
+    }
+
+    /// Starts them all. When one cannot be started, those that were are told to stop.
+    pub fn start(self) -> Result<Deployment> {
+        let mut deployment = Deployment { tasks: BTreeMap::new() };
+        for (mut running, task, restore) in self.tasks {
+            let id = running.metrics.task;
+            match spawn(id, task, restore, self.blueprint) {
+                Ok(thread) => running.thread = Some(thread),
+                Err(failure) => {
+                    deployment.tell(Control::Cancel);
+                    return Err(failure);
+                }
+            }
+            deployment.tasks.insert(id, running);
+        }
+        Ok(deployment)
+    }
+}
+
+impl Deployment {
 
     /// The tasks that read sources.
     pub fn sources(&self) -> impl Iterator<Item = TaskId> {
@@ -135,8 +165,7 @@ fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint)
     let run = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
         let outcome = outcome.unwrap_or_else(|panic| Err(Failure::bug(format!("a task panicked: {}", text_of(panic.as_ref())))));
-        // Nobody listens only when the process is on its way down.
-        let _ = events.send(TaskEvent::Ended(id, outcome));
+        events.send(TaskEvent::Ended(id, outcome));
     };
     let builder = std::thread::Builder::new().name(format!("task-{id}"));
     builder.spawn(run).map_err(|error| Failure::transient("a task's thread could not be started").because(error))
@@ -299,6 +328,7 @@ impl<'a> Builder<'a> {
             compute: source.compute.clone(),
             watermark: source.watermark.clone(),
             pace: self.pace.clone(),
+            throttle: self.blueprint.throttle.clone(),
             next: self.outs(next, id, metrics)?,
             bad_records: self.outs(bad_records, id, metrics)?,
             events: self.blueprint.events.clone(),
@@ -359,10 +389,11 @@ impl<'a> Builder<'a> {
     fn writer(&self, sink: &SinkNode, operator: OperatorId, node: NodeIndex, id: TaskId) -> Result<Box<dyn crate::connector::SinkWriter>> {
         let writers = self.state_of(&operator).map_or(&[][..], |state| &state.writers);
         let share = writers.iter().enumerate().filter(|(place, _)| *place as u32 % self.parallelism == id.subtask);
-        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input].schema);
+        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input]);
         sink.sink.writer(WriterContext {
             operator,
-            schema: Arc::clone(input.unwrap_or(&self.blueprint.plan.nodes[node].schema)),
+            schema: Arc::clone(&input.unwrap_or(&self.blueprint.plan.nodes[node]).schema),
+            changelog: input.is_some_and(|input| input.changelog == Changelog::Retract),
             subtask: id.subtask,
             parallelism: self.parallelism,
             generation: self.blueprint.generation,

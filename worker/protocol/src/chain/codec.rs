@@ -151,12 +151,8 @@ fn encode<T: Serialize>(kind: &str, content: &T) -> Vec<u8> {
 }
 
 fn header_line(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
-    let header = Header {
-        weir: kind.to_owned(),
-        version,
-        xxh3: format!("{:016x}", xxh3_64(body)),
-        bytes: body.len() as u64,
-    };
+    let header =
+        Header { weir: kind.to_owned(), version, xxh3: format!("{:016x}", xxh3_64(body)), bytes: body.len() as u64 };
     let mut line = serde_json::to_vec(&header).expect("a header is plain data");
     line.push(b'\n');
     line
@@ -179,6 +175,5 @@ fn decode<T: DeserializeOwned>(kind: &'static str, object: &str, bytes: &[u8]) -
     if header_line(kind, header.version, body) != line {
         return Err(DecodeError::Checksum { object: object() });
     }
-    serde_json::from_slice(body)
-        .map_err(|error| DecodeError::Content { object: object(), message: error.to_string() })
+    serde_json::from_slice(body).map_err(|error| DecodeError::Content { object: object(), message: error.to_string() })
 }

@@ -11,15 +11,19 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FallbackError {
     /// No older checkpoint is kept.
-    #[error("checkpoint link {bad} cannot be used and no older checkpoint is kept: \
-             restore the object from a backup, restore a savepoint, or begin anew")]
+    #[error(
+        "checkpoint link {bad} cannot be used and no older checkpoint is kept: \
+             restore the object from a backup, restore a savepoint, or begin anew"
+    )]
     NoOlder {
         /// The link that cannot be used.
         bad: LinkNumber,
     },
     /// Going back would repeat what sinks have made visible.
-    #[error("checkpoint link {bad} cannot be used, and sinks may have committed after link {older}: \
-             going back would repeat their output; restore the object from a backup, restore a savepoint, or begin anew")]
+    #[error(
+        "checkpoint link {bad} cannot be used, and sinks may have committed after link {older}: \
+             going back would repeat their output; restore the object from a backup, restore a savepoint, or begin anew"
+    )]
     Committed {
         /// The link that cannot be used.
         bad: LinkNumber,

@@ -8,7 +8,9 @@ use crate::key_group::MaxParallelism;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Misfit {
     /// The number of key groups is fixed with the first checkpoint.
-    #[error("maxParallelism is {new} but the state was written with {old}: it cannot change, begin anew or put it back")]
+    #[error(
+        "maxParallelism is {new} but the state was written with {old}: it cannot change, begin anew or put it back"
+    )]
     MaxParallelism {
         /// What the state was written with.
         old: u32,
@@ -16,8 +18,10 @@ pub enum Misfit {
         new: u32,
     },
     /// The plan has lost an operator whose state exists.
-    #[error("the plan no longer has the operator {operator} ({kind}) of the state: \
-             put it back, or set allowDroppedState to lose its state")]
+    #[error(
+        "the plan no longer has the operator {operator} ({kind}) of the state: \
+             put it back, or set allowDroppedState to lose its state"
+    )]
     Dropped {
         /// The operator.
         operator: OperatorId,
@@ -25,8 +29,10 @@ pub enum Misfit {
         kind: String,
     },
     /// The operator keeps its state in another form.
-    #[error("the state of operator {operator} does not fit: \
-             it was written by {old_kind} {old_schema}, the plan has {new_kind} {new_schema}")]
+    #[error(
+        "the state of operator {operator} does not fit: \
+             it was written by {old_kind} {old_schema}, the plan has {new_kind} {new_schema}"
+    )]
     Changed {
         /// The operator.
         operator: OperatorId,

@@ -187,7 +187,8 @@ fn replace_rest(state: &mut OperatorState, part: &OperatorSnapshot) {
 /// The union of two sets of key groups; sorted and disjoint.
 #[must_use]
 pub fn unite_ranges(left: &[KeyGroupRange], right: &[KeyGroupRange]) -> Vec<KeyGroupRange> {
-    let mut all: Vec<KeyGroupRange> = left.iter().chain(right).copied().filter(|range| range.start < range.end).collect();
+    let mut all: Vec<KeyGroupRange> =
+        left.iter().chain(right).copied().filter(|range| range.start < range.end).collect();
     all.sort_unstable();
     let mut united: Vec<KeyGroupRange> = Vec::with_capacity(all.len());
     for range in all {

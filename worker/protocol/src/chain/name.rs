@@ -100,8 +100,17 @@ mod tests {
     #[test]
     fn names_that_the_protocol_does_not_write_are_not_read() {
         let foreign = [
-            "", "chain", "chain/", "chain/1", "chain/0000000000000000000a", "chain/00000000000000000001.tmp",
-            "chain/99999999999999999999", "savepoints/", "savepoints/a/b", "other/00000000000000000001", "deleted/x",
+            "",
+            "chain",
+            "chain/",
+            "chain/1",
+            "chain/0000000000000000000a",
+            "chain/00000000000000000001.tmp",
+            "chain/99999999999999999999",
+            "savepoints/",
+            "savepoints/a/b",
+            "other/00000000000000000001",
+            "deleted/x",
         ];
         for name in foreign {
             assert_eq!(parse_name(name), None, "{name}");

@@ -4,7 +4,7 @@
 //! retired when it is older than the newest `retain` ones, is not pinned by a savepoint, and is not the state that the
 //! head stands for. Starts do not count; one stays as long as a kept manifest takes its key-group map from it.
 
-use super::link::{Link, Origin};
+use super::link::{Link, Manifest, Origin};
 use crate::ids::{Generation, LinkNumber};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +56,7 @@ fn kept_links(links: &BTreeMap<LinkNumber, Link>, head: &Link, retain: u32) -> B
     }
     // The newest start is the way back when the first manifest after it cannot be read.
     kept.extend(links.iter().rev().find(|(_, link)| link.manifest().is_none()).map(|(number, _)| *number));
-    let starts: Vec<LinkNumber> =
-        kept.iter().filter_map(|number| Some(links.get(number)?.manifest()?.start)).collect();
+    let starts: Vec<LinkNumber> = kept.iter().filter_map(|number| Some(links.get(number)?.manifest()?.start)).collect();
     kept.extend(starts);
     kept
 }
@@ -72,7 +71,7 @@ fn oldest_retained(links: &BTreeMap<LinkNumber, Link>, retain: u32) -> Option<Li
 }
 
 fn paths(link: &Link) -> impl Iterator<Item = &str> {
-    link.manifest().into_iter().flat_map(|manifest| manifest.files()).map(|file| file.path.as_str())
+    link.manifest().into_iter().flat_map(Manifest::files).map(|file| file.path.as_str())
 }
 
 /// The generation that wrote a file of keyed state, from its name `state/<operator>/<generation>-<uuid>`.

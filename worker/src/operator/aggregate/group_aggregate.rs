@@ -12,7 +12,6 @@ use super::merge::merge;
 use super::partial;
 use super::result::{results, same_results};
 use super::rows::{RowBuffer, RowSet};
-use crate::dataflow::graph::Role;
 use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
@@ -46,18 +45,6 @@ pub struct GroupAggregate {
     before: Vec<u64>,
     changed: Vec<u64>,
     partials: RowBuffer,
-}
-
-impl InputForm {
-    /// What arrives at a part of a node whose input is such a changelog.
-    #[must_use]
-    pub fn of(role: Role, input: plan::Changelog) -> Self {
-        match (role, input) {
-            (Role::Global, _) => Self::Partials,
-            (_, plan::Changelog::Retract) => Self::Changes,
-            (_, plan::Changelog::Append) => Self::Rows,
-        }
-    }
 }
 
 impl GroupAggregate {

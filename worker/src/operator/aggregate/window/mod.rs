@@ -42,6 +42,23 @@ pub fn keyed(
     Ok(Box::new(PaneAggregate::new(spec, input, input_schema, output_schema, context)?))
 }
 
+/// The tables of the state with their columns, for the check whether a changed query fits it: the windows themselves are
+/// part of it.
+pub fn state_schema(
+    spec: &plan::WindowAggregate,
+    input_schema: &SchemaRef,
+    output_schema: SchemaRef,
+    context: &OperatorContext,
+) -> Result<serde_json::Value> {
+    let tables = if let Window::Session { gap_ms } = spec.window {
+        let input = (InputForm::Rows, input_schema);
+        SessionAggregate::new(spec, gap_ms, input, output_schema, context)?.state_schema()
+    } else {
+        PaneAggregate::new(spec, InputForm::Rows, input_schema, output_schema, context)?.state_schema()
+    };
+    Ok(serde_json::json!({"window": format!("{:?}", spec.window), "tables": tables}))
+}
+
 /// The operator before the shuffle.
 pub fn local(spec: &plan::WindowAggregate, input_schema: &SchemaRef, context: &OperatorContext) -> Result<Box<dyn Operator>> {
     if let Window::Session { gap_ms } = spec.window {
