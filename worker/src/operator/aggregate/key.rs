@@ -274,11 +274,14 @@ pub(super) fn as_bytes(array: &ArrayRef) -> BinaryViewArray {
 
 /// Which rows have a value; `None` when all have.
 pub(super) fn present(rows: &RowSet<'_>, is_present: impl Fn(&[u64]) -> bool) -> Option<NullBuffer> {
+    if rows.iter().all(&is_present) {
+        return None;
+    }
     let mut bits = BooleanBufferBuilder::new(rows.len());
     for row in rows.iter() {
         bits.append(is_present(row));
     }
-    Some(NullBuffer::new(bits.finish())).filter(|nulls| nulls.null_count() > 0)
+    Some(NullBuffer::new(bits.finish()))
 }
 
 /// A decimal column out of two words per row.
