@@ -2,6 +2,7 @@
 
 mod plans;
 mod refusals;
+mod robustness;
 
 use super::{Connectors, PlanConfig};
 use crate::connector::options::Options;
