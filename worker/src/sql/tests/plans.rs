@@ -96,7 +96,7 @@ fn ids_of_operators_are_golden() {
     }
 }
 
-const GROUP: &str = "group-aggregate-?";
+const GROUP: &str = "group-aggregate-55af8a1e70ffcf4c";
 const WINDOW: &str = "window-aggregate-?";
 
 #[test]
