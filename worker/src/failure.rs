@@ -25,6 +25,8 @@ pub enum Kind {
 pub struct Failure {
     /// What to do about it.
     pub kind: Kind,
+    /// The step of the job that failed, where one did.
+    pub step: Option<String>,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -36,7 +38,7 @@ impl Failure {
     /// A failure that says what went wrong on what.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, step: None, message: message.into(), source: None }
     }
 
     /// The user must change something.
@@ -83,10 +85,17 @@ impl Failure {
         self
     }
 
-    /// The message with all causes, for people.
+    /// Says which step failed, unless a step further down already did.
+    #[must_use]
+    pub fn within_step(mut self, step: &str) -> Self {
+        self.step.get_or_insert_with(|| step.to_owned());
+        self
+    }
+
+    /// The message with its step and all causes, for people.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
+        let mut text = self.to_string();
         let mut cause: Option<&dyn Error> = self.source.as_deref().map(|source| source as _);
         while let Some(error) = cause {
             text.push_str(": ");
@@ -99,7 +108,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match &self.step {
+            Some(step) => write!(f, "{step}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
     }
 }
 

@@ -4,7 +4,15 @@
 //! enum is the full list of what it can do to the world; a data core is a type with a method per input. Nothing here
 //! reads a clock, a file or a random source, so that a simulation can replay every history from a seed.
 
+pub mod align;
+pub mod chain;
+pub mod credit;
+pub mod frontier;
 pub mod ids;
+pub mod key_group;
+pub mod leader;
+pub mod restart;
+pub mod retry;
 pub mod snapshot;
 
 pub use ids::{CheckpointId, EventTime, Generation, KeyGroup, LinkNumber, Now, OperatorId, TaskId};

@@ -3,13 +3,22 @@
 //! A connector reads its options once, at plan time ([`source`], [`sink`]); what comes back is known to be sound as far
 //! as options can be. A new connector is one file and one match arm in each of the two lists.
 
+mod blackhole;
+mod datagen;
+mod filesystem;
+mod nexmark;
+mod numbered;
 pub mod options;
+mod print;
+mod random;
+mod text_column;
 
 use crate::batch::Batch;
 use crate::failure::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,6 +75,13 @@ pub struct Split {
 
 /// Finds the splits of a source.
 pub trait Enumerator: Send {
+    /// The splits that the restored checkpoint knows: those to go on with, and the names of those that are read. Called
+    /// once, before the first look. A source whose splits can change shape between two looks keeps to these.
+    fn resume(&mut self, unfinished: &[SplitProgress], finished: &BTreeSet<String>) -> Result<()> {
+        let _ = (unfinished, finished);
+        Ok(())
+    }
+
     /// All splits that can be seen now, in the order in which they are to be read. The caller keeps track of which ones
     /// were seen before and hands out none twice.
     fn discover(&mut self) -> Result<Vec<Split>>;
@@ -83,8 +99,13 @@ pub struct ReaderContext {
     pub subtask: u32,
     /// How many tasks read the source.
     pub parallelism: u32,
-    /// Replay event time at this many times its pace; `None` at full speed. The engine paces; a reader may use it to size batches.
-    pub speed: Option<f64>,
+    /// The most rows that a batch should have.
+    pub max_rows: usize,
+}
+
+impl ReaderContext {
+    /// Rows of a batch at full speed: enough that costs per batch vanish, few enough for the processor's caches.
+    pub const FULL_BATCH: usize = 8192;
 }
 
 /// Reads splits for one task. Calls come from one thread; a call does not block for long (a disk read, not a wait for data).
@@ -95,8 +116,8 @@ pub trait SourceReader: Send {
     /// The next rows, or what there is to wait for.
     fn poll(&mut self) -> Result<Poll>;
 
-    /// The position after the last returned row of each split in hand (and `finished` ones since the last call of
-    /// `forget_finished`), with `watermark` left as it was given: the engine fills it in.
+    /// The position after the last returned row of each split in hand, with `watermark` left as it was given: the engine
+    /// fills it in. Finished splits need not be told of.
     fn positions(&self) -> Vec<SplitProgress>;
 }
 
@@ -107,7 +128,7 @@ pub enum Poll {
     Rows(SourceRows),
     /// Nothing before this moment (a rate, a file to be looked at again).
     NotBefore(Instant),
-    /// The splits in hand are read to their ends: give another one, or end. Each is reported as finished by `positions`.
+    /// The splits in hand are read to their ends: give another one, or end.
     NeedSplit,
 }
 
@@ -143,8 +164,16 @@ pub trait Sink: Send + Sync {
     /// A writer for one task.
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>>;
 
-    /// The one who commits what writers prepared; `None` for a sink that makes rows visible at once.
-    fn committer(&self) -> Option<Box<dyn Committer>>;
+    /// True when rows become visible by a commit; false for a sink that shows them at once.
+    fn commits(&self) -> bool {
+        false
+    }
+
+    /// The one who commits what writers prepared; `None` for a sink that shows rows at once.
+    fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
+        let _ = context;
+        None
+    }
 }
 
 /// What a writer is told when it is made.
@@ -154,14 +183,25 @@ pub struct WriterContext {
     pub operator: OperatorId,
     /// The columns of the rows it will be given.
     pub schema: SchemaRef,
+    /// True when rows of all kinds come, false when all are inserts.
+    pub changelog: bool,
     /// The task's number.
     pub subtask: u32,
+    /// How many tasks write the sink.
+    pub parallelism: u32,
     /// The generation: a writer touches only what its own generation created.
     pub generation: Generation,
     /// Unique for the job across all clusters; goes into names.
     pub job_uid: String,
     /// What the writers of the restored checkpoint left, this task's share of it.
     pub restored: Vec<serde_json::Value>,
+}
+
+/// What a committer is told when it is made.
+#[derive(Debug, Clone)]
+pub struct CommitterContext {
+    /// Unique for the job across all clusters, as in [`WriterContext`].
+    pub job_uid: String,
 }
 
 /// Writes rows for one task.
@@ -200,8 +240,8 @@ pub trait Committer: Send {
 /// What earlier generations wrote that is still needed.
 #[derive(Debug, Clone, Default)]
 pub struct Leftovers {
-    /// Not confirmed yet.
-    pub committables: Vec<Committable>,
+    /// Ids of committables that are not confirmed yet.
+    pub committables: BTreeSet<String>,
     /// Writers' states of the restored checkpoint.
     pub writers: Vec<serde_json::Value>,
 }
@@ -242,16 +282,22 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 
 /// Reads a table's options as those of a source.
 pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
-    let _ = (shape, environment);
-    let connector = options.required("connector");
-    Err(unknown_connector(options, &connector, &[]))
+    match options.required("connector").as_str() {
+        "datagen" => datagen::source(options, shape),
+        "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
+        "nexmark" => nexmark::source(options, shape),
+        connector => Err(unknown_connector(options, connector, &["datagen", "filesystem", "nexmark"])),
+    }
 }
 
 /// Reads a table's options as those of a sink.
 pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
-    let _ = (shape, environment);
-    let connector = options.required("connector");
-    Err(unknown_connector(options, &connector, &[]))
+    match options.required("connector").as_str() {
+        "blackhole" => blackhole::sink(options),
+        "filesystem" => filesystem::sink::sink(options, shape, environment),
+        "print" => print::sink(options, shape),
+        connector => Err(unknown_connector(options, connector, &["blackhole", "filesystem", "print"])),
+    }
 }
 
 /// Connectors that are to come: known by name, so that the answer is not "unknown".

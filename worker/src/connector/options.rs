@@ -1,7 +1,7 @@
 //! A table's `WITH` options: read once, with every mistake told by name and place.
 
 use crate::diagnostic::{Diagnostic, Position, nearest};
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,13 +16,20 @@ pub struct OptionValue {
 
 /// The options of one table. A connector asks for each option that it knows and then calls [`Options::finish`], which
 /// refuses those that nobody asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     entries: BTreeMap<String, OptionValue>,
-    asked: RefCell<BTreeSet<String>>,
-    mistakes: RefCell<Vec<Diagnostic>>,
+    asked: Mutex<BTreeSet<String>>,
+    mistakes: Mutex<Vec<Diagnostic>>,
     table: String,
     table_position: Option<Position>,
+}
+
+impl Clone for Options {
+    /// The same options, unread.
+    fn clone(&self) -> Self {
+        Self::new(self.table.clone(), self.table_position, self.entries.clone())
+    }
 }
 
 impl Options {
@@ -56,7 +63,7 @@ impl Options {
     /// An option's text.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
-        self.asked.borrow_mut().insert(key.to_owned());
+        self.asked.lock().insert(key.to_owned());
         self.entries.get(key).map(|entry| entry.value.clone())
     }
 
@@ -76,7 +83,7 @@ impl Options {
         let matching = self.entries.iter().filter_map(|(key, entry)| Some((key, key.strip_prefix(prefix)?, entry)));
         matching
             .map(|(key, rest, entry)| {
-                self.asked.borrow_mut().insert(key.clone());
+                self.asked.lock().insert(key.clone());
                 (rest.to_owned(), entry.value.clone())
             })
             .collect()
@@ -145,12 +152,12 @@ impl Options {
 
     /// Notes a mistake about the table.
     pub fn mistake(&self, mistake: Diagnostic) {
-        self.mistakes.borrow_mut().push(mistake);
+        self.mistakes.lock().push(mistake);
     }
 
     /// Ends the reading: the mistakes, if there are any, with those options that nobody asked for.
     pub fn finish(&self) -> Result<(), Vec<Diagnostic>> {
-        let asked = self.asked.borrow();
+        let asked = self.asked.lock();
         for (key, entry) in self.entries.iter().filter(|(key, _)| !asked.contains(*key)) {
             let hint = match nearest(key, asked.iter().map(String::as_str)) {
                 Some(name) => format!("did you mean '{name}'?"),
@@ -159,7 +166,7 @@ impl Options {
             let message = format!("table '{}' has an unknown option '{key}'", self.table);
             self.mistake(Diagnostic { message, position: entry.position, hint: Some(hint) });
         }
-        let mistakes = self.mistakes.borrow().clone();
+        let mistakes = self.mistakes.lock().clone();
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 }

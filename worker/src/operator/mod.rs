@@ -5,15 +5,19 @@
 //! inputs are idle, at a barrier, and before it lets a watermark pass that depends on it.
 
 pub mod aggregate;
+pub mod build;
+pub mod calc;
 pub mod key_hash;
 pub mod snapshot;
 pub mod window;
+pub mod window_assign;
 
 use crate::batch::Batch;
 use crate::failure::Result;
 use snapshot::{Restored, Snapshot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, OperatorId};
 
@@ -64,6 +68,16 @@ pub trait Operator: Send {
         self.before_barrier(out)
     }
 
+    /// The time of day, in milliseconds since 1970-01-01T00:00:00Z; told between batches, for state time to live.
+    fn set_processing_time(&mut self, now_ms: i64) {
+        let _ = now_ms;
+    }
+
+    /// The tables of the operator's state with their columns; null for an operator without state.
+    fn state_schema(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     /// Bytes of memory that the operator's state takes.
     fn state_bytes(&self) -> usize {
         0
@@ -78,7 +92,7 @@ pub struct OperatorContext {
     /// The key groups whose state is in this task.
     pub key_groups: Vec<KeyGroupRange>,
     /// The number of key groups of the job.
-    pub max_parallelism: u16,
+    pub max_parallelism: MaxParallelism,
     /// Rows that came too late for their windows; the operator adds to it.
     pub late_rows: Counter,
     /// State time to live: a group not touched for this long is forgotten; `None` keeps it for ever.

@@ -25,6 +25,9 @@ pub struct TableDelta {
     pub rows: RecordBatch,
     /// How many of the columns are the key.
     pub key_columns: usize,
+    /// A column of `BIGINT`s, the end of each row's life in event time: once the key group's watermark has reached the
+    /// millisecond before, the row is dead and files need not keep it. Absent when rows live until they are deleted.
+    pub expires: Option<usize>,
     /// Which rows delete their key; absent when none does. A deleting row's values mean nothing.
     pub deleted: Option<BooleanArray>,
     /// The runs of rows of each key group, sorted by key group: (key group, number of rows).

@@ -84,7 +84,7 @@ pub struct SourceNode {
     /// From the projected physical columns (then metadata columns) to the node's schema.
     pub compute: Option<Calc>,
     /// Event time, when the table declares it.
-    pub watermark: Option<Watermark>,
+    pub watermark: Option<Arc<Watermark>>,
     /// The sink node that takes bad records, when the table's options say so.
     pub bad_records: Option<NodeIndex>,
 }

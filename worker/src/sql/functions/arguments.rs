@@ -197,7 +197,7 @@ impl Moments<'_> {
     #[inline]
     pub(super) fn get(&self, row: usize) -> Option<i64> {
         match self {
-            Self::Days(values) => values.get(row).map(|days| i64::from(days) * DAY),
+            Self::Days(values) => values.get(row).map(|days| i64::from(days).saturating_mul(DAY)),
             Self::Times(values) => values.get(row).map(|millis| i64::from(millis) * 1000),
             Self::Millis(values) => values.get(row).map(|millis| millis.saturating_mul(1000)),
             Self::Micros(values) => values.get(row),

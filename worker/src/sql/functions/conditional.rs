@@ -15,9 +15,14 @@ use std::sync::Arc;
 
 /// The functions of this family.
 pub(super) const FUNCTIONS: &[Function] = &[
-    Function::new("greatest", "GREATEST(value, …)", "the greatest; NULL if any is", &[Same], Returns::Common, |call| {
-        extreme(call, |left, right| gt(left, right))
-    })
+    Function::new(
+        "greatest",
+        "GREATEST(value, …)",
+        "the greatest; NULL if any is",
+        &[Same],
+        Returns::Common,
+        |call| extreme(call, |left, right| gt(left, right)),
+    )
     .repeats(),
     Function::new("least", "LEAST(value, …)", "the least; NULL if any is", &[Same], Returns::Common, |call| {
         extreme(call, |left, right| lt(left, right))
@@ -69,7 +74,9 @@ fn extreme(call: &Call<'_>, wins: Compare) -> Result<ArrayRef> {
 fn test(call: &Call<'_>, number: fn(&Call<'_>) -> bool, text: fn(&str) -> bool) -> Result<ArrayRef> {
     if is_text(&call.data_type(0)) {
         let texts = call.texts(0)?;
-        return Ok(Arc::new((0..call.rows).map(|row| Some(texts.get(row).is_some_and(text))).collect::<BooleanArray>()));
+        return Ok(Arc::new(
+            (0..call.rows).map(|row| Some(texts.get(row).is_some_and(text))).collect::<BooleanArray>(),
+        ));
     }
     let (values, truth) = (call.array(0)?, number(call));
     Ok(Arc::new((0..call.rows).map(|row| Some(truth && values.is_valid(row))).collect::<BooleanArray>()))

@@ -6,13 +6,16 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, i256};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 
 /// `left operator right`, of which at least one has the type DECIMAL and the other is exact too.
-pub(super) fn arithmetic(operator: DecimalOperator, left: Expr, right: Expr, types: (&DataType, &DataType)) -> Option<Expr> {
+pub(super) fn arithmetic(
+    operator: DecimalOperator,
+    left: Expr,
+    right: Expr,
+    types: (&DataType, &DataType),
+) -> Option<Expr> {
     let (precision, scale) = operator.result(decimal_of(types.0)?, decimal_of(types.1)?);
     let udf = ScalarUDF::from(Arithmetic {
         operator,
@@ -92,7 +95,7 @@ impl Arithmetic {
             DecimalOperator::Add | DecimalOperator::Subtract => {
                 let scale = s1.max(s2);
                 self.fill(left, right, rows, |a, b| {
-                    let (a, b) = (wide(a, scale - s1), wide(b, scale - s2));
+                    let Some((a, b)) = wide(a, scale - s1).zip(wide(b, scale - s2)) else { return Ok(None) };
                     let sum = if self.operator == DecimalOperator::Add { a.checked_add(b) } else { a.checked_sub(b) };
                     Ok(sum.and_then(|sum| rescale(sum, scale, self.scale)))
                 })
@@ -102,9 +105,8 @@ impl Arithmetic {
                     return exec_err!("division of a DECIMAL by zero: guard it with NULLIF(divisor, 0)");
                 }
                 let shift = self.scale - s1 + s2;
-                let dividend = wide(a, shift.max(0));
-                let divisor = wide(b, (-shift).max(0));
-                Ok(divide_half_up(dividend, divisor).and_then(i256::to_i128))
+                let sides = wide(a, shift.max(0)).zip(wide(b, (-shift).max(0)));
+                Ok(sides.and_then(|(a, b)| divide_half_up(a, b)).and_then(i256::to_i128))
             }),
             DecimalOperator::Modulo => {
                 let scale = s1.max(s2);
@@ -112,8 +114,8 @@ impl Arithmetic {
                     if b == 0 {
                         return exec_err!("modulo of a DECIMAL by zero: guard it with NULLIF(divisor, 0)");
                     }
-                    let rest = wide(a, scale - s1).checked_rem(wide(b, scale - s2));
-                    Ok(rest.and_then(|rest| rescale(rest, scale, self.scale)))
+                    let sides = wide(a, scale - s1).zip(wide(b, scale - s2));
+                    Ok(sides.and_then(|(a, b)| a.checked_rem(b)).and_then(|rest| rescale(rest, scale, self.scale)))
                 })
             }
         }
@@ -139,13 +141,9 @@ impl Arithmetic {
     }
 }
 
-/// A number times a power of ten; at most 38 digits and a power of at most 76 are given.
-fn wide(value: i128, power: i8) -> i256 {
-    let mut wide = i256::from_i128(value);
-    for _ in 0..power {
-        wide = wide.wrapping_mul(i256::from_i128(10));
-    }
-    wide
+/// A number times a power of ten, if it stays below 256 bits.
+fn wide(value: i128, power: i8) -> Option<i256> {
+    (0..power).try_fold(i256::from_i128(value), |wide, _| wide.checked_mul(i256::from_i128(10)))
 }
 
 /// A number of `from` digits after the point, rounded half up to `to` of them; none if it is beyond 128 bits.
@@ -153,7 +151,7 @@ fn rescale(value: i256, from: i8, to: i8) -> Option<i128> {
     if to >= from {
         return (from..to).try_fold(value, |value, _| value.checked_mul(i256::from_i128(10)))?.to_i128();
     }
-    divide_half_up(value, wide(1, from - to))?.to_i128()
+    divide_half_up(value, wide(1, from - to)?)?.to_i128()
 }
 
 fn divide_half_up(dividend: i256, divisor: i256) -> Option<i256> {

@@ -141,6 +141,12 @@ impl Function {
         }))
     }
 
+    /// What its arguments must be.
+    #[cfg(test)]
+    pub(super) fn kinds(&self) -> &'static [Kind] {
+        self.arguments
+    }
+
     fn kind(&self, index: usize) -> Kind {
         self.arguments[index.min(self.arguments.len() - 1)]
     }

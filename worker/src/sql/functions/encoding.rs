@@ -179,7 +179,7 @@ fn encode_base64(bytes: &[u8], out: &mut String) {
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
-    if padding > 2 || (padding > 0 && text.len() % 4 != 0) || digits.len() % 4 == 1 {
+    if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) || digits.len() % 4 == 1 {
         return None;
     }
     let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
@@ -223,7 +223,9 @@ fn url_part<'t>(url: &'t str, part: &str, row: usize, keys: Option<Texts<'_>>) -
     }
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     match part {
-        "HOST" => Some(host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host)),
+        "HOST" => {
+            Some(host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host))
+        }
         "PATH" => Some(path),
         "QUERY" => query,
         "REF" => reference,

@@ -150,9 +150,10 @@ fn extract(call: &Call<'_>, show: fn(&Value) -> Option<String>) -> Result<ArrayR
     let mut column = TextColumn::new(call.rows);
     for row in 0..call.rows {
         let path = paths.get(call, row)?;
-        let found = documents.get(row).zip(path).and_then(|(document, path)| {
-            path.find(serde_json::from_str(document).ok()?).as_ref().and_then(show)
-        });
+        let found = documents
+            .get(row)
+            .zip(path)
+            .and_then(|(document, path)| path.find(serde_json::from_str(document).ok()?).as_ref().and_then(show));
         column.push(found.as_deref());
     }
     Ok(column.finish())

@@ -1,7 +1,7 @@
 //! Flink's meaning of operators and special syntax, while DataFusion plans expressions.
 
 use super::decimal;
-use super::temporal::calendar::{DAY, SECOND};
+use super::temporal::calendar::DAY;
 use super::typing::{DecimalOperator, decimal_of, engine_type, is_float, is_numeric, is_temporal, is_text};
 use super::{arithmetic, string, temporal};
 use arrow::datatypes::DataType;
@@ -118,7 +118,8 @@ impl Typed {
         if let Some(shifted) = shift(operator, &left, &right, &left_type, &right_type) {
             return PlannerResult::Planned(shifted);
         }
-        let double = |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
+        let double =
+            |side: Expr, data_type: &DataType| if is_decimal(data_type) { cast(side, DataType::Float64) } else { side };
         if is_float(&left_type) || is_float(&right_type) {
             let (left, right) = (double(left, &left_type), double(right, &right_type));
             return PlannerResult::Original(RawBinaryExpr { op, left, right });
@@ -149,10 +150,10 @@ fn shift(
     left_type: &DataType,
     right_type: &DataType,
 ) -> Option<Expr> {
-    let (moment, moment_type, interval, sign) = match operator {
-        DecimalOperator::Add if is_temporal(left_type) => (left, left_type, right, 1),
-        DecimalOperator::Add if is_temporal(right_type) => (right, right_type, left, 1),
-        DecimalOperator::Subtract if is_temporal(left_type) => (left, left_type, right, -1),
+    let (moment, interval, sign) = match operator {
+        DecimalOperator::Add if is_temporal(left_type) => (left, right, 1),
+        DecimalOperator::Add if is_temporal(right_type) => (right, left, 1),
+        DecimalOperator::Subtract if is_temporal(left_type) => (left, right, -1),
         _ => return None,
     };
     let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) = interval else { return None };
@@ -160,10 +161,7 @@ fn shift(
         return None;
     }
     let micros = i64::from(interval.days).checked_mul(DAY)?.checked_add(interval.nanoseconds / 1000)?;
-    if *moment_type == DataType::Date32 && micros % DAY != 0 && micros % SECOND != 0 {
-        return None;
-    }
-    let micros = Expr::Literal(ScalarValue::Int64(Some(sign * micros)), None);
+    let micros = Expr::Literal(ScalarValue::Int64(Some(micros.checked_mul(sign)?)), None);
     Some(Expr::ScalarFunction(ScalarFunction::new_udf(temporal::udf("plus_interval"), vec![moment.clone(), micros])))
 }
 
@@ -181,7 +179,8 @@ mod tests {
              -5 / 2 -> INT -2
              1 / 0 -> error zero
              1e0 / 0 -> DOUBLE inf
-             0.908 * CAST(100 AS BIGINT) -> DECIMAL(23, 3) 90.800
+             0.908 * CAST(100 AS BIGINT) -> DECIMAL(24, 3) 90.800
+             CAST(1 AS DECIMAL(30, 20)) * CAST(2 AS DECIMAL(30, 20)) -> DECIMAL(38, 17) 2.00000000000000000
              1.5 + 2.25 -> DECIMAL(4, 2) 3.75
              1.5 - 2 -> DECIMAL(12, 1) -0.5
              10.0 / 3 -> DECIMAL(14, 12) 3.333333333333

@@ -2,9 +2,9 @@
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TypedString,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use std::mem;
 use std::ops::ControlFlow;
@@ -33,7 +33,10 @@ pub(super) const SPECIAL: &[(&str, &str)] = &[
     ("text || text", "one after the other; NULL if any is"),
     ("value [NOT] BETWEEN low AND high", "whether it lies between them, both included"),
     ("value [NOT] IN (value, …)", "whether it is one of them"),
-    ("text [NOT] LIKE pattern", "whether it matches: % is any text, _ any character, and \\ takes what follows as it is"),
+    (
+        "text [NOT] LIKE pattern",
+        "whether it matches: % is any text, _ any character, and \\ takes what follows as it is",
+    ),
     ("value IS [NOT] DISTINCT FROM value", "comparison in which NULL equals NULL"),
     ("value IS [NOT] NULL | TRUE | FALSE | UNKNOWN", "a test that is never NULL"),
 ];
@@ -113,7 +116,9 @@ fn double(expr: Expr) -> Expr {
 }
 
 fn with_precision(mut typed: TypedString) -> TypedString {
-    if let (DataType::Timestamp(None, zone), Value::SingleQuotedString(literal)) = (&typed.data_type, &typed.value.value) {
+    if let (DataType::Timestamp(None, zone), Value::SingleQuotedString(literal)) =
+        (&typed.data_type, &typed.value.value)
+    {
         let digits = literal.rsplit_once('.').map_or(0, |(_, fraction)| fraction.trim_end().len());
         typed.data_type = DataType::Timestamp(Some(if digits <= 3 { 3 } else { 6 }), *zone);
     }

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::definition::{Function, Kind};
 use super::planner::literal;
 use super::typing::sql_name;
 use super::{CastRule, LENGTH_KEY, PADDED_KEY, expr_planners, message, rewrite_syntax, scalar_functions};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, new_null_array,
+};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -14,9 +18,13 @@ use datafusion_common::{Column, DFSchema, Result, ScalarValue, TableReference, p
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::logical_plan::LogicalTableSource;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
-use datafusion_optimizer::Analyzer;
+use datafusion_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::create_physical_expr;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
@@ -138,7 +146,9 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
                 Expr::ScalarFunction(call) if WITH_CONSTANTS.contains(&call.name()) => {
                     Transformed::new(Expr::ScalarFunction(call), false, TreeNodeRecursion::Jump)
                 }
-                Expr::Literal(value, _) if !value.is_null() && !matches!(value, ScalarValue::IntervalMonthDayNano(_)) => {
+                Expr::Literal(value, _)
+                    if !value.is_null() && !matches!(value, ScalarValue::IntervalMonthDayNano(_)) =>
+                {
                     let name = format!("c{}", fields.len());
                     let Expr::Literal(value, _) = literal(Expr::Literal(value, None)) else { panic!("it stays one") };
                     let one = value.to_array().unwrap();
@@ -156,16 +166,25 @@ fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {
 }
 
 /// The type and text of an expression's values.
-fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<(String, Vec<String>)> {
+fn evaluate(
+    expr: Expr,
+    fields: Vec<Field>,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+    simplify: bool,
+) -> Result<(String, Vec<String>)> {
     let schema = Arc::new(Schema::new(fields));
     let source = Arc::new(LogicalTableSource::new(Arc::clone(&schema)));
     let plan = LogicalPlanBuilder::scan("t", source, None)?.project([expr])?.build()?;
-    let rules: Vec<Arc<dyn datafusion_optimizer::AnalyzerRule + Send + Sync>> = vec![
-        Arc::new(CastRule::BeforeCoercion),
-        Arc::new(TypeCoercion::new()),
-        Arc::new(CastRule::AfterCoercion),
-    ];
+    let rules: Vec<Arc<dyn datafusion_optimizer::AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(CastRule::BeforeCoercion), Arc::new(TypeCoercion::new()), Arc::new(CastRule::AfterCoercion)];
     let plan = Analyzer::with_rules(rules).execute_and_check(plan, &Default::default(), |_, _| {})?;
+    let plan = if simplify {
+        let context = OptimizerContext::new().without_query_execution_start_time();
+        Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]).optimize(plan, &context, |_, _| {})?
+    } else {
+        plan
+    };
     let LogicalPlan::Projection(projection) = &plan else { panic!("a projection stays one") };
     let physical = create_physical_expr(
         &projection.expr[0],
@@ -186,11 +205,11 @@ fn evaluate(expr: Expr, fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize)
 }
 
 /// What an expression of constants gives: its type and value, or an error's text.
-fn outcome(context: &Functions, sql: &str, columns: bool) -> String {
+fn outcome(context: &Functions, sql: &str, columns: bool, simplify: bool) -> String {
     let run = || {
         let expr = parse(sql, context)?;
         let (expr, fields, arrays) = if columns { with_columns(expr) } else { (expr, vec![], vec![]) };
-        evaluate(expr, fields, arrays, if columns { 3 } else { 1 })
+        evaluate(expr, fields, arrays, if columns { 3 } else { 1 }, simplify)
     };
     match run() {
         Ok((data_type, values)) => {
@@ -201,21 +220,23 @@ fn outcome(context: &Functions, sql: &str, columns: bool) -> String {
     }
 }
 
-/// Each line: an expression, ` -> `, its type and value or `error` and a part of the message. Evaluated with constants,
-/// and with columns.
+/// Each line: an expression, ` -> `, its type and value or `error` and a part of the message. Evaluated with constants
+/// and with columns, as planned and as simplified.
 pub(super) fn check(lines: &str) {
     let context = Functions::new();
     let mut wrong = String::new();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (sql, expected) = line.rsplit_once(" -> ").unwrap();
-        for columns in [false, true] {
-            let found = outcome(&context, sql.trim(), columns);
+        for (columns, simplify) in [(false, false), (true, false), (false, true), (true, true)] {
+            let found = outcome(&context, sql.trim(), columns, simplify);
             let fits = match expected.trim().strip_prefix("error ") {
                 Some(part) => found.starts_with("error ") && found.contains(part),
                 None => found.trim_end() == expected.trim(),
             };
             if !fits {
-                wrong.push_str(&format!("\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns})"));
+                wrong.push_str(&format!(
+                    "\n{sql}\n   expected {expected}\n   found    {found} (columns: {columns}, simplified: {simplify})"
+                ));
             }
         }
     }
@@ -232,4 +253,145 @@ fn the_user_guide_lists_every_function() {
     }
     let found = std::fs::read_to_string(path).unwrap_or_default();
     assert!(found == wanted, "docs/functions.md is out of date: run this test with WEIR_UPDATE_DOCS=1 and commit it");
+}
+
+/// Values that functions meet: the ends of ranges, and text in the forms of everything that functions read.
+fn extremes(kind: Kind, choice: usize) -> ArrayRef {
+    let texts = [
+        "",
+        "a",
+        "ß€𝄞",
+        "%",
+        "_",
+        "\\\\",
+        "[",
+        "(a|b)*",
+        "\\\\Q",
+        "'",
+        "''",
+        "yyyy-MM-dd",
+        "SSSSSSSSS",
+        "QDky",
+        "E'x",
+        "$",
+        "$.a[0]",
+        "$[",
+        "lax $.*",
+        "{\"a\":[1]}",
+        "2020-02-30",
+        "9999-12-31 23:59:59.999999999",
+        "-1",
+        "1e999999999",
+        "1e-999999999",
+        "99999999999999999999999999999999999999",
+        "GMT+99:99",
+        "UTC",
+        "http://u@h:1/p?q=1#r",
+        "DAY",
+        "MILLENNIUM",
+        "WEEK",
+        "=",
+        "Zg==",
+        "00000000000000000000",
+        ".",
+        "+",
+        "NaN",
+    ];
+    let numbers = [i64::MIN, i64::MIN + 1, -(1 << 31), -1, 0, 1, 2, 3, 224, 1 << 31, i64::MAX];
+    let text = |at: usize| Some(texts[at % texts.len()]);
+    let number = |at: usize| Some(numbers[at % numbers.len()]);
+    let rows = 12;
+    let picks = || (0..rows).map(|row| (row * 7 + choice) * (1 + choice % 5));
+    match (kind, choice % 4) {
+        (Kind::Text, _) | (Kind::Moment | Kind::Temporal | Kind::TextOrNumber, 0) => {
+            Arc::new(picks().map(text).chain([None]).collect::<StringViewArray>())
+        }
+        (Kind::Double, _) | (Kind::Number, 0) => {
+            let doubles = [f64::NAN, f64::INFINITY, f64::MIN, -0.0, 1.5, f64::MIN_POSITIVE, f64::MAX];
+            Arc::new(picks().map(|at| Some(doubles[at % doubles.len()])).chain([None]).collect::<Float64Array>())
+        }
+        (Kind::Number, 1) => {
+            let decimals = picks().map(|at| number(at).map(|number| i128::from(number) * 10_000_000_000)).chain([None]);
+            Arc::new(decimals.collect::<Decimal128Array>().with_precision_and_scale(38, 19).unwrap())
+        }
+        (Kind::Moment | Kind::Temporal, 1) => {
+            Arc::new(picks().map(number).chain([None]).collect::<TimestampMillisecondArray>())
+        }
+        (Kind::Moment | Kind::Temporal, 2) => {
+            Arc::new(picks().map(number).chain([None]).collect::<TimestampMicrosecondArray>())
+        }
+        (Kind::Moment | Kind::Temporal, _) => {
+            Arc::new(picks().map(|at| number(at).map(|number| number as i32)).chain([None]).collect::<Date32Array>())
+        }
+        _ => Arc::new(picks().map(number).chain([None]).collect::<Int64Array>()),
+    }
+}
+
+fn call(function: &'static Function, args: Vec<ArrayRef>, choice: usize) -> Result<ArrayRef> {
+    let fields: Vec<FieldRef> =
+        args.iter().map(|arg| Arc::new(Field::new("x", arg.data_type().clone(), true))).collect();
+    let udf = function.udf();
+    let unit = ScalarValue::Utf8View(Some("HOUR".to_owned()));
+    let scalar_arguments: Vec<Option<&ScalarValue>> =
+        (0..args.len()).map(|place| (place == 0).then_some(&unit)).collect();
+    let return_field =
+        udf.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &scalar_arguments })?;
+    let number_rows = args.first().map_or(1, Array::len);
+    let mut args: Vec<ColumnarValue> = args.into_iter().map(ColumnarValue::Array).collect();
+    if WITH_CONSTANTS.contains(&function.name) && function.kinds()[0] == Kind::Text {
+        let units = [
+            "MILLENNIUM",
+            "CENTURY",
+            "YEAR",
+            "QUARTER",
+            "MONTH",
+            "WEEK",
+            "DAY",
+            "HOUR",
+            "MILLISECOND",
+            "DOY",
+            "ISOYEAR",
+        ];
+        args[0] = ColumnarValue::Scalar(ScalarValue::Utf8View(Some(units[choice % units.len()].to_owned())));
+    }
+    let args =
+        ScalarFunctionArgs { args, arg_fields: fields, number_rows, return_field, config_options: Default::default() };
+    udf.invoke_with_args(args)?.into_array(number_rows)
+}
+
+#[test]
+fn no_value_makes_a_function_panic() {
+    for function in super::FAMILIES.iter().flat_map(|family| family.functions) {
+        for choice in 0..200 {
+            let kinds = function.kinds().iter().enumerate();
+            let args: Vec<ArrayRef> =
+                kinds.map(|(place, kind)| extremes(*kind, choice * (place + 1) + place)).collect();
+            if let Ok(result) = call(function, args, choice) {
+                result.to_data().validate_full().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn no_text_makes_a_cast_panic() {
+    let context = Functions::new();
+    let types =
+        ["BOOLEAN", "TINYINT", "BIGINT", "DOUBLE", "DECIMAL(38, 18)", "DATE", "TIME", "TIMESTAMP(3)", "TIMESTAMP(6)"];
+    for data_type in types {
+        let expr = parse(&format!("CAST(TRY_CAST('x' AS {data_type}) AS STRING)"), &context).unwrap();
+        for choice in 0..100 {
+            let column = extremes(Kind::Text, choice);
+            let field = Field::new("c", DataType::Utf8View, true);
+            let read = |node: Expr| match node {
+                Expr::Literal(ScalarValue::Utf8(_), _) => {
+                    Ok(Transformed::yes(Expr::Column(Column::new(Some("t"), "c"))))
+                }
+                other => Ok(Transformed::no(other)),
+            };
+            let expr = expr.clone().transform_up(read).unwrap().data;
+            let rows = column.len();
+            evaluate(expr, vec![field], vec![column], rows, false).unwrap();
+        }
+    }
 }

@@ -148,7 +148,7 @@ impl DecimalOperator {
         let scale = max(s1, s2);
         match self {
             Self::Add | Self::Subtract => adjust(max(p1 - s1, p2 - s2) + scale + 1, scale),
-            Self::Multiply => adjust(p1 + p2, s1 + s2),
+            Self::Multiply => adjust(p1 + p2 + 1, s1 + s2),
             Self::Divide => {
                 let scale = max(6, s1 + p2 + 1);
                 adjust(p1 - s1 + s2 + scale, scale)
@@ -194,9 +194,8 @@ fn common_of_two(left: &DataType, right: &DataType) -> Option<DataType> {
     }
     if is_float(left) || is_float(right) {
         let exact = |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Float64);
-        return (is_numeric(left) && is_numeric(right)).then(|| {
-            if exact(left) || exact(right) { DataType::Float64 } else { DataType::Float32 }
-        });
+        return (is_numeric(left) && is_numeric(right))
+            .then(|| if exact(left) || exact(right) { DataType::Float64 } else { DataType::Float32 });
     }
     if let (Some((p1, s1)), Some((p2, s2))) = (decimal_of(left), decimal_of(right)) {
         if left.is_integer() && right.is_integer() {

@@ -49,7 +49,7 @@ impl Builder<'_> {
         let source = self.config.connectors.source(&options, &table.shape)?;
         let reading = self.reading(table).map_err(fail)?;
         let watermark = watermark(table, &reading).map_err(fail)?;
-        let watermark = watermark.map(|(column, expression)| Watermark { column, expression, idle_timeout });
+        let watermark = watermark.map(|(column, expression)| Arc::new(Watermark { column, expression, idle_timeout }));
         let bad_records = self.bad_records(table)?;
         let schema = reading.output.clone();
         let (projection, compute) = (reading.projection, reading.compute);

@@ -78,7 +78,11 @@ fn route(from: &DataType, to: &DataType) -> Route {
         (T::Timestamp(..), T::Date32 | T::Time32(_) | T::Timestamp(..)) => Route::Own,
         (T::List(from), T::List(to)) => nested(from, to),
         (T::Struct(from), T::Struct(to)) if from.len() == to.len() => {
-            if from.iter().zip(to).all(|(from, to)| nested(from, to) == Route::Arrow) { Route::Arrow } else { Route::None }
+            if from.iter().zip(to).all(|(from, to)| nested(from, to) == Route::Arrow) {
+                Route::Arrow
+            } else {
+                Route::None
+            }
         }
         _ => Route::None,
     }
@@ -131,12 +135,7 @@ fn flink_cast(expr: &Expr, from: &DataType, to: &Field, strict: bool) -> Result<
         }
         Route::Arrow if limits == Limits::default() => Ok(None),
         _ => {
-            let cast = Cast {
-                target,
-                limits,
-                strict,
-                signature: Signature::any(1, Volatility::Immutable),
-            };
+            let cast = Cast { target, limits, strict, signature: Signature::any(1, Volatility::Immutable) };
             Ok(Some(ScalarUDF::from(cast).call(vec![expr.clone()])))
         }
     }
@@ -260,7 +259,6 @@ fn is_not_zero(array: &ArrayRef) -> Result<ArrayRef> {
     let truths: BooleanArray = arrow::compute::kernels::cmp::neq(array, &zero)?;
     Ok(Arc::new(truths))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,7 @@ use super::super::typing::{MAX_PRECISION, is_float};
 use super::reading::parse_decimal;
 use super::{Route, arrow_cast, is_not_zero};
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, PrimitiveArray};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use datafusion_common::{Result, internal_err};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,7 +13,13 @@ use std::sync::Arc;
 pub(super) fn route(from: &DataType, to: &DataType) -> Route {
     let widens = || from.primitive_width() <= to.primitive_width();
     match (from, to) {
-        _ if from.is_integer() && to.is_integer() => if widens() { Route::Arrow } else { Route::Own },
+        _ if from.is_integer() && to.is_integer() => {
+            if widens() {
+                Route::Arrow
+            } else {
+                Route::Own
+            }
+        }
         _ if to.is_integer() => Route::Own,
         (_, DataType::Decimal128(..)) if is_float(from) => Route::Own,
         _ => Route::Arrow,
@@ -35,7 +39,10 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
-fn narrow<T: ArrowPrimitiveType>(longs: &PrimitiveArray<Int64Type>, lowest_bits: impl Fn(i64) -> T::Native) -> ArrayRef {
+fn narrow<T: ArrowPrimitiveType>(
+    longs: &PrimitiveArray<Int64Type>,
+    lowest_bits: impl Fn(i64) -> T::Native,
+) -> ArrayRef {
     Arc::new(longs.unary::<_, T>(lowest_bits))
 }
 

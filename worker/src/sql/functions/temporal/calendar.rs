@@ -43,7 +43,7 @@ impl Date {
 
     /// A day that exists, in the years 0 to 9999 of SQL and beyond, or none.
     pub(in super::super) fn new(year: i64, month: i64, day: i64) -> Option<Self> {
-        let exists = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month) && year.abs() < 300_000;
+        let exists = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month) && year.abs() < 200_000;
         exists.then_some(Self { year, month, day })
     }
 
@@ -205,11 +205,11 @@ impl Unit {
     /// The latest beginning of such a unit up to a moment; weeks begin on Sunday.
     pub(super) fn floor(self, micros: i64) -> Option<i64> {
         let date = Date::of_micros(micros);
-        let first_of = |year: i64, month: i64| Date { year, month, day: 1 }.days() * DAY;
-        Some(match self {
+        let first_of = |year: i64, month: i64| Date { year, month, day: 1 }.days().checked_mul(DAY);
+        match self {
             Self::Week => {
                 let days = micros.div_euclid(DAY);
-                (days - (days + 4).rem_euclid(7)) * DAY
+                (days - (days + 4).rem_euclid(7)).checked_mul(DAY)
             }
             Self::Month => first_of(date.year, date.month),
             Self::Quarter => first_of(date.year, (date.month - 1) / 3 * 3 + 1),
@@ -218,10 +218,10 @@ impl Unit {
             Self::Century => first_of((years_from_one(date.year, 100) - 1) * 100 + 1, 1),
             Self::Millennium => first_of((years_from_one(date.year, 1000) - 1) * 1000 + 1, 1),
             _ => match self.length()? {
-                Length::Micros(length) => micros.div_euclid(length) * length,
-                Length::Months(_) => return None,
+                Length::Micros(length) => micros.checked_sub(micros.rem_euclid(length)),
+                Length::Months(_) => None,
             },
-        })
+        }
     }
 
     /// The earliest beginning of such a unit from a moment on.

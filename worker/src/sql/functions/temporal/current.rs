@@ -3,8 +3,9 @@
 use super::super::arguments::Call;
 use super::super::definition::{Function, Kind, Returns};
 use super::calendar::{DAY, SECOND};
+use super::formatting::ISO_SECONDS;
+use super::moments_array;
 use super::pattern::Pattern;
-use super::{ISO_SECONDS, moments_array};
 use arrow::array::{ArrayRef, Int64Array};
 use chrono::{Duration, FixedOffset, NaiveDateTime, Offset, TimeZone, Utc};
 use datafusion_common::Result;
@@ -75,7 +76,8 @@ fn unix_timestamp(call: &Call<'_>) -> Result<ArrayRef> {
         return Ok(Arc::new(Int64Array::from_value(now, call.rows)));
     }
     let texts = call.texts(0)?;
-    let patterns = if call.count() > 1 { call.texts(1)? } else { super::super::arguments::Texts::Constant(Some(ISO_SECONDS)) };
+    let patterns =
+        if call.count() > 1 { call.texts(1)? } else { super::super::arguments::Texts::Constant(Some(ISO_SECONDS)) };
     let constant = patterns.constant().map(Pattern::parse).transpose().map_err(|message| call.mistake(message))?;
     let mut seconds = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
@@ -99,7 +101,7 @@ pub(super) fn move_zone(micros: i64, from: &str, to: &str) -> Option<i64> {
     let utc = local.checked_sub_signed(Duration::seconds(offset(from, local, true)?))?;
     let moved = utc.checked_add_signed(Duration::seconds(offset(to, utc, false)?))?;
     let micros = moved.and_utc().timestamp_micros();
-    (micros.abs() < i64::MAX - DAY).then_some(micros)
+    (micros.unsigned_abs() < (i64::MAX - DAY).unsigned_abs()).then_some(micros)
 }
 
 /// Seconds that a zone is ahead of UTC, at a local or universal time.

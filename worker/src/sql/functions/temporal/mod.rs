@@ -2,6 +2,7 @@
 
 pub(super) mod calendar;
 mod current;
+mod formatting;
 mod pattern;
 pub(super) mod reading;
 
@@ -9,7 +10,6 @@ use super::arguments::{Call, Moments};
 use super::definition::Function;
 use super::definition::Kind::{Integer, Moment, Number, Temporal, Text};
 use super::definition::Returns;
-use super::text::TextColumn;
 use super::typing;
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, PrimitiveArray, PrimitiveBuilder};
 use arrow::datatypes::{
@@ -19,10 +19,8 @@ use arrow::datatypes::{
 use calendar::{DAY, Length, SECOND, Unit};
 use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::ScalarUDF;
-use pattern::Pattern;
+use formatting::{convert_tz, date_format, from_unixtime, to_date, to_timestamp};
 use std::sync::Arc;
-
-const ISO_SECONDS: &str = "yyyy-MM-dd HH:mm:ss";
 
 macro_rules! part {
     ($name:literal, $usage:literal, $meaning:literal, $unit:ident) => {
@@ -257,73 +255,6 @@ fn moments_array(call: &Call<'_>, value: impl Fn(usize) -> Option<i64>) -> Resul
     })
 }
 
-/// A pattern that is parsed again only when it changes.
-struct Patterns<'a> {
-    texts: super::arguments::Texts<'a>,
-    parsed: Option<(&'a str, Pattern)>,
-}
-
-impl<'a> Patterns<'a> {
-    fn new(call: &Call<'a>, index: usize, default: &'static str) -> Result<Self> {
-        let texts = if index < call.count() {
-            call.texts(index)?
-        } else {
-            super::arguments::Texts::Constant(Some(default))
-        };
-        Ok(Self { texts, parsed: None })
-    }
-
-    /// The pattern of a row, and whether it is another than that of the row before.
-    fn get(&mut self, call: &Call<'_>, row: usize) -> Result<Option<(&Pattern, bool)>> {
-        let Some(text) = self.texts.get(row) else { return Ok(None) };
-        let changed = self.parsed.as_ref().is_none_or(|(known, _)| *known != text);
-        if changed {
-            let pattern = Pattern::parse(text).map_err(|message| call.mistake(message))?;
-            self.parsed = Some((text, pattern));
-        }
-        Ok(self.parsed.as_ref().map(|(_, pattern)| (pattern, changed)))
-    }
-}
-
-fn date_format(call: &Call<'_>) -> Result<ArrayRef> {
-    let moments = call.moments(0)?;
-    let patterns = Patterns::new(call, 1, ISO_SECONDS)?;
-    format_moments(call, patterns, |row| moments.get(row))
-}
-
-fn from_unixtime(call: &Call<'_>) -> Result<ArrayRef> {
-    let seconds = call.longs(0)?;
-    let patterns = Patterns::new(call, 1, ISO_SECONDS)?;
-    format_moments(call, patterns, |row| seconds.get(row).map(|seconds| seconds.saturating_mul(SECOND)))
-}
-
-/// Moments as text. Rows near each other in time have the same text: it is made once and shared.
-fn format_moments(
-    call: &Call<'_>,
-    mut patterns: Patterns<'_>,
-    moment: impl Fn(usize) -> Option<i64>,
-) -> Result<ArrayRef> {
-    let mut column = TextColumn::new(call.rows);
-    let mut same = 0..0;
-    let mut same_row = 0;
-    for row in 0..call.rows {
-        let (Some(micros), Some((pattern, changed))) = (moment(row), patterns.get(call, row)?) else {
-            column.push_null();
-            continue;
-        };
-        if !changed && same.contains(&micros) {
-            column.repeat(same_row);
-            continue;
-        }
-        same_row = column.len();
-        column.write(|out| pattern.write(micros, out));
-        let granularity = pattern.granularity();
-        let start = micros.div_euclid(granularity) * granularity;
-        same = start..start.saturating_add(granularity);
-    }
-    Ok(column.finish())
-}
-
 fn timestamp_add(call: &Call<'_>) -> Result<ArrayRef> {
     let unit = unit(call)?;
     let counts = call.longs(1)?;
@@ -333,7 +264,7 @@ fn timestamp_add(call: &Call<'_>) -> Result<ArrayRef> {
         match unit.length()? {
             Length::Micros(length) => count.checked_mul(length)?.checked_add(micros),
             Length::Months(months) => {
-                let months = count.checked_mul(months).filter(|months| months.abs() < 12 * 300_000)?;
+                let months = count.checked_mul(months).filter(|months| months.unsigned_abs() < 12 * 300_000)?;
                 Some(calendar::plus_months(micros, months))
             }
         }
@@ -353,33 +284,6 @@ fn timestamp_diff(call: &Call<'_>) -> Result<ArrayRef> {
         Some(count as i32)
     });
     Ok(Arc::new(differences.collect::<Int32Array>()))
-}
-
-fn to_date(call: &Call<'_>) -> Result<ArrayRef> {
-    let texts = call.texts(0)?;
-    if call.count() == 1 {
-        return moments_array(call, |row| Some(i64::from(reading::read_date(texts.get(row)?)?) * DAY));
-    }
-    read_with_pattern(call)
-}
-
-fn to_timestamp(call: &Call<'_>) -> Result<ArrayRef> {
-    let texts = call.texts(0)?;
-    if call.count() == 1 {
-        return moments_array(call, |row| reading::read_timestamp(texts.get(row)?));
-    }
-    read_with_pattern(call)
-}
-
-fn read_with_pattern(call: &Call<'_>) -> Result<ArrayRef> {
-    let texts = call.texts(0)?;
-    let mut patterns = Patterns::new(call, 1, ISO_SECONDS)?;
-    let mut values = Vec::with_capacity(call.rows);
-    for row in 0..call.rows {
-        let pattern = patterns.get(call, row)?;
-        values.push(pattern.zip(texts.get(row)).and_then(|((pattern, _), text)| pattern.read(text, false)));
-    }
-    moments_array(call, |row| values[row])
 }
 
 fn to_timestamp_ltz(call: &Call<'_>) -> Result<ArrayRef> {
@@ -403,26 +307,11 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<ArrayRef> {
     moments_array(call, |row| {
         let unit = to_micros(row)?;
         // Below a millisecond nothing counts: the result has three digits.
-        (!numbers.is_null(row)).then(|| (numbers.value(row) * (unit / 1000) as f64) as i64).and_then(|v| v.checked_mul(1000))
+        (!numbers.is_null(row))
+            .then(|| (numbers.value(row) * (unit / 1000) as f64) as i64)
+            .and_then(|v| v.checked_mul(1000))
     })
 }
-
-fn convert_tz(call: &Call<'_>) -> Result<ArrayRef> {
-    let (texts, from, to) = (call.texts(0)?, call.texts(1)?, call.texts(2)?);
-    let pattern = Pattern::parse(ISO_SECONDS).map_err(|message| call.mistake(message))?;
-    let mut column = TextColumn::new(call.rows);
-    for row in 0..call.rows {
-        let moved = texts.get(row).zip(from.get(row)).zip(to.get(row)).and_then(|((text, from), to)| {
-            current::move_zone(pattern.read(text.trim(), false)?, from, to)
-        });
-        match moved {
-            Some(micros) => column.write(|out| pattern.write(micros, out)),
-            None => column.push_null(),
-        }
-    }
-    Ok(column.finish())
-}
-
 
 #[cfg(test)]
 mod tests {

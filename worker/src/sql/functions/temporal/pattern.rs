@@ -7,7 +7,17 @@ use super::reading::Cursor;
 use std::fmt::Write;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -119,7 +129,8 @@ impl Pattern {
         let mut cursor = Cursor::new(text);
         let mut found = Found::default();
         for (index, item) in self.items.iter().enumerate() {
-            let followed = matches!(self.items.get(index + 1), Some(Item::Number(..) | Item::ShortYear | Item::Fraction(_)));
+            let followed =
+                matches!(self.items.get(index + 1), Some(Item::Number(..) | Item::ShortYear | Item::Fraction(_)));
             found.take(item, followed, &mut cursor)?;
         }
         if !prefix && !cursor.at_end() {
@@ -256,7 +267,7 @@ impl Found {
         let within = |most: i64| (value <= most).then_some(value);
         match field {
             Field::Year => self.year = Some(value),
-            Field::Quarter => self.month = self.month.or(Some((value - 1) * 3 + 1)),
+            Field::Quarter => self.month = self.month.or(Some((within(4)? - 1) * 3 + 1)),
             Field::Month => self.month = Some(value),
             Field::Day => self.day = Some(value),
             Field::DayOfYear => self.day_of_year = Some(within(366)?),

@@ -1,0 +1,149 @@
+//! Before a claim and before a start: everything that the store says about the job, in one complete listing.
+
+use super::event::Request;
+use super::store::{Answer, Purpose};
+use super::{DELAYS_MS, Leader, Phase};
+use crate::chain::{Claim, Link, ObjectName, Prefix, decode_claim, decode_link, parse_name};
+use crate::ids::{Generation, LinkNumber, Now};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the chain is known to be: a listing, and what this leader has added since.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) highest: Option<Generation>,
+    pub(super) claim: Option<Claim>,
+    pub(super) links: BTreeMap<LinkNumber, Link>,
+    /// What is wrong with each.
+    pub(super) unreadable: BTreeMap<LinkNumber, String>,
+    pub(super) pointers: BTreeSet<String>,
+    pub(super) deleted: bool,
+}
+
+impl View {
+    /// The number of the newest link, whether or not it can be read.
+    pub(super) fn head(&self) -> Option<LinkNumber> {
+        self.links.keys().next_back().max(self.unreadable.keys().next_back()).copied()
+    }
+
+    pub(super) fn head_link(&self) -> Option<&Link> {
+        self.links.get(&self.head()?)
+    }
+}
+
+/// What is done with what was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Claim,
+    Start,
+}
+
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) next: Next,
+    open: usize,
+    view: View,
+    /// A listed link was gone when it was read: a leader is at work, and what is missing is not damage.
+    vanished: bool,
+    again_at: Option<Now>,
+    rounds: usize,
+}
+
+impl Look {
+    pub(super) fn deadline(&self) -> Option<Now> {
+        self.again_at
+    }
+}
+
+impl Leader {
+    pub(super) fn look(&mut self, next: Next) {
+        self.look_again(next, 0);
+    }
+
+    fn look_again(&mut self, next: Next, rounds: usize) {
+        let view = View::default();
+        let look = Look { next, open: 4, view, vanished: false, again_at: None, rounds };
+        self.phase = Phase::Looking(Box::new(look));
+        for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Savepoints] {
+            self.send(Purpose::LookList(prefix), Request::List { prefix });
+        }
+        self.send(Purpose::LookDeleted, Request::Get { key: ObjectName::Deleted });
+    }
+
+    pub(super) fn look_again_if_due(&mut self) {
+        if let Phase::Looking(look) = &self.phase
+            && look.again_at.is_some_and(|at| at <= self.now)
+        {
+            self.look_again(look.next, look.rounds + 1);
+        }
+    }
+
+    pub(super) fn on_look(&mut self, purpose: Purpose, answer: Answer) {
+        let Phase::Looking(look) = &mut self.phase else {
+            return;
+        };
+        look.open -= 1;
+        let mut wanted = Vec::new();
+        match (purpose, answer) {
+            (Purpose::LookList(prefix), Answer::Listed(names)) => wanted = look.take_listing(prefix, &names),
+            (Purpose::LookDeleted, answer) => look.view.deleted = answer != Answer::NotFound,
+            (Purpose::LookClaim(generation), Answer::Body(bytes)) => {
+                look.view.claim = decode_claim(generation, &bytes).ok();
+            }
+            (Purpose::LookLink(number), Answer::Body(bytes)) => match decode_link(number, &bytes) {
+                Ok(link) => {
+                    look.view.links.insert(number, link);
+                }
+                Err(error) => {
+                    look.view.unreadable.insert(number, error.to_string());
+                }
+            },
+            (Purpose::LookLink(_), _) => look.vanished = true,
+            _ => {}
+        }
+        look.open += wanted.len();
+        let seen_all = look.open == 0;
+        for (purpose, key) in wanted {
+            self.send(purpose, Request::Get { key });
+        }
+        if seen_all {
+            self.seen();
+        }
+    }
+
+    fn seen(&mut self) {
+        let Phase::Looking(look) = &mut self.phase else {
+            return;
+        };
+        if look.vanished {
+            let delay_ms = DELAYS_MS[look.rounds.min(DELAYS_MS.len() - 1)];
+            look.again_at = Some(self.now.after_ms(delay_ms));
+            return;
+        }
+        let next = look.next;
+        self.view = std::mem::take(&mut look.view);
+        self.decide(next);
+    }
+}
+
+impl Look {
+    /// Notes what is there, and says what to read of it.
+    fn take_listing(&mut self, prefix: Prefix, names: &[String]) -> Vec<(Purpose, ObjectName)> {
+        let mut wanted = Vec::new();
+        for name in names.iter().filter_map(|name| parse_name(name)) {
+            match name {
+                ObjectName::Generation(number) => self.view.highest = self.view.highest.max(Some(number)),
+                ObjectName::Savepoint(name) => {
+                    self.view.pointers.insert(name);
+                }
+                ObjectName::Link(number) => {
+                    wanted.push((Purpose::LookLink(number), ObjectName::Link(number)));
+                }
+                ObjectName::Assignment(_) | ObjectName::Deleted => {}
+            }
+        }
+        if let (Prefix::Generations, Some(highest)) = (prefix, self.view.highest) {
+            wanted.push((Purpose::LookClaim(highest), ObjectName::Generation(highest)));
+        }
+        wanted
+    }
+}

@@ -1,0 +1,123 @@
+//! Nothing counts before a look back.
+//!
+//! A put says that an object is there, not that its writer may still act: a leader that was frozen wakes up and finds
+//! its put done. So after the put of a start or of a manifest the leader looks whether the next generation is claimed,
+//! the job is deleted, or its own claim is gone. Only if none is does it get a [`Permit`]; whoever claims after that
+//! sees the link.
+
+use super::Leader;
+use super::event::{End, Request};
+use super::rules::Rule;
+use super::store::{Answer, Purpose};
+use crate::chain::{ObjectName, decode_claim};
+use crate::ids::{Generation, LinkNumber};
+
+/// The right to commit what a link lists, to abort what earlier generations left, and to delete what the link made
+/// superfluous. Only a look back makes one, and it never expires: whoever comes later knows the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    generation: Generation,
+    link: LinkNumber,
+}
+
+impl Permit {
+    /// The generation that looked back.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The link that stands.
+    #[must_use]
+    pub fn link(&self) -> LinkNumber {
+        self.link
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    NextGeneration,
+    OwnClaim,
+    Deleted,
+}
+
+/// What a look back is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Start,
+    Manifest,
+}
+
+#[derive(Debug)]
+pub(super) struct LookBack {
+    subject: Subject,
+    link: LinkNumber,
+    open: u32,
+}
+
+impl Leader {
+    pub(super) fn look_back(&mut self, subject: Subject, link: LinkNumber) {
+        let own = self.own_generation();
+        let rule = match subject {
+            Subject::Start => Rule::LookBackAfterStart,
+            Subject::Manifest => Rule::LookBackAfterManifest,
+        };
+        if !self.rules.hold(rule) {
+            return self.stands(subject, Permit { generation: own, link });
+        }
+        self.looking_back = Some(LookBack { subject, link, open: 3 });
+        let questions = [
+            (Question::NextGeneration, ObjectName::Generation(Generation(own.0 + 1))),
+            (Question::OwnClaim, ObjectName::Generation(own)),
+            (Question::Deleted, ObjectName::Deleted),
+        ];
+        for (question, key) in questions {
+            self.send(Purpose::LookBack(question), Request::Get { key });
+        }
+    }
+
+    pub(super) fn on_looked_back(&mut self, question: Question, answer: &Answer) {
+        let own = self.own_generation();
+        let Some(looking) = self.looking_back.as_mut() else {
+            return;
+        };
+        looking.open -= 1;
+        let (link, subject, open) = (looking.link, looking.subject, looking.open);
+        let fenced = match (question, answer) {
+            (Question::NextGeneration, Answer::NotFound) | (Question::Deleted, Answer::NotFound) => None,
+            (Question::NextGeneration, _) => Some(format!("generation {} has been claimed", own.0 + 1)),
+            (Question::Deleted, _) => Some("the job has been deleted".to_owned()),
+            (Question::OwnClaim, Answer::Body(bytes)) if self.is_own_claim(own, bytes) => None,
+            (Question::OwnClaim, _) if !self.rules.hold(Rule::ConditionalClaim) => None,
+            (Question::OwnClaim, _) => Some(format!("the claim of generation {own} is no longer this leader's")),
+        };
+        if let Some(message) = fenced {
+            return self.fenced(message);
+        }
+        if open == 0 {
+            self.looking_back = None;
+            self.stands(subject, Permit { generation: own, link });
+        }
+    }
+
+    fn stands(&mut self, subject: Subject, permit: Permit) {
+        self.permit = Some(permit);
+        match subject {
+            Subject::Start => self.start_stands(),
+            Subject::Manifest => self.checkpoint_complete(),
+        }
+    }
+
+    fn is_own_claim(&self, own: Generation, bytes: &[u8]) -> bool {
+        decode_claim(own, bytes).is_ok_and(|claim| claim.incarnation == self.options().incarnation)
+    }
+
+    /// Another leader has taken over: this one ends and touches nothing.
+    pub(super) fn fenced(&mut self, message: String) {
+        if !self.rules.hold(Rule::FencedTouchesNothing) {
+            self.abort_own_committables();
+        }
+        self.finish(End::Fenced { message });
+    }
+}

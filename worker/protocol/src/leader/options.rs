@@ -1,0 +1,117 @@
+//! What a leader is told when it begins.
+
+use crate::chain::{Claimant, Manifest, Plan};
+use crate::key_group::MaxParallelism;
+use crate::restart::Strategy;
+
+/// Everything that a leader needs to know of its job and of itself.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The job's name: state of another job is refused.
+    pub job: String,
+    /// Who claims.
+    pub claimant: Claimant,
+    /// Unique for each run of a leader's process, such as a random uuid. Attempt ids begin with it.
+    pub incarnation: String,
+    /// The wall clock at this moment, in milliseconds since 1970; later times follow from the moments of the events.
+    pub unix_ms: u64,
+    /// Subtasks of every keyed operator.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// What is to run.
+    pub plan: Plan,
+    /// Run the job, or only look after its state.
+    pub mode: Mode,
+    /// When and how checkpoints are taken.
+    pub checkpoint: CheckpointOptions,
+    /// What follows a failure.
+    pub restart: Strategy,
+}
+
+/// What a leader is for.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// It runs the job.
+    Run {
+        /// From which state.
+        resume: Resume,
+        /// What a job that was suspended does.
+        stops: Stops,
+    },
+    /// It works on the state of a job that stands still, and ends.
+    Maintain {
+        /// What to do, in this order.
+        operations: Vec<Operation>,
+        /// What to do with a job that has no stop flag: a crashed one, or one that still runs.
+        running: Running,
+    },
+}
+
+/// The state that a job begins with.
+#[derive(Debug, Clone)]
+pub enum Resume {
+    /// Where it was.
+    Head,
+    /// Nothing; what the head left uncommitted is committed all the same.
+    Empty,
+    /// A savepoint of this job.
+    Savepoint(String),
+    /// A manifest of another place.
+    Foreign {
+        /// The folder that the manifest's files are in.
+        location: String,
+        /// The manifest.
+        manifest: Box<Manifest>,
+    },
+}
+
+/// What a job that was suspended, or left for an assignment, does. Only an explicit state lifts Finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stops {
+    /// It stays so.
+    Obey,
+    /// It goes on.
+    Lift,
+}
+
+/// What maintenance does with a job that has no stop flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// Refuse: a leader may be at work.
+    Refuse,
+    /// Go ahead, because the caller knows that none is; one that was would be fenced.
+    Fence,
+}
+
+/// Work on the state of a job that stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Give the newest state a name.
+    CreateSavepoint {
+        /// The savepoint's name.
+        name: String,
+        /// The request's uid.
+        uid: String,
+    },
+    /// Give a savepoint up.
+    DeleteSavepoint {
+        /// The savepoint's name.
+        name: String,
+    },
+}
+
+/// When and how checkpoints are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointOptions {
+    /// From the begin of one to the begin of the next, in milliseconds; `None`: only when asked and at the end.
+    pub interval_ms: Option<u64>,
+    /// At least this long after the end of one, in milliseconds.
+    pub min_pause_ms: u64,
+    /// A checkpoint that takes longer is aborted, in milliseconds.
+    pub timeout_ms: u64,
+    /// This many may fail in a row; one more ends the generation.
+    pub tolerable_failures: u32,
+    /// This many completed checkpoints are kept.
+    pub retain: u32,
+}

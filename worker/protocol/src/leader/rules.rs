@@ -1,0 +1,53 @@
+//! Switches of the protocol's rules, for tests that prove that each is needed.
+
+/// One rule of the protocol.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// A generation is claimed by a conditional put.
+    ConditionalClaim,
+    /// After a start's place was taken, everything is decided anew.
+    DecideAnew,
+    /// A start stands only after a look back.
+    LookBackAfterStart,
+    /// A manifest permits commits only after a look back.
+    LookBackAfterManifest,
+    /// A new generation commits what the head left.
+    CommitWhatTheHeadLeft,
+    /// A fenced leader touches nothing.
+    FencedTouchesNothing,
+    /// A checkpoint is complete when all tasks have acknowledged it.
+    AllAcknowledge,
+    /// An unknown outcome is not taken for done.
+    UnknownIsNotDone,
+    /// An unknown outcome is not taken for failed.
+    UnknownIsNotFailed,
+    /// An aborted checkpoint aborts nothing that tasks handed over.
+    AbortedLoseNothing,
+    /// A manifest carries what is not confirmed.
+    CarryUnconfirmed,
+    /// A savepoint's link is not retired.
+    PinSavepoints,
+    /// A stop flag forbids a start.
+    ObeyStops,
+    /// Files that a kept manifest references stay.
+    SpareReferenced,
+    /// Only files of earlier generations are orphans.
+    SpareOwnFiles,
+}
+
+/// The rules in force: all of them, unless a test switches one off.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rules {
+    off: Option<Rule>,
+}
+
+impl Rules {
+    pub(super) fn without(rule: Rule) -> Self {
+        Self { off: Some(rule) }
+    }
+
+    pub(super) fn hold(self, rule: Rule) -> bool {
+        self.off != Some(rule)
+    }
+}

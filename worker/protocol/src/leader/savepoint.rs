@@ -1,0 +1,183 @@
+//! Savepoints: checkpoints with a name, which retention spares.
+//!
+//! The head lists all savepoints of the job, so a request that comes twice is found whatever happened meanwhile, and a
+//! link that lands late in a retired place brings no name back. `savepoints/<name>` repeats it for those outside.
+
+use super::event::{Notice, Request, Then};
+use super::options::{Mode, Operation};
+use super::rules::Rule;
+use super::store::{Answer, Purpose};
+use super::{Leader, Phase};
+use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
+use crate::ids::LinkNumber;
+use std::collections::BTreeSet;
+
+/// Bytes of a savepoint's name.
+const NAME_LIMIT: usize = 200;
+
+/// A savepoint that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) name: String,
+    pub(super) uid: String,
+    then: Then,
+}
+
+impl Wish {
+    pub(super) fn stops(&self) -> bool {
+        self.then == Then::Stop
+    }
+}
+
+/// Whether a savepoint's name is one that every store and file system takes.
+fn valid_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
+}
+
+impl Leader {
+    pub(super) fn on_savepoint_requested(&mut self, name: String, uid: String, then: Then) {
+        let failed = |message: String| Notice::SavepointFailed { name: name.clone(), uid: uid.clone(), message };
+        if !valid_name(&name) {
+            let message = format!("{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and .");
+            return self.report(failed(message));
+        }
+        if let Some(wish) = self.wishes.iter().find(|wish| wish.name == name) {
+            if wish.uid != uid {
+                self.report(failed(format!("another request for savepoint {name:?} is under way")));
+            }
+            return;
+        }
+        match self.savepoints.get(&name) {
+            Some(_) if self.releases.contains(&name) => {
+                self.report(failed(format!("savepoint {name:?} is being deleted: ask again later")));
+            }
+            Some(pin) if pin.uid == uid => {
+                let link = pin.link;
+                self.stop_requested |= then == Then::Stop;
+                self.report(Notice::SavepointCompleted { name, uid, link });
+            }
+            Some(_) => self.report(failed(format!("there is a savepoint {name:?} already: choose another name"))),
+            None => self.wishes.push(Wish { name, uid, then }),
+        }
+    }
+
+    pub(super) fn on_savepoint_released(&mut self, name: String) {
+        if !self.savepoints.contains_key(&name) {
+            let message = format!("there is no savepoint {name:?}");
+            return self.report(Notice::SavepointFailed { name, uid: String::new(), message });
+        }
+        self.releases.insert(name);
+    }
+
+    pub(super) fn wish_for_maintenance(&mut self) {
+        let Mode::Maintain { operations, .. } = self.options().mode.clone() else {
+            return;
+        };
+        for operation in operations {
+            match operation {
+                Operation::CreateSavepoint { name, uid } if self.restored.is_some() => {
+                    self.on_savepoint_requested(name, uid, Then::Continue);
+                }
+                Operation::CreateSavepoint { name, uid } => {
+                    let message = "the job has no completed checkpoint".to_owned();
+                    self.report(Notice::SavepointFailed { name, uid, message });
+                }
+                Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),
+            }
+        }
+    }
+
+    /// The names asked with a checkpoint are its link's; the pointers follow.
+    pub(super) fn announce(&mut self, wishes: &[Wish], releases: BTreeSet<String>, link: LinkNumber) {
+        for wish in wishes {
+            let pin = Pin { uid: wish.uid.clone(), link };
+            self.put_pointer(wish.name.clone(), pin);
+        }
+        for name in releases {
+            self.delete(Purpose::PointerRelease(name.clone()), [ObjectName::Savepoint(name).to_string()].into());
+        }
+    }
+
+    /// A leader may have died between a savepoint's manifest and its pointer, or between a release and its pointer.
+    pub(super) fn complete_pointers(&mut self) {
+        let missing: Vec<(String, Pin)> = self
+            .savepoints
+            .iter()
+            .filter(|(name, _)| !self.view.pointers.contains(*name))
+            .map(|(name, pin)| (name.clone(), pin.clone()))
+            .collect();
+        for (name, pin) in missing {
+            self.put_pointer(name, pin);
+        }
+        let pointers = self.view.pointers.iter().filter(|name| !self.savepoints.contains_key(*name));
+        let stale: BTreeSet<String> = pointers.map(|name| ObjectName::Savepoint(name.clone()).to_string()).collect();
+        if !stale.is_empty() {
+            self.delete(Purpose::RetiredFiles, stale);
+        }
+    }
+
+    fn put_pointer(&mut self, name: String, pin: Pin) {
+        let pointer = Pointer { job: self.options().job.clone(), name: name.clone(), pin };
+        let key = ObjectName::Savepoint(name.clone());
+        self.send(Purpose::Pointer(name), Request::PutIfAbsent { key, body: encode_pointer(&pointer) });
+    }
+
+    pub(super) fn on_pointer(&mut self, purpose: Purpose, answer: Answer) {
+        match (purpose, answer) {
+            (Purpose::Pointer(name), Answer::Done) => self.pointer_stands(name),
+            (Purpose::Pointer(name), _) => {
+                let key = ObjectName::Savepoint(name.clone());
+                self.send(Purpose::PointerReadBack(name), Request::Get { key });
+            }
+            (Purpose::PointerReadBack(name), Answer::Body(bytes)) => {
+                let pin = decode_pointer(&name, &bytes).ok().map(|pointer| pointer.pin);
+                match pin.as_ref() == self.savepoints.get(&name) {
+                    true => self.pointer_stands(name),
+                    // What is left of a savepoint that was given up.
+                    false => {
+                        let keys = [ObjectName::Savepoint(name.clone()).to_string()].into();
+                        self.delete(Purpose::StalePointer(name), keys);
+                    }
+                }
+            }
+            (Purpose::PointerReadBack(name) | Purpose::StalePointer(name), _) => {
+                if let Some(pin) = self.savepoints.get(&name).cloned() {
+                    self.put_pointer(name, pin);
+                }
+            }
+            (Purpose::PointerRelease(name), _) => self.report(Notice::SavepointReleased { name }),
+            _ => {}
+        }
+        self.after_aside();
+    }
+
+    pub(super) fn pointer_stands(&mut self, name: String) {
+        if let Some(pin) = self.savepoints.get(&name).cloned() {
+            self.report(Notice::SavepointCompleted { name, uid: pin.uid, link: pin.link });
+        }
+    }
+
+    /// Something beside the leader's way is done: the end may have waited for it.
+    pub(super) fn after_aside(&mut self) {
+        if matches!(self.phase, Phase::Stopping(_) | Phase::Maintaining) {
+            self.stop_if_settled();
+        }
+    }
+
+    /// A stop was given up with its checkpoint: the job goes on as it was.
+    pub(super) fn stop_failed(&mut self, message: &str) {
+        self.stop_requested = false;
+        self.report(Notice::StopFailed { message: message.to_owned() });
+        let (failed, rest): (Vec<Wish>, Vec<Wish>) = self.wishes.drain(..).partition(Wish::stops);
+        self.wishes = rest;
+        for Wish { name, uid, .. } in failed {
+            self.report(Notice::SavepointFailed { name, uid, message: message.to_owned() });
+        }
+    }
+
+    /// The savepoints that retention spares.
+    pub(super) fn pins_hold(&self) -> bool {
+        self.rules.hold(Rule::PinSavepoints)
+    }
+}

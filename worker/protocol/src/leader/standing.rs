@@ -1,0 +1,264 @@
+//! Where a job stands, as a pure reading of its chain, and whether a generation may begin there.
+
+use super::event::{Already, End, ErrorKind};
+use super::look::View;
+use super::options::{Mode, Operation, Options, Resume, Running, Stops};
+use crate::chain::{Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, check_fit, fallback};
+use crate::ids::{CheckpointId, LinkNumber};
+use crate::key_group::KeyGroupMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a generation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Run the job.
+    Run,
+    /// Maintain its state.
+    Maintain,
+    /// Commit what a stopped job left, and nothing else.
+    Settle,
+}
+
+/// What the head says.
+#[derive(Debug)]
+struct Standing {
+    origin: Origin,
+    skipped: BTreeSet<LinkNumber>,
+    committables: Committables,
+    savepoints: BTreeMap<String, Pin>,
+    stop: Option<Stop>,
+}
+
+/// A start before it has a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Draft {
+    pub(super) errand: Errand,
+    pub(super) number: LinkNumber,
+    pub(super) origin: Origin,
+    pub(super) skipped: BTreeSet<LinkNumber>,
+    pub(super) committables: Committables,
+    pub(super) savepoints: BTreeMap<String, Pin>,
+    pub(super) stop: Option<Stop>,
+    pub(super) key_groups: KeyGroupMap,
+    pub(super) plan: String,
+    pub(super) sinks: BTreeSet<crate::ids::OperatorId>,
+}
+
+/// The manifest that an origin stands for.
+pub(super) fn manifest_of<'a>(origin: &'a Origin, links: &'a BTreeMap<LinkNumber, Link>) -> Option<&'a Manifest> {
+    match origin {
+        Origin::Empty => None,
+        Origin::Link(number) => links.get(number)?.manifest(),
+        Origin::Foreign { manifest, .. } => Some(manifest),
+    }
+}
+
+fn user(message: String) -> End {
+    End::Failed { kind: ErrorKind::User, message }
+}
+
+fn corrupt(error: &FallbackError, view: &View) -> End {
+    let details: Vec<&str> = view.unreadable.values().map(String::as_str).collect();
+    let message = match details.is_empty() {
+        true => error.to_string(),
+        false => format!("{error} ({})", details.join("; ")),
+    };
+    End::Failed { kind: ErrorKind::Corrupt, message }
+}
+
+/// How a generation is to begin.
+#[derive(Debug)]
+pub(super) struct Beginning<'a> {
+    pub(super) resume: &'a Resume,
+    /// Whether this leader has not started a generation yet: only then it may lift a stop.
+    pub(super) first: bool,
+    /// Checkpoints whose files turned out to be unusable.
+    pub(super) damaged: &'a BTreeSet<LinkNumber>,
+    /// False only in a test of that rule.
+    pub(super) obey: bool,
+}
+
+/// The start that may be written behind the head, or how the leader ends instead.
+pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Draft, End> {
+    if view.deleted {
+        return Err(user(format!("job {} has been deleted: its state can no longer be used", options.job)));
+    }
+    if let Some(link) = view.links.values().find(|link| link.job() != options.job) {
+        let other = link.job();
+        return Err(user(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
+    }
+    let standing = stand(view, begin)?;
+    let errand = errand(&standing, options, begin, view)?;
+    match errand {
+        Errand::Run => draft_run(view, options, begin.resume, standing),
+        Errand::Maintain | Errand::Settle => draft_copy(view, options, errand, standing),
+    }
+}
+
+fn stand(view: &View, begin: &Beginning<'_>) -> Result<Standing, End> {
+    let newest = view.links.values().next_back();
+    let mut standing = Standing {
+        origin: newest.map_or(Origin::Empty, Link::origin),
+        skipped: BTreeSet::new(),
+        committables: newest.map(|link| link.committables().clone()).unwrap_or_default(),
+        savepoints: newest.map(|link| link.savepoints().clone()).unwrap_or_default(),
+        stop: newest.and_then(Link::stop),
+    };
+    let unreadable = view.head().filter(|head| !view.links.contains_key(head));
+    match way_back(view, begin.damaged, unreadable, &mut standing) {
+        Ok(()) => {}
+        // Whoever begins from another state does not need the one that cannot be read.
+        Err(_) if !matches!(begin.resume, Resume::Head) => standing.origin = Origin::Empty,
+        Err(error) => return Err(corrupt(&error, view)),
+    }
+    Ok(standing)
+}
+
+/// Goes back behind links that cannot be used, as far as that repeats nothing.
+fn way_back(
+    view: &View,
+    damaged: &BTreeSet<LinkNumber>,
+    unreadable: Option<LinkNumber>,
+    standing: &mut Standing,
+) -> Result<(), FallbackError> {
+    if let Some(head) = unreadable {
+        standing.skipped.insert(head);
+        standing.origin = fallback(&view.links, head)?;
+    }
+    while let Origin::Link(number) = standing.origin {
+        let readable = view.links.get(&number).and_then(Link::manifest).is_some();
+        if readable && !damaged.contains(&number) {
+            break;
+        }
+        standing.skipped.insert(number);
+        standing.origin = fallback(&view.links, number)?;
+    }
+    Ok(())
+}
+
+fn errand(standing: &Standing, options: &Options, begin: &Beginning<'_>, view: &View) -> Result<Errand, End> {
+    let settled = standing.committables.is_empty();
+    let checkpoint = manifest_of(&standing.origin, &view.links).map(|manifest| manifest.checkpoint);
+    let already = if begin.first { Already::Yes } else { Already::No };
+    match &options.mode {
+        Mode::Maintain { running, .. } => match standing.stop {
+            _ if view.head().is_none() => Err(user(format!("there is no state of job {}", options.job))),
+            None if *running == Running::Refuse => {
+                Err(user(format!("job {} is not stopped: ask its leader, or stop it first", options.job)))
+            }
+            _ => Ok(Errand::Maintain),
+        },
+        Mode::Run { stops, .. } => match (standing.stop, begin.resume) {
+            (None, _) | (Some(_), Resume::Empty | Resume::Savepoint(_) | Resume::Foreign { .. }) => Ok(Errand::Run),
+            (Some(_), Resume::Head) if !begin.obey => Ok(Errand::Run),
+            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if begin.first && *stops == Stops::Lift => {
+                Ok(Errand::Run)
+            }
+            (Some(_), Resume::Head) if !settled => Ok(Errand::Settle),
+            (Some(stop), Resume::Head) => Err(end_of_stop(stop, checkpoint, already)),
+        },
+    }
+}
+
+/// How a leader of a stopped job ends.
+pub(super) fn end_of_stop(stop: Stop, checkpoint: Option<CheckpointId>, already: Already) -> End {
+    match (stop, checkpoint) {
+        (Stop::Finished, Some(checkpoint)) => End::Finished { checkpoint, already },
+        (Stop::Finished | Stop::Suspended | Stop::Assignment(_), checkpoint) => End::Stopped { checkpoint, already },
+    }
+}
+
+fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing) -> Result<Draft, End> {
+    let origin = match resume {
+        Resume::Head => standing.origin,
+        Resume::Empty => Origin::Empty,
+        Resume::Savepoint(name) => savepoint_origin(name, &standing, view)?,
+        Resume::Foreign { location, manifest } => {
+            let mut manifest = manifest.clone();
+            // Its committables are its own job's to commit.
+            manifest.committables.clear();
+            Origin::Foreign { location: location.clone(), manifest }
+        }
+    };
+    if let Some(manifest) = manifest_of(&origin, &view.links) {
+        let misfits = check_fit(manifest, &options.plan, options.max_parallelism);
+        if !misfits.is_empty() {
+            let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
+            return Err(user(all.join("; ")));
+        }
+    }
+    let newest = newest_start(view).filter(|start| start.key_groups.max_parallelism() == options.max_parallelism);
+    let key_groups = match newest {
+        Some(start) => start.key_groups.rescale(options.parallelism),
+        None => KeyGroupMap::initial(options.max_parallelism, options.parallelism),
+    };
+    Ok(Draft {
+        errand: Errand::Run,
+        number: next_number(view),
+        origin,
+        skipped: standing.skipped,
+        committables: standing.committables,
+        savepoints: standing.savepoints,
+        stop: None,
+        key_groups: key_groups.map_err(|error| user(error.to_string()))?,
+        plan: options.plan.fingerprint.clone(),
+        sinks: options.plan.sinks.clone(),
+    })
+}
+
+/// A start that changes nothing but the list of savepoints.
+fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing) -> Result<Draft, End> {
+    let Some(start) = newest_start(view) else {
+        return Err(user(format!("no readable start of job {} is left: run the job first", options.job)));
+    };
+    let mut savepoints = standing.savepoints;
+    if let (Errand::Maintain, Mode::Maintain { operations, .. }) = (errand, &options.mode) {
+        for operation in operations {
+            if let Operation::DeleteSavepoint { name } = operation {
+                savepoints.remove(name);
+            }
+        }
+    }
+    Ok(Draft {
+        errand,
+        number: next_number(view),
+        origin: standing.origin,
+        skipped: standing.skipped,
+        committables: standing.committables,
+        savepoints,
+        stop: standing.stop,
+        key_groups: start.key_groups.clone(),
+        plan: start.plan.clone(),
+        sinks: start.sinks.clone(),
+    })
+}
+
+fn savepoint_origin(name: &str, standing: &Standing, view: &View) -> Result<Origin, End> {
+    let Some(pin) = standing.savepoints.get(name) else {
+        let known: Vec<&str> = standing.savepoints.keys().map(String::as_str).collect();
+        let known =
+            if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        return Err(user(format!("there is no savepoint {name:?} of this job: {known}")));
+    };
+    match view.links.get(&pin.link).and_then(Link::manifest) {
+        Some(_) => Ok(Origin::Link(pin.link)),
+        None => Err(End::Failed {
+            kind: ErrorKind::Corrupt,
+            message: match view.unreadable.get(&pin.link) {
+                Some(details) => format!("savepoint {name:?} cannot be used: {details}"),
+                None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
+            },
+        }),
+    }
+}
+
+fn newest_start(view: &View) -> Option<&Start> {
+    view.links.values().rev().find_map(|link| match link {
+        Link::Start(start) => Some(start.as_ref()),
+        Link::Checkpoint(_) => None,
+    })
+}
+
+fn next_number(view: &View) -> LinkNumber {
+    LinkNumber(view.head().map_or(1, |head| head.0 + 1))
+}

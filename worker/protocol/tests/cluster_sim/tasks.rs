@@ -1,0 +1,226 @@
+//! Tasks as exact counters: each owns some splits (split k is key group k), counts their rows in keyed state, and hands
+//! the rows to a sink with committables.
+
+use crate::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use weir_protocol::chain::{Start, subtract_ranges};
+use weir_protocol::leader::Restore;
+use weir_protocol::snapshot::{
+    Committable, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
+};
+use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
+
+pub(crate) const SPLITS: u16 = 4;
+pub(crate) const ROWS: u64 = 12;
+
+pub(crate) type Sums = BTreeMap<u16, u64>;
+pub(crate) type Row = (u16, u64);
+
+pub(crate) fn source() -> OperatorId {
+    OperatorId("source".to_owned())
+}
+
+pub(crate) fn sum() -> OperatorId {
+    OperatorId("sum".to_owned())
+}
+
+pub(crate) fn sink() -> OperatorId {
+    OperatorId("sink".to_owned())
+}
+
+/// What a task has handed over and not seen in a completed checkpoint.
+#[derive(Debug, Clone)]
+struct Pending {
+    checkpoint: CheckpointId,
+    added: Vec<StateFile>,
+    dropped: BTreeMap<String, Vec<KeyGroupRange>>,
+    committable: Option<Committable>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    generation: Generation,
+    owned: Vec<u16>,
+    positions: BTreeMap<u16, u64>,
+    sums: Sums,
+    changed: BTreeSet<u16>,
+    written: Vec<Row>,
+    pending: Vec<Pending>,
+    files: BTreeMap<String, Vec<KeyGroupRange>>,
+    last_barrier: CheckpointId,
+    stopped: Option<CheckpointId>,
+    end_reported: bool,
+}
+
+/// What a snapshot leaves in the world, before it is acknowledged.
+pub(crate) struct Taken {
+    pub(crate) snapshot: TaskSnapshot,
+    pub(crate) file: Option<(String, Sums)>,
+    pub(crate) staged: Option<(String, Vec<Row>)>,
+}
+
+fn one(group: u16) -> KeyGroupRange {
+    KeyGroupRange { start: KeyGroup(group), end: KeyGroup(group + 1) }
+}
+
+fn holds(ranges: &[KeyGroupRange], group: u16) -> bool {
+    ranges.iter().any(|range| (range.start.0..range.end.0).contains(&group))
+}
+
+/// What the files of a manifest add up to; an error names what is missing.
+pub(crate) fn read_sums(files: &[StateFile], stored: &dyn Fn(&str) -> Option<Sums>) -> Result<Sums, String> {
+    let mut sums = Sums::new();
+    for file in files {
+        let content = stored(&file.path).ok_or_else(|| format!("file {} is needed and gone", file.path))?;
+        for (group, sum) in content.into_iter().filter(|(group, _)| holds(&file.key_groups, *group)) {
+            sums.insert(group, sum);
+        }
+    }
+    Ok(sums)
+}
+
+/// The tasks of a generation, restored. Fails when the state is not exactly what its positions say.
+pub(crate) fn deploy(
+    start: &Start,
+    restore: Option<&Restore>,
+    stored: &dyn Fn(&str) -> Option<Sums>,
+) -> Result<Vec<Task>, String> {
+    let mut sums = Sums::new();
+    let mut positions: BTreeMap<u16, u64> = (0..SPLITS).map(|split| (split, 0)).collect();
+    let mut files = BTreeMap::new();
+    if let Some(restore) = restore {
+        let operators = &restore.manifest.operators;
+        sums = read_sums(&operators[&sum()].files, stored)?;
+        files.extend(operators[&sum()].files.iter().map(|file| (file.path.clone(), file.key_groups.clone())));
+        for split in operators[&source()].unfinished.values() {
+            positions.insert(split.split.parse().expect("splits are numbers"), split.position.as_u64().expect("a number"));
+        }
+        for split in &operators[&source()].finished {
+            positions.insert(split.parse().expect("splits are numbers"), ROWS);
+        }
+    }
+    for (split, position) in &positions {
+        let counted = sums.get(split).copied().unwrap_or(0);
+        if counted != *position {
+            return Err(format!("split {split} was read to {position} but {counted} rows are counted"));
+        }
+    }
+    let tasks = (0..start.key_groups.parallelism()).map(|subtask| {
+        let owned: Vec<u16> = (0..SPLITS).filter(|group| start.key_groups.owner(KeyGroup(*group)) == Some(subtask)).collect();
+        let mine = |group: &u16| owned.contains(group);
+        Task {
+            id: TaskId { chain: 0, subtask },
+            generation: start.generation,
+            positions: positions.iter().filter(|(split, _)| mine(split)).map(|(split, at)| (*split, *at)).collect(),
+            sums: sums.iter().filter(|(group, _)| mine(group)).map(|(group, sum)| (*group, *sum)).collect(),
+            owned,
+            changed: BTreeSet::new(),
+            written: Vec::new(),
+            pending: Vec::new(),
+            files: files.clone(),
+            last_barrier: CheckpointId(0),
+            stopped: None,
+            end_reported: false,
+        }
+    });
+    Ok(tasks.collect())
+}
+
+impl Task {
+    /// Reads some rows; true when its input has just ended.
+    pub(crate) fn run(&mut self, rng: &mut Rng) -> bool {
+        if self.stopped.is_none() {
+            for (split, position) in &mut self.positions {
+                for _ in 0..rng.within(0, 2).min(ROWS - *position) {
+                    self.written.push((*split, *position));
+                    *position += 1;
+                    *self.sums.entry(*split).or_default() += 1;
+                    self.changed.insert(*split);
+                }
+            }
+        }
+        let ended = self.positions.values().all(|position| *position == ROWS);
+        !std::mem::replace(&mut self.end_reported, ended) && ended
+    }
+
+    /// Takes a snapshot at a barrier; `None` for a barrier that comes too late or twice.
+    pub(crate) fn barrier(&mut self, checkpoint: CheckpointId, stop: bool, rng: &mut Rng) -> Option<Taken> {
+        if checkpoint <= self.last_barrier {
+            return None;
+        }
+        self.last_barrier = checkpoint;
+        if stop {
+            self.stopped = Some(checkpoint);
+        }
+        let name = format!("{}-{}x{checkpoint}", self.generation, self.id.subtask);
+        let compact = rng.chance(30);
+        let groups: Vec<u16> = match compact {
+            true => self.sums.keys().copied().collect(),
+            false => self.changed.iter().copied().collect(),
+        };
+        self.changed.clear();
+        let mut pending = Pending { checkpoint, added: Vec::new(), dropped: BTreeMap::new(), committable: None };
+        let file = (!groups.is_empty()).then(|| self.write(&name, &groups, compact, &mut pending));
+        let staged = (!self.written.is_empty()).then(|| {
+            pending.committable = Some(Committable { id: name.clone(), payload: serde_json::Value::Null });
+            (name, std::mem::take(&mut self.written))
+        });
+        self.pending.push(pending);
+        Some(Taken { snapshot: self.snapshot(), file, staged })
+    }
+
+    fn write(&mut self, name: &str, groups: &[u16], compact: bool, pending: &mut Pending) -> (String, Sums) {
+        let path = format!("state/sum/{name}");
+        let key_groups: Vec<KeyGroupRange> = groups.iter().map(|group| one(*group)).collect();
+        if compact {
+            let owned: Vec<KeyGroupRange> = self.owned.iter().map(|group| one(*group)).collect();
+            pending.dropped = self.files.keys().map(|path| (path.clone(), owned.clone())).collect();
+            self.files.values_mut().for_each(|ranges| *ranges = subtract_ranges(ranges, &owned));
+            self.files.retain(|_, ranges| !ranges.is_empty());
+        }
+        self.files.insert(path.clone(), key_groups.clone());
+        pending.added.push(StateFile {
+            path: path.clone(),
+            table: "sums".to_owned(),
+            sequence: self.generation.0 * 10_000 + pending.checkpoint.0,
+            bytes: 1,
+            rows: groups.len() as u64,
+            checksum: 0,
+            key_groups,
+        });
+        (path, groups.iter().map(|group| (*group, self.sums[group])).collect())
+    }
+
+    /// All that no completed checkpoint contains, as far as the task knows.
+    fn snapshot(&self) -> TaskSnapshot {
+        let splits = self.positions.iter().map(|(split, position)| SplitProgress {
+            split: split.to_string(),
+            position: (*position).into(),
+            watermark: EventTime::MIN,
+            finished: *position == ROWS,
+        });
+        let read = OperatorSnapshot { splits: splits.collect(), ..OperatorSnapshot::default() };
+        let mut counted = OperatorSnapshot::default();
+        let mut wrote = OperatorSnapshot::default();
+        for pending in &self.pending {
+            counted.added.extend(pending.added.iter().cloned());
+            for (path, ranges) in &pending.dropped {
+                counted.dropped.entry(path.clone()).or_default().extend(ranges);
+            }
+            wrote.committables.extend(pending.committable.clone());
+        }
+        let operators = [(source(), read), (sum(), counted), (sink(), wrote)].into();
+        TaskSnapshot { task: self.id, operators, cost: SnapshotCost::default() }
+    }
+
+    pub(crate) fn completed(&mut self, checkpoint: CheckpointId) {
+        self.pending.retain(|pending| pending.checkpoint > checkpoint);
+    }
+
+    pub(crate) fn aborted(&mut self, checkpoint: CheckpointId) {
+        if self.stopped == Some(checkpoint) {
+            self.stopped = None;
+        }
+    }
+}
