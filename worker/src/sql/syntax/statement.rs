@@ -4,7 +4,7 @@ use super::create_table::{self, CreateTable};
 use super::dialect::FlinkDialect;
 use super::{at, error, here, is_word, refusal, rewrite, simple_name, take_word};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::sql::errors;
+use crate::sql::errors::{self, Located};
 use sqlparser::ast::{Ident, Query};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -50,6 +50,18 @@ pub(in crate::sql) struct Setting {
 
 /// Reads a script. Queries come back rewritten to what the planner knows, without constructs that cannot run.
 pub(in crate::sql) fn parse(script: &str) -> Result<Vec<Statement>, Diagnostic> {
+    // The parser does not say where the end is.
+    parse_statements(script).map_err(|mistake| mistake.at_if_unknown(end_of(script)))
+}
+
+fn end_of(script: &str) -> Option<Position> {
+    let script = script.trim_end();
+    let line = u32::try_from(script.lines().count().max(1)).ok()?;
+    let column = u32::try_from(script.lines().last().unwrap_or_default().chars().count() + 1).ok()?;
+    Some(Position { line, column })
+}
+
+fn parse_statements(script: &str) -> Result<Vec<Statement>, Diagnostic> {
     let dialect = FlinkDialect;
     let tokens = Tokenizer::new(&dialect, script).tokenize_with_location();
     let tokens = tokens.map_err(|error| errors::from_parser(&ParserError::from(error)))?;
@@ -206,6 +218,10 @@ fn parse_column_list(parser: &mut Parser) -> Result<Vec<Ident>, ParserError> {
 
 fn parse_query(parser: &mut Parser) -> Result<Box<Query>, Diagnostic> {
     let mut query = parser.parse_query().map_err(|error| errors::from_parser(&error))?;
+    if !matches!(parser.peek_token_ref().token, Token::EOF | Token::SemiColon) {
+        let found = parser.peek_token();
+        return parser.expected("the end of the statement", found).map_err(|error| errors::from_parser(&error));
+    }
     refusal::check(&query)?;
     rewrite::rewrite(&mut query)?;
     Ok(query)
