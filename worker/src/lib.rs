@@ -1,1 +1,15 @@
-//! The engine.
+//! The engine: SQL to a streaming plan, the plan to tasks, tasks to exactly-once results.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod cli;
+pub mod connector;
+pub mod dataflow;
+pub mod diagnostic;
+pub mod failure;
+pub mod format;
+pub mod job;
+pub mod operator;
+pub mod plan;
+pub mod state;
+pub mod sql;

@@ -1,2 +1,8 @@
 //! The binary `weir`.
-fn main() {}
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    weir_worker::cli::main()
+}

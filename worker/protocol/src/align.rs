@@ -293,6 +293,10 @@ mod tests {
             }
         };
         prop_assert_eq!(taken.map(|aligned| aligned.checkpoint.0), observer.due());
+        for blocked in alignment.blocked() {
+            let waits_for = alignment.pending().map(|pending| pending.checkpoint.0);
+            prop_assert_eq!(observer.last_barrier[blocked], waits_for, "blocked for a checkpoint that is over");
+        }
         if let Some(aligned) = taken {
             prop_assert!(observer.snapshots.insert(aligned.checkpoint.0), "taken twice");
             prop_assert_eq!(alignment.blocked().count(), 0);

@@ -136,7 +136,8 @@ impl Frontier {
             highest = highest.max(input.watermark);
             match input.activity {
                 Activity::Active => {
-                    lowest = Some(lowest.map_or(input.watermark, |low: EventTime| low.min(input.watermark)))
+                    let low = lowest.unwrap_or(input.watermark);
+                    lowest = Some(low.min(input.watermark));
                 }
                 Activity::Idle => idle = true,
                 Activity::Ended => {}
@@ -345,7 +346,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_history_agrees_with_the_definition(
-            (inputs, history) in (1_usize..5).prop_flat_map(|inputs| (Just(inputs), prop::collection::vec(events(inputs), 0..40))),
+            (inputs, history) in (1_usize..5).prop_flat_map(|inputs| {
+                (Just(inputs), prop::collection::vec(events(inputs), 0..40))
+            }),
             reached in prop_oneof![Just(i64::MIN), 0_i64..100],
         ) {
             let mut frontier = Frontier::new(inputs, EventTime(reached));

@@ -1,0 +1,158 @@
+//! What a task has handed over since the last completed checkpoint.
+//!
+//! An aborted checkpoint loses nothing: each acknowledgement repeats all that no completed checkpoint contains. The
+//! ledger also knows which files a task's state consists of, for compaction.
+
+use std::collections::BTreeMap;
+use weir_protocol::CheckpointId;
+use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, StateFile};
+
+/// The ledger of one operator of one task.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pending: BTreeMap<CheckpointId, OperatorSnapshot>,
+    /// The files with rows of the task's key groups, in the order in which they are to be applied.
+    files: Vec<StateFile>,
+}
+
+/// A merge of files into one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replacement {
+    /// The files that were merged.
+    pub merged: Vec<StateFile>,
+    /// The new file; absent when no row was left.
+    pub file: Option<StateFile>,
+}
+
+impl Ledger {
+    /// The ledger of an operator that goes on from `files`.
+    #[must_use]
+    pub fn new(files: Vec<StateFile>) -> Self {
+        Self { pending: BTreeMap::new(), files }
+    }
+
+    /// The task's part of a checkpoint, with what earlier ones left pending.
+    pub fn take(&mut self, checkpoint: CheckpointId, part: OperatorSnapshot) -> OperatorSnapshot {
+        self.files.extend(part.added.iter().cloned());
+        merge_into(self.pending.entry(checkpoint).or_default(), part);
+        let mut all = OperatorSnapshot::default();
+        for earlier in self.pending.range(..=checkpoint).map(|(_, part)| part.clone()) {
+            merge_into(&mut all, earlier);
+        }
+        all
+    }
+
+    /// The checkpoint has completed: what it contains is not repeated again.
+    pub fn completed(&mut self, checkpoint: CheckpointId) {
+        self.pending.retain(|pending, _| *pending > checkpoint);
+    }
+
+    /// The files of a table that should be merged: the newest ones, as long as each is not much larger than all newer
+    /// ones together. So the number of files grows with the logarithm of the state, and each row is written again about
+    /// as often. Answers whether older files stay too.
+    #[must_use]
+    pub fn to_merge(&self, table: &str) -> Option<(Vec<StateFile>, bool)> {
+        let files: Vec<&StateFile> = self.files.iter().filter(|file| file.table == table).collect();
+        if files.len() < MOST_FILES {
+            return None;
+        }
+        let mut newer = 0;
+        let worth = files.iter().rev().take_while(|file| {
+            let take = file.bytes <= 2 * newer || newer == 0;
+            newer += file.bytes;
+            take
+        });
+        let count = worth.count().max(2);
+        let older_stay = count < files.len();
+        Some((files[files.len() - count..].iter().map(|file| (*file).clone()).collect(), older_stay))
+    }
+
+    /// Notes that files were merged: the next acknowledgement says so.
+    pub fn replaced(&mut self, checkpoint: CheckpointId, replacement: Replacement, owned: &[KeyGroupRange]) {
+        let gone: Vec<&String> = replacement.merged.iter().map(|file| &file.path).collect();
+        let place = self.files.iter().position(|file| gone.contains(&&file.path)).unwrap_or(self.files.len());
+        self.files.retain(|file| !gone.contains(&&file.path));
+        let part = self.pending.entry(checkpoint).or_default();
+        for file in &replacement.merged {
+            part.dropped.insert(file.path.clone(), owned.to_vec());
+        }
+        if let Some(file) = replacement.file {
+            part.added.push(file.clone());
+            self.files.insert(place.min(self.files.len()), file);
+        }
+    }
+}
+
+const MOST_FILES: usize = 8;
+
+fn merge_into(all: &mut OperatorSnapshot, part: OperatorSnapshot) {
+    all.added.extend(part.added);
+    all.dropped.extend(part.dropped);
+    all.committables.extend(part.committables);
+    let finished: Vec<_> = all.splits.drain(..).filter(|split| split.finished).collect();
+    all.splits = finished;
+    all.splits.extend(part.splits);
+    all.watermarks = part.watermarks;
+    all.writer = part.writer;
+    all.counters = part.counters;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::EventTime;
+    use weir_protocol::snapshot::{Committable, SplitProgress};
+
+    fn file(path: &str, bytes: u64) -> StateFile {
+        StateFile { path: path.into(), table: "t".into(), sequence: 0, bytes, rows: 1, checksum: 0, key_groups: Vec::new() }
+    }
+
+    fn part(name: &str) -> OperatorSnapshot {
+        let committable = Committable { id: name.into(), payload: serde_json::Value::Null };
+        let split = |split: String, finished| SplitProgress { split, position: 0.into(), watermark: EventTime::MIN, finished };
+        OperatorSnapshot {
+            added: vec![file(name, 100)],
+            committables: vec![committable],
+            splits: vec![split(format!("ended-{name}"), true), split("in-hand".into(), false)],
+            ..OperatorSnapshot::default()
+        }
+    }
+
+    fn shown(snapshot: &OperatorSnapshot) -> String {
+        let files = snapshot.added.iter().map(|file| file.path.clone());
+        let splits = snapshot.splits.iter().map(|split| split.split.clone());
+        files.chain(splits).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_no_completed_checkpoint_contains_is_repeated() {
+        let mut ledger = Ledger::default();
+        assert_eq!(shown(&ledger.take(CheckpointId(1), part("a"))), "a ended-a in-hand");
+        assert_eq!(shown(&ledger.take(CheckpointId(2), part("b"))), "a b ended-a ended-b in-hand");
+        ledger.completed(CheckpointId(2));
+        assert_eq!(shown(&ledger.take(CheckpointId(3), part("c"))), "c ended-c in-hand");
+        ledger.completed(CheckpointId(2));
+        assert_eq!(shown(&ledger.take(CheckpointId(4), part("d"))), "c d ended-c ended-d in-hand");
+    }
+
+    #[test]
+    fn a_merge_is_told_with_the_next_checkpoint_and_again_until_one_completes() {
+        let mut ledger = Ledger::new((0..8).map(|n| file(&format!("f{n}"), 10)).collect());
+        let (merged, older_stay) = ledger.to_merge("t").expect("eight files are enough");
+        assert!(!older_stay && merged.len() == 8);
+        ledger.replaced(CheckpointId(5), Replacement { merged, file: Some(file("m", 80)) }, &[]);
+        let told = ledger.take(CheckpointId(5), OperatorSnapshot::default());
+        assert_eq!((told.dropped.len(), shown(&told).as_str()), (8, "m"));
+        assert_eq!(ledger.take(CheckpointId(6), OperatorSnapshot::default()).dropped.len(), 8);
+        ledger.completed(CheckpointId(6));
+        assert!(ledger.take(CheckpointId(7), OperatorSnapshot::default()).dropped.is_empty());
+    }
+
+    #[test]
+    fn a_large_old_file_is_left_alone() {
+        let mut files = vec![file("base", 10_000)];
+        files.extend((0..8).map(|n| file(&format!("f{n}"), 10)));
+        let (merged, older_stay) = Ledger::new(files).to_merge("t").expect("nine files are enough");
+        assert!(older_stay && merged.len() == 8);
+    }
+}

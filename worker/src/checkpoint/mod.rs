@@ -1,0 +1,5 @@
+//! Checkpoints beside the tasks: what a snapshot becomes on its way to the store.
+
+pub mod ledger;
+pub mod store;
+pub mod writer;

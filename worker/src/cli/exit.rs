@@ -1,0 +1,73 @@
+//! How a command ends.
+
+use crate::failure::{Failure, Kind};
+use std::fmt;
+use std::process::ExitCode;
+
+/// The documented exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The job has finished, or the command has done its work.
+    Done = 0,
+    /// The job failed, after the restarts that it is allowed.
+    Failed = 1,
+    /// The user must change something.
+    UserError = 2,
+    /// The job was stopped and can go on.
+    Stopped = 3,
+    /// Another process has taken the job over.
+    Fenced = 4,
+    /// Ended at once, without a last checkpoint.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why a command could not do its work, for people.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The exit code.
+    pub code: Code,
+    text: String,
+}
+
+impl Refusal {
+    /// A refusal with this exit code.
+    #[must_use]
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// The user must change something.
+    #[must_use]
+    pub fn user(text: impl Into<String>) -> Self {
+        Self { code: Code::UserError, text: text.into() }
+    }
+
+    /// Something went wrong that is not the user's.
+    #[must_use]
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self { code: Code::Failed, text: text.into() }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.kind {
+            Kind::User | Kind::Corrupt => Code::UserError,
+            Kind::Fenced => Code::Fenced,
+            Kind::Transient | Kind::Bug | Kind::Cancelled => Code::Failed,
+        };
+        Self { code, text: format!("error: {}", failure.chain()) }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

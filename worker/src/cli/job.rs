@@ -1,0 +1,122 @@
+//! From a manifest to a job that can be run: read, check, plan, open its state.
+
+use super::exit::Refusal;
+use crate::checkpoint::store::directory::DirectoryStore;
+use crate::connector::Environment;
+use crate::diagnostic::{Diagnostic, Position};
+use crate::failure::Failure;
+use crate::job::lock::DirectoryLock;
+use crate::job::state;
+use crate::plan::Plan;
+use crate::sql;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use weir_crds::{Mistake, Sql, Storage, ValidatedJob};
+
+/// A manifest that has been read and checked, with its SQL planned.
+pub struct Planned {
+    /// The manifest.
+    pub job: ValidatedJob,
+    /// Its dataflow.
+    pub plan: Arc<Plan>,
+}
+
+/// Finds a secret: `<folder>/<name>/<key>`, else the environment variable `NAME_KEY`.
+fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String> {
+    let file = folder.map(|folder| folder.join(name).join(key));
+    if let Some(text) = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
+        return Ok(text.trim_end_matches('\n').to_owned());
+    }
+    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let variable: String = format!("{name}_{key}").chars().map(upper).collect();
+    std::env::var(&variable).map_err(|_| match file {
+        Some(file) => format!("neither the file {} nor the environment variable {variable} is there", file.display()),
+        None => format!("the environment variable {variable} is not set; or give a folder with --secrets"),
+    })
+}
+
+/// Reads and plans the manifest in `file`; `-` is standard input.
+pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+    let text = read(file)?;
+    let name = if file == "-" { "standard input" } else { file };
+    let job = weir_crds::parse(&text).map_err(|mistakes| of_manifest(name, &text, &mistakes))?;
+    let Sql::Inline(script) = &job.sql else {
+        return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
+    };
+    let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
+    let connectors = sql::BuiltInConnectors { environment };
+    let resolve = |name: &str, key: &str| secret(secrets, name, key);
+    let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
+        .map_err(|mistakes| of_sql(name, &text, &job, script, mistakes))?;
+    Ok(Planned { job, plan: Arc::new(plan) })
+}
+
+fn read(file: &str) -> Result<String, Refusal> {
+    let mut text = String::new();
+    let outcome = match file {
+        "-" => std::io::stdin().read_to_string(&mut text).map(|_| ()),
+        file => std::fs::read_to_string(file).map(|content| text = content),
+    };
+    outcome.map_err(|error| Refusal::user(format!("error: {file} could not be read: {error}")))?;
+    Ok(text)
+}
+
+fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {
+    let shown = mistakes.iter().map(|mistake| {
+        let position = mistake.line.zip(mistake.column).map(|(line, column)| Position { line, column });
+        let message = if mistake.path.is_empty() { mistake.message.clone() } else { format!("{}: {}", mistake.path, mistake.message) };
+        render(name, text, &Diagnostic { message, position, hint: mistake.hint.clone() })
+    });
+    Refusal::user(shown.collect::<Vec<_>>().join("\n"))
+}
+
+/// Places in the SQL become places in the file, where its lines are lines of the file.
+fn of_sql(name: &str, text: &str, job: &ValidatedJob, script: &str, mistakes: Vec<Diagnostic>) -> Refusal {
+    let shown = mistakes.into_iter().map(|mut mistake| match job.sql_position {
+        Some(start) => {
+            mistake.position = mistake.position.map(|at| Position { line: start.line + at.line - 1, column: start.column + at.column - 1 });
+            render(name, text, &mistake)
+        }
+        None => render(&format!("{name}: spec.pipeline.sql"), script, &mistake),
+    });
+    Refusal::user(shown.collect::<Vec<_>>().join("\n"))
+}
+
+fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
+    format!("error: {name}: {}", mistake.render(text))
+}
+
+/// The state of a job in a directory, held by this process.
+pub struct OpenState {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Its objects.
+    pub store: Arc<DirectoryStore>,
+    /// Unique for the job.
+    pub uid: String,
+    _lock: DirectoryLock,
+}
+
+/// Opens the directory of a job's state: `given`, else what the manifest says, else `.weir/<name>`.
+pub fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
+    let directory = directory_of(job, given)?;
+    let store = Arc::new(DirectoryStore::open(&directory)?);
+    let lock = DirectoryLock::take(&directory)?;
+    store.remove_partial()?;
+    let uid = state::uid(&directory, &job.name)?;
+    Ok(OpenState { directory, store, uid, _lock: lock })
+}
+
+/// The directory of a job's state.
+pub fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
+    match (given, &job.storage) {
+        (Some(given), _) => Ok(given.to_path_buf()),
+        (None, None) => Ok(Path::new(".weir").join(&job.name)),
+        (None, Some(Storage::Local(local))) => Ok(Path::new(&local.path).join(&job.name)),
+        (None, Some(_)) => Err(Failure::user(
+            "spec.storage: this version keeps state in a directory only; \
+             use spec.storage.local, or give a directory with --state-dir",
+        )),
+    }
+}

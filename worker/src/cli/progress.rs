@@ -1,0 +1,138 @@
+//! What a user sees while a job runs: one line that is redrawn on a terminal, a line every ten seconds elsewhere.
+
+use crate::job::board::Board;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use weir_protocol::EventTime;
+
+/// Shows progress until it is dropped.
+pub struct Progress {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Begins to show the job's progress on standard error; `quiet` shows nothing.
+    #[must_use]
+    pub fn start(name: &str, board: Arc<Board>, quiet: bool) -> Self {
+        if quiet {
+            return Self { stop: None, thread: None };
+        }
+        let (stop, stopped) = mpsc::channel();
+        let terminal = std::io::stderr().is_terminal();
+        let mut view = View { name: name.to_owned(), board, terminal, last: Instant::now(), rows: (0, 0) };
+        let every = if terminal { Duration::from_millis(500) } else { Duration::from_secs(10) };
+        let thread = std::thread::spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                view.notices();
+                view.line();
+            }
+            view.notices();
+            view.finish();
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct View {
+    name: String,
+    board: Arc<Board>,
+    terminal: bool,
+    last: Instant,
+    rows: (u64, u64),
+}
+
+impl View {
+    fn notices(&self) {
+        let clear = if self.terminal { "\r\x1b[K" } else { "" };
+        for notice in self.board.take_notices() {
+            eprintln!("{clear}{notice}");
+        }
+    }
+
+    fn line(&mut self) {
+        let text = self.text();
+        if self.terminal {
+            eprint!("\r\x1b[K{text}");
+            // A terminal that is gone is no reason to stop.
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{text}");
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+        let totals = self.board.totals();
+        let late = if totals.late_rows > 0 { format!(", {} late", totals.late_rows) } else { String::new() };
+        let bad = if totals.bad_records > 0 { format!(", {} bad records left out", totals.bad_records) } else { String::new() };
+        eprintln!("{}: {} rows in, {} rows out{late}{bad}", self.name, totals.rows_in, totals.rows_out);
+    }
+
+    fn text(&mut self) -> String {
+        let totals = self.board.totals();
+        let seconds = self.last.elapsed().as_secs_f64().max(0.001);
+        self.last = Instant::now();
+        let rate = |now: u64, before: u64| short((now.saturating_sub(before) as f64 / seconds) as u64);
+        let (read, written) = (rate(totals.rows_in, self.rows.0), rate(totals.rows_out, self.rows.1));
+        self.rows = (totals.rows_in, totals.rows_out);
+        format!("{}: {read} rows/s in, {written} rows/s out{}{}", self.name, self.watermark(), self.checkpoint())
+    }
+
+    fn watermark(&self) -> String {
+        let tasks = self.board.tasks();
+        let watermark = tasks.iter().filter(|task| task.ends.source).map(|task| task.watermark()).min();
+        match watermark {
+            Some(watermark) if watermark != EventTime::MIN && watermark != EventTime::MAX => {
+                let time = chrono::DateTime::from_timestamp_millis(watermark.0);
+                let shown = time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string());
+                let now_ms = crate::dataflow::task::time_of_day_ms();
+                let lag = now_ms.saturating_sub(watermark.0);
+                let lag = if (0..86_400_000).contains(&lag) { format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100) } else { String::new() };
+                format!(", watermark {shown}{lag}")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn checkpoint(&self) -> String {
+        let Some((status, now)) = self.board.status() else { return String::new() };
+        let checkpoint = status.last.map_or(String::new(), |last| {
+            let age = now.ms_since(last.completed) / 1000;
+            format!(", checkpoint {} {age} s ago, {}", last.checkpoint, size(last.sizes.total_bytes))
+        });
+        let restarts = if status.restarts > 0 { format!(", {} restarts", status.restarts) } else { String::new() };
+        checkpoint + &restarts
+    }
+}
+
+/// A number of at most four digits with its unit.
+#[must_use]
+fn short(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..10_000_000 => format!("{}k", number / 1000),
+        _ => format!("{}M", number / 1_000_000),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}

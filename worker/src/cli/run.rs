@@ -1,0 +1,147 @@
+//! `weir run`: a job on this machine.
+
+use super::exit::{Code, Refusal};
+use super::job::{self, Planned};
+use super::progress::Progress;
+use crate::job::budget;
+use crate::job::runner::{Handle, Job, Runner};
+use crate::job::settings;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::PathBuf;
+use std::sync::Arc;
+use weir_protocol::leader::{Already, End, ErrorKind, Mode, Resume, Stops};
+
+/// Run a job on this machine.
+///
+/// A plain run goes on where the job was; its state lies in .weir/<name> unless told otherwise. The first Ctrl-C takes a
+/// last checkpoint and ends; the next run goes on from there. A job whose input has ended is finished and says so.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  weir run examples/bids.yaml
+  weir run job.yaml --parallelism 4 --http 127.0.0.1:8081
+  weir run job.yaml --fresh
+  weir run job.yaml --restore before-upgrade
+  generate-job | weir run -")]
+pub struct Arguments {
+    /// The manifest: a StreamJob in YAML; - reads standard input.
+    file: String,
+    /// Subtasks of every keyed operator, instead of spec.parallelism.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    parallelism: Option<u32>,
+    /// Begin anew: forget the state of earlier runs. Output that they had prepared is committed first.
+    #[arg(long, conflicts_with = "restore")]
+    fresh: bool,
+    /// Begin with a savepoint of this job.
+    #[arg(long, value_name = "NAME")]
+    restore: Option<String>,
+    /// The directory of the job's state.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Replay event time at this many times its own pace, for input with a watermark.
+    #[arg(long, value_name = "FACTOR", value_parser = parse_speed)]
+    speed: Option<f64>,
+    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+    /// Memory that state may take, such as 512mb; past it the job fails and says which operator has it.
+    #[arg(long, value_name = "SIZE", value_parser = crate::connector::options::parse_bytes)]
+    state_budget: Option<u64>,
+    /// No progress on standard error; errors still are.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
+        _ => Err("a number above 0 expected, such as 0.5 or 10".to_owned()),
+    }
+}
+
+/// Runs the job.
+pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
+    let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
+    check_parallelism(&planned, parallelism)?;
+    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    let resume = match (&arguments.restore, arguments.fresh) {
+        (Some(name), _) => Resume::Savepoint(name.clone()),
+        (None, true) => Resume::Empty,
+        (None, false) => Resume::Head,
+    };
+    let mode = Mode::Run { resume, stops: Stops::Lift };
+    let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+        .map_err(|error| Refusal::user(format!("error: {error}")))?;
+    for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
+        eprintln!("warning: {warning}");
+    }
+    let runner = Runner::new(Job {
+        plan: Arc::clone(&planned.plan),
+        options,
+        store: Arc::clone(&state.store) as _,
+        uid: state.uid.clone(),
+        speed: arguments.speed,
+        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
+    });
+    on_signals(runner.handle())?;
+    let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
+    let end = runner.run();
+    drop(progress);
+    tell(&planned.job.name, end, arguments.quiet)
+}
+
+fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal> {
+    if parallelism > planned.job.max_parallelism {
+        return Err(Refusal::user(format!(
+            "error: --parallelism {parallelism} is above spec.maxParallelism, which is {}\n\
+             hint: the number of key groups is fixed with the job's first checkpoint; a fresh job may choose a larger one",
+            planned.job.max_parallelism
+        )));
+    }
+    Ok(())
+}
+
+/// The first signal stops the job, the second one ends the process.
+fn on_signals(job: Handle) -> Result<(), Refusal> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    std::thread::spawn(move || {
+        let mut seen = 0;
+        for _ in &mut signals {
+            seen += 1;
+            if seen > 1 {
+                std::process::exit(Code::Interrupted as i32);
+            }
+            job.stop();
+        }
+    });
+    Ok(())
+}
+
+fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
+    let say = |text: String| {
+        if !quiet {
+            eprintln!("{text}");
+        }
+    };
+    match end {
+        End::Finished { already: Already::No, .. } => {
+            say(format!("job {name} has finished"));
+            Ok(Code::Done)
+        }
+        End::Finished { already: Already::Yes, .. } => {
+            say(format!("job {name} has finished before; --fresh begins anew"));
+            Ok(Code::Done)
+        }
+        End::Stopped { checkpoint, .. } => {
+            let from = checkpoint.map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
+            say(format!("job {name} has stopped; the next run goes on {from}"));
+            Ok(Code::Stopped)
+        }
+        End::Maintained => Ok(Code::Done),
+        End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
+    }
+}

@@ -1,0 +1,211 @@
+//! The input side of a task: one bounded queue per channel, and the task's control messages.
+//!
+//! A sender waits for credits of its own channel only, so a slow task stalls nothing but its own inputs. The task waits
+//! for any channel that it may read; channels that delivered the barrier of a checkpoint under way are left alone until
+//! the others have caught up.
+
+use super::element::{Barrier, Element};
+use crate::batch::Batch;
+use crate::failure::{Failure, Result};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use weir_protocol::CheckpointId;
+use weir_protocol::credit::{Amount, Credits, Take};
+
+/// What may be under way in one channel: enough to keep the receiver busy while the sender makes the next batch, little
+/// enough that a barrier does not wait long behind it.
+pub const CHANNEL_BUDGET: Amount = Amount { rows: 32 * 1024, bytes: 8 << 20 };
+
+/// What the job tells a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// A source: emit this barrier.
+    Inject(Barrier),
+    /// The checkpoint will not complete.
+    Aborted(CheckpointId),
+    /// Stop as soon as possible; the generation is over.
+    Cancel,
+}
+
+/// What a task finds in its inbox.
+#[derive(Debug)]
+pub enum Received {
+    /// The next element of an input.
+    Element(usize, Element),
+    /// A message of the job; these come first.
+    Control(Control),
+    /// Nothing now.
+    Nothing,
+}
+
+/// The input side of a task.
+pub struct Inbox {
+    state: Mutex<State>,
+    readable: Condvar,
+    writable: Vec<Condvar>,
+}
+
+struct State {
+    channels: Vec<Channel>,
+    control: VecDeque<Control>,
+    cancelled: bool,
+    /// Where the next look for a readable channel begins, so that all get their turn.
+    turn: usize,
+}
+
+struct Channel {
+    queue: VecDeque<Element>,
+    credits: Credits,
+    blocked: bool,
+}
+
+/// The output side of one channel.
+#[derive(Clone)]
+pub struct Sender {
+    inbox: Arc<Inbox>,
+    channel: usize,
+}
+
+impl Inbox {
+    /// An inbox with this many channels.
+    #[must_use]
+    pub fn new(channels: usize) -> Arc<Self> {
+        let channel = || Channel { queue: VecDeque::new(), credits: Credits::new(CHANNEL_BUDGET), blocked: false };
+        Arc::new(Self {
+            state: Mutex::new(State {
+                channels: std::iter::repeat_with(channel).take(channels).collect(),
+                control: VecDeque::new(),
+                cancelled: false,
+                turn: 0,
+            }),
+            readable: Condvar::new(),
+            writable: std::iter::repeat_with(Condvar::new).take(channels).collect(),
+        })
+    }
+
+    /// The sender of a channel.
+    #[must_use]
+    pub fn sender(self: &Arc<Self>, channel: usize) -> Sender {
+        Sender { inbox: Arc::clone(self), channel }
+    }
+
+    /// The number of channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.writable.len()
+    }
+
+    /// Tells the task something. A cancellation also ends the waiting of all who send to it.
+    pub fn tell(&self, control: Control) {
+        let mut state = self.state.lock();
+        if control == Control::Cancel {
+            state.cancelled = true;
+            self.writable.iter().for_each(|writable| {
+                writable.notify_all();
+            });
+        }
+        state.control.push_back(control);
+        self.readable.notify_one();
+    }
+
+    /// Takes the next thing to do, without waiting.
+    #[must_use]
+    pub fn receive(&self) -> Received {
+        let mut state = self.state.lock();
+        if let Some(control) = state.control.pop_front() {
+            return Received::Control(control);
+        }
+        let Some(input) = state.readable() else { return Received::Nothing };
+        let channels = state.channels.len();
+        state.turn = (input + 1) % channels;
+        let channel = &mut state.channels[input];
+        let element = channel.queue.pop_front().expect("a readable channel has an element");
+        if let Element::Batch(batch) = &element {
+            let (rows, bytes) = size(batch);
+            channel.credits.give_back(rows, bytes).expect("a batch gives back what it took");
+            self.writable[input].notify_one();
+        }
+        Received::Element(input, element)
+    }
+
+    /// Waits until there is something to do, at most until `deadline`. Answers how long it waited.
+    pub fn wait(&self, deadline: Option<Instant>) -> Duration {
+        let began = Instant::now();
+        let mut state = self.state.lock();
+        while state.control.is_empty() && state.readable().is_none() {
+            match deadline {
+                None => self.readable.wait(&mut state),
+                Some(deadline) => {
+                    if self.readable.wait_until(&mut state, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        began.elapsed()
+    }
+
+    /// Leaves a channel alone until [`Inbox::unblock_all`].
+    pub fn block(&self, input: usize) {
+        self.state.lock().channels[input].blocked = true;
+    }
+
+    /// Reads all channels again.
+    pub fn unblock_all(&self) {
+        let mut state = self.state.lock();
+        state.channels.iter_mut().for_each(|channel| channel.blocked = false);
+    }
+
+    fn send(&self, input: usize, element: Element) -> Result<Duration> {
+        let mut state = self.state.lock();
+        let mut waited = Duration::ZERO;
+        if let Element::Batch(batch) = &element {
+            let (rows, bytes) = size(batch);
+            while !state.cancelled && state.channels[input].credits.take(rows, bytes) == Take::Wait {
+                let began = Instant::now();
+                self.writable[input].wait(&mut state);
+                waited += began.elapsed();
+            }
+        }
+        if state.cancelled {
+            return Err(Failure::cancelled());
+        }
+        state.channels[input].push(element);
+        self.readable.notify_one();
+        Ok(waited)
+    }
+}
+
+impl State {
+    fn readable(&self) -> Option<usize> {
+        let channels = self.channels.len();
+        (0..channels)
+            .map(|step| (self.turn + step) % channels)
+            .find(|input| !self.channels[*input].blocked && !self.channels[*input].queue.is_empty())
+    }
+}
+
+impl Channel {
+    /// A watermark right behind another one replaces it: so what is not rows stays bounded too.
+    fn push(&mut self, element: Element) {
+        match (self.queue.back_mut(), &element) {
+            (Some(Element::Watermark(last)), Element::Watermark(next)) => *last = (*last).max(*next),
+            (Some(Element::Idle), Element::Idle) => {}
+            _ => self.queue.push_back(element),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends, and answers how long it had to wait for credits. Fails with kind `Cancelled` when the receiver was
+    /// cancelled.
+    pub fn send(&self, element: Element) -> Result<Duration> {
+        self.inbox.send(self.channel, element)
+    }
+}
+
+fn size(batch: &Batch) -> (u64, u64) {
+    (batch.num_rows() as u64, batch.bytes() as u64)
+}

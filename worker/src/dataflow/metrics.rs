@@ -1,0 +1,188 @@
+//! What is counted about one running task. The task's thread writes, the status page and `/metrics` read.
+
+use crate::operator::Counter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use weir_protocol::{EventTime, TaskId};
+
+/// The numbers of one task.
+#[derive(Debug)]
+pub struct TaskMetrics {
+    /// The task.
+    pub task: TaskId,
+    /// The names of the chain's steps, from source to sink.
+    pub name: String,
+    /// Whether the task reads a source, and whether it writes a sink.
+    pub ends: Ends,
+    /// Rows taken in: read from the source, or received.
+    pub rows_in: Counter,
+    /// Rows given out: written to sinks, or sent.
+    pub rows_out: Counter,
+    /// Rows written by the chain's sinks.
+    pub rows_written: Counter,
+    /// Bytes read from the source (before decoding), or received.
+    pub bytes_in: Counter,
+    /// Bytes given out.
+    pub bytes_out: Counter,
+    /// Nanoseconds of work.
+    pub busy_ns: Counter,
+    /// Nanoseconds of waiting for input.
+    pub idle_ns: Counter,
+    /// Nanoseconds of waiting for room downstream.
+    pub backpressured_ns: Counter,
+    /// Rows that came too late for their windows.
+    pub late_rows: Counter,
+    /// Records that could not be decoded and were left out.
+    pub bad_records: Counter,
+    /// Bytes of state.
+    pub state_bytes: Counter,
+    /// How long rows took from their source to a sink of this task.
+    pub latency: Latency,
+    watermark: AtomicI64,
+}
+
+/// Where a task's chain begins and ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Begins with a source.
+    pub source: bool,
+    /// Ends in a sink, at least with one branch.
+    pub sink: bool,
+}
+
+impl TaskMetrics {
+    /// All zero.
+    #[must_use]
+    pub fn new(task: TaskId, name: String, ends: Ends) -> Arc<Self> {
+        Arc::new(Self {
+            task,
+            name,
+            ends,
+            rows_in: Counter::default(),
+            rows_out: Counter::default(),
+            rows_written: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            busy_ns: Counter::default(),
+            idle_ns: Counter::default(),
+            backpressured_ns: Counter::default(),
+            late_rows: Counter::default(),
+            bad_records: Counter::default(),
+            state_bytes: Counter::default(),
+            latency: Latency::default(),
+            watermark: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// The task's watermark.
+    #[must_use]
+    pub fn watermark(&self) -> EventTime {
+        EventTime(self.watermark.load(Ordering::Relaxed))
+    }
+
+    /// Notes the task's watermark.
+    pub fn set_watermark(&self, watermark: EventTime) {
+        self.watermark.store(watermark.0, Ordering::Relaxed);
+    }
+}
+
+const BUCKETS: usize = 40;
+
+/// A histogram of durations in buckets that double from a microsecond.
+#[derive(Debug)]
+pub struct Latency {
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { buckets: [const { AtomicU64::new(0) }; BUCKETS] }
+    }
+}
+
+impl Latency {
+    /// Counts `rows` rows that took as long.
+    pub fn observe(&self, took: Duration, rows: u64) {
+        let quarters = quarter_octave(took.as_micros() as u64);
+        self.buckets[quarters.min(BUCKETS - 1)].fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// The counts, each with the upper bound of its bucket.
+    pub fn counts(&self) -> impl Iterator<Item = (Duration, u64)> {
+        self.buckets
+            .iter()
+            .enumerate()
+            .map(|(place, count)| (Duration::from_micros(bound_us(place)), count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Two buckets per doubling: 1, 2, 3, 4, 6, 8, 12, 16 … microseconds.
+fn quarter_octave(micros: u64) -> usize {
+    (0..BUCKETS).find(|place| micros <= bound_us(*place)).unwrap_or(BUCKETS - 1)
+}
+
+fn bound_us(place: usize) -> u64 {
+    let octave = 1_u64 << (place / 2);
+    if place % 2 == 0 { octave } else { octave + octave / 2 + octave % 2 }
+}
+
+/// The duration below which the share `quantile` (0 to 1) of all counted rows lies; zero without rows.
+#[must_use]
+pub fn quantile<'a>(histograms: impl IntoIterator<Item = &'a Latency>, quantile: f64) -> Duration {
+    let mut merged = [(Duration::ZERO, 0_u64); BUCKETS];
+    for histogram in histograms {
+        for (slot, (bound, count)) in merged.iter_mut().zip(histogram.counts()) {
+            *slot = (bound, slot.1 + count);
+        }
+    }
+    let total: u64 = merged.iter().map(|(_, count)| count).sum();
+    let wanted = (total as f64 * quantile).ceil() as u64;
+    let mut seen = 0;
+    for (bound, count) in merged {
+        seen += count;
+        if count > 0 && seen >= wanted {
+            return bound;
+        }
+    }
+    Duration::ZERO
+}
+
+/// Splits a thread's time into work and two kinds of waiting.
+#[derive(Debug)]
+pub struct Stopwatch {
+    last: Instant,
+    waited_downstream: Duration,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { last: Instant::now(), waited_downstream: Duration::ZERO }
+    }
+
+    /// Time that the running piece of work spent waiting for room downstream.
+    pub fn waited_downstream(&mut self, waited: Duration) {
+        self.waited_downstream += waited;
+    }
+
+    /// The time since the last call was work, apart from what was waited downstream.
+    pub fn worked(&mut self, metrics: &TaskMetrics) {
+        let elapsed = self.lap();
+        let waited = std::mem::take(&mut self.waited_downstream).min(elapsed);
+        metrics.busy_ns.add((elapsed - waited).as_nanos() as u64);
+        metrics.backpressured_ns.add(waited.as_nanos() as u64);
+    }
+
+    /// The time since the last call was waiting for input.
+    pub fn waited(&mut self, metrics: &TaskMetrics) {
+        let elapsed = self.lap();
+        metrics.idle_ns.add(elapsed.as_nanos() as u64);
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.last, now))
+    }
+}

@@ -1,0 +1,249 @@
+//! What runs beside the tasks and the leader: requests to the store, commits, and the writing of snapshots, each on a
+//! thread of its own, so that none waits for another.
+
+use super::runner::Message;
+use crate::checkpoint::store::{Put, Store};
+use crate::checkpoint::writer::SnapshotWriter;
+use crate::connector::{CommitOutcome, Committer, Leftovers};
+use crate::dataflow::task::TakenSnapshot;
+use crate::failure::{Failure, Kind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use weir_protocol::chain::{Committables, Manifest};
+use weir_protocol::leader::{CommitResult, DeclineCause, ErrorKind, Event, OpId, Outcome, Request};
+use weir_protocol::snapshot::{KeyGroupRange, StateFile};
+use weir_protocol::{CheckpointId, Generation, OperatorId, TaskId};
+
+/// A thread that works through what it is sent, until its sender is dropped.
+pub struct Side<T> {
+    sender: Option<mpsc::Sender<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Side<T> {
+    fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let run = move || receiver.into_iter().for_each(&mut work);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started");
+        Self { sender: Some(sender), thread: Some(thread) }
+    }
+
+    /// Sends it work. It takes work as long as it exists.
+    pub fn send(&self, work: T) {
+        if let Some(sender) = &self.sender {
+            // It only stops listening when it panicked, which ends the job by its other signs.
+            let _ = sender.send(work);
+        }
+    }
+
+    /// A sender of its own, for other threads.
+    #[must_use]
+    pub fn sender(&self) -> mpsc::Sender<T> {
+        self.sender.clone().expect("the sender lives as long as the side")
+    }
+}
+
+impl<T> Drop for Side<T> {
+    fn drop(&mut self) {
+        self.sender.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Carries out the leader's requests to the store.
+#[must_use]
+pub fn store(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<(OpId, Request)> {
+    Side::start("store", move |(op, request)| {
+        let outcome = perform(store.as_ref(), request);
+        let _ = answers.send(Message::Leader(Event::Stored { op, outcome }));
+    })
+}
+
+fn perform(store: &dyn Store, request: Request) -> Outcome {
+    match request {
+        Request::PutIfAbsent { key, body } => match store.put_if_absent(&key.to_string(), &body) {
+            Put::Done => Outcome::Done,
+            Put::Exists => Outcome::Exists,
+            Put::Failed(failure) => failed(&failure),
+            Put::Unknown(failure) => Outcome::Unknown { message: failure.chain() },
+        },
+        Request::Get { key } => match store.get(&key.to_string()) {
+            Ok(Some(body)) => Outcome::Body(body),
+            Ok(None) => Outcome::NotFound,
+            Err(failure) => failed(&failure),
+        },
+        Request::List { prefix } => match store.list(prefix.as_str()) {
+            Ok(names) => Outcome::Listed(names),
+            Err(failure) => failed(&failure),
+        },
+        Request::Delete { keys, .. } => match store.delete(&keys.into_iter().collect::<Vec<_>>()) {
+            Ok(()) => Outcome::Done,
+            Err(failure) => failed(&failure),
+        },
+    }
+}
+
+fn failed(failure: &Failure) -> Outcome {
+    Outcome::Failed { kind: error_kind(failure.kind), message: failure.chain() }
+}
+
+/// The protocol's word for a kind of failure.
+#[must_use]
+pub fn error_kind(kind: Kind) -> ErrorKind {
+    match kind {
+        Kind::User => ErrorKind::User,
+        Kind::Transient | Kind::Cancelled => ErrorKind::Transient,
+        Kind::Corrupt => ErrorKind::Corrupt,
+        Kind::Fenced => ErrorKind::Fenced,
+        Kind::Bug => ErrorKind::Bug,
+    }
+}
+
+/// Work of the committers.
+pub enum Commit {
+    /// Make these visible.
+    Committables(Committables),
+    /// Remove what generations before this one wrote and nobody will commit, but for `keep` and what the restored
+    /// checkpoint's writers go on from.
+    RemoveLeftovers {
+        /// The first generation whose files stay.
+        before: Generation,
+        /// Ids of committables that stay.
+        keep: BTreeSet<String>,
+        /// Writers' states of the restored checkpoint, by sink.
+        writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
+    },
+}
+
+/// Carries out commits.
+#[must_use]
+pub fn committers(mut committers: BTreeMap<OperatorId, Box<dyn Committer>>, answers: mpsc::Sender<Message>) -> Side<Commit> {
+    Side::start("commit", move |work| match work {
+        Commit::Committables(committables) => {
+            let results = commit(&mut committers, &committables);
+            let _ = answers.send(Message::Leader(Event::Committed { results }));
+        }
+        Commit::RemoveLeftovers { before, keep, mut writers } => {
+            for (sink, committer) in &mut committers {
+                let writers = writers.remove(sink).unwrap_or_default();
+                let keep = Leftovers { committables: keep.clone(), writers };
+                if let Err(failure) = committer.remove_leftovers(before, &keep) {
+                    tracing::warn!(sink = %sink, error = failure.chain(), "leftovers of earlier generations stay behind");
+                }
+            }
+        }
+    })
+}
+
+fn commit(
+    committers: &mut BTreeMap<OperatorId, Box<dyn Committer>>,
+    committables: &Committables,
+) -> BTreeMap<String, CommitResult> {
+    let mut results = BTreeMap::new();
+    for (sink, of_sink) in committables {
+        for (id, committable) in of_sink {
+            let result = match committers.get_mut(sink).map(|committer| committer.commit(committable)) {
+                Some(CommitOutcome::Done) => CommitResult::Done,
+                Some(CommitOutcome::Retry(message)) => CommitResult::Retry { message },
+                Some(CommitOutcome::Lost(message)) => CommitResult::Lost { message },
+                None => CommitResult::Lost { message: format!("the job has no sink {sink} any more to commit {id}") },
+            };
+            results.insert(id.clone(), result);
+        }
+    }
+    results
+}
+
+/// Work of the snapshot writer.
+pub enum Write {
+    /// A generation begins: its tasks, with the files of their operators and the key groups they own.
+    Begin(Generation, Vec<TaskFiles>),
+    /// A task's snapshot.
+    Snapshot(Generation, TakenSnapshot),
+    /// A checkpoint has completed.
+    Completed(Generation, CheckpointId),
+}
+
+/// What a task begins with.
+pub struct TaskFiles {
+    /// The task.
+    pub task: TaskId,
+    /// The key groups it owns.
+    pub owned: Vec<KeyGroupRange>,
+    /// By operator.
+    pub files: Vec<(OperatorId, Vec<StateFile>)>,
+}
+
+/// Writes snapshots.
+#[must_use]
+pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Write> {
+    let mut current: Option<(Generation, SnapshotWriter)> = None;
+    Side::start("snapshots", move |work| match work {
+        Write::Begin(generation, tasks) => {
+            let sequences = tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
+            let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
+            for task in tasks {
+                for (operator, files) in task.files {
+                    writer.begin(task.task, operator, files, task.owned.clone());
+                }
+            }
+            current = Some((generation, writer));
+        }
+        Write::Snapshot(generation, snapshot) => {
+            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                write(writer, generation, snapshot, &answers);
+            }
+        }
+        Write::Completed(generation, checkpoint) => {
+            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                writer.completed(checkpoint);
+            }
+        }
+    })
+}
+
+fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, answers: &mpsc::Sender<Message>) {
+    let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
+    match writer.write(snapshot) {
+        Ok(acknowledged) => {
+            let snapshot = Box::new(acknowledged.clone());
+            let _ = answers.send(Message::Leader(Event::Acked { generation, checkpoint, snapshot }));
+            if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
+                tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
+            }
+        }
+        Err(failure) => {
+            let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
+            let message = failure.chain();
+            let _ = answers.send(Message::Leader(Event::Declined { generation, checkpoint, task, cause, message }));
+        }
+    }
+}
+
+/// What each task of a generation begins with.
+#[must_use]
+pub fn files_of(
+    tasks: impl Iterator<Item = (TaskId, Vec<OperatorId>, Vec<KeyGroupRange>)>,
+    restore: Option<&Manifest>,
+) -> Vec<TaskFiles> {
+    let files = |operator: &OperatorId, owned: &[KeyGroupRange]| {
+        let state = restore.and_then(|manifest| manifest.operators.get(operator));
+        let mut files = state.map(|state| state.files.clone()).unwrap_or_default();
+        let overlaps = |file: &StateFile| {
+            file.key_groups.iter().any(|range| owned.iter().any(|own| own.start < range.end && range.start < own.end))
+        };
+        files.retain(overlaps);
+        files.sort_by_key(|file| file.sequence);
+        files
+    };
+    tasks
+        .map(|(task, operators, owned)| TaskFiles {
+            task,
+            files: operators.into_iter().map(|operator| (operator.clone(), files(&operator, &owned))).collect(),
+            owned,
+        })
+        .collect()
+}

@@ -1,0 +1,458 @@
+//! Builds the tasks of a generation and runs each on a thread.
+
+use crate::checkpoint::store::Store;
+use crate::connector::{ReaderContext, SourceReader, WriterContext};
+use crate::dataflow::chain::{Next, Step, Work};
+use crate::dataflow::edge::{EdgeWriter, HashSpread, Spread};
+use crate::dataflow::graph::{Graph, Out, Role, Root, SpreadPlan, StepPlan};
+use crate::dataflow::inbox::{Control, Inbox};
+use crate::dataflow::metrics::{Ends, TaskMetrics};
+use crate::dataflow::pace::Pace;
+use crate::dataflow::source::SourceTask;
+use crate::dataflow::splits::SplitQueue;
+use crate::dataflow::throttle::Throttle;
+use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
+use crate::failure::{Failure, Result};
+use crate::operator::snapshot::Restored;
+use crate::operator::{OperatorContext, build};
+use crate::plan::{Changelog, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
+use crate::state::file;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use weir_protocol::chain::{Manifest, OperatorState};
+use weir_protocol::key_group::KeyGroupMap;
+use weir_protocol::snapshot::{KeyGroupRange, SplitProgress};
+use weir_protocol::{EventTime, Generation, OperatorId, TaskId};
+
+/// What a generation is built from.
+pub struct Blueprint {
+    /// The job's dataflow.
+    pub plan: Arc<Plan>,
+    /// Its chains.
+    pub graph: Arc<Graph>,
+    /// The generation.
+    pub generation: Generation,
+    /// The subtask that owns each key group.
+    pub key_groups: Arc<KeyGroupMap>,
+    /// The state to begin with.
+    pub restore: Option<Manifest>,
+    /// Where its files are.
+    pub store: Arc<dyn Store>,
+    /// Unique for the job across all clusters.
+    pub job_uid: String,
+    /// Replay event time at this many times its pace.
+    pub speed: Option<f64>,
+    /// Slows sources when state comes near its budget.
+    pub throttle: Throttle,
+    /// Where tasks report.
+    pub events: Events,
+}
+
+/// The tasks of a generation, built and not yet running.
+pub struct Prepared<'a> {
+    blueprint: &'a Blueprint,
+    tasks: Vec<(RunningTask, Task, Vec<RestoreOf>)>,
+}
+
+/// The running tasks of a generation.
+pub struct Deployment {
+    /// By task.
+    pub tasks: BTreeMap<TaskId, RunningTask>,
+}
+
+/// One running task.
+pub struct RunningTask {
+    /// Reaches it.
+    pub inbox: Arc<Inbox>,
+    /// What it counts.
+    pub metrics: Arc<TaskMetrics>,
+    /// The operators it snapshots, and the key groups it owns.
+    pub operators: Vec<OperatorId>,
+    /// The key groups it owns.
+    pub owned: Vec<KeyGroupRange>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Task {
+    Source(Box<SourceTask>),
+    Operator(Box<OperatorTask>),
+}
+
+impl<'a> Prepared<'a> {
+    /// Builds all tasks.
+    pub fn new(blueprint: &'a Blueprint) -> Result<Self> {
+        let builder = Builder::new(blueprint)?;
+        let mut tasks = Vec::new();
+        for chain in 0..blueprint.graph.chains.len() {
+            for subtask in 0..builder.parallelism {
+                let (id, inbox, metrics, task) = builder.task(chain, subtask)?;
+                let operators = builder.operators(chain);
+                let owned = blueprint.key_groups.owned(id.subtask);
+                let restore = builder.restore_of(&operators, &owned, id.subtask);
+                tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
+            }
+        }
+        Ok(Self { blueprint, tasks })
+    }
+
+    /// Each task with the operators it snapshots and the key groups it owns.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, Vec<OperatorId>, Vec<KeyGroupRange>)> {
+        self.tasks.iter().map(|(task, ..)| (task.metrics.task, task.operators.clone(), task.owned.clone()))
+    }
+
+    /// Starts them all. When one cannot be started, those that were are told to stop.
+    pub fn start(self) -> Result<Deployment> {
+        let mut deployment = Deployment { tasks: BTreeMap::new() };
+        for (mut running, task, restore) in self.tasks {
+            let id = running.metrics.task;
+            match spawn(id, task, restore, self.blueprint) {
+                Ok(thread) => running.thread = Some(thread),
+                Err(failure) => {
+                    deployment.tell(Control::Cancel);
+                    return Err(failure);
+                }
+            }
+            deployment.tasks.insert(id, running);
+        }
+        Ok(deployment)
+    }
+}
+
+impl Deployment {
+
+    /// The tasks that read sources.
+    pub fn sources(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.iter().filter(|(_, task)| task.metrics.ends.source).map(|(id, _)| *id)
+    }
+
+    /// Tells all tasks something.
+    pub fn tell(&self, control: Control) {
+        self.tasks.values().for_each(|task| task.inbox.tell(control));
+    }
+
+    /// Tells those tasks something that read sources.
+    pub fn tell_sources(&self, control: Control) {
+        self.tasks.values().filter(|task| task.metrics.ends.source).for_each(|task| task.inbox.tell(control));
+    }
+
+    /// Waits for the thread of a task that has reported its end.
+    pub fn join(&mut self, task: TaskId) {
+        if let Some(thread) = self.tasks.get_mut(&task).and_then(|task| task.thread.take()) {
+            // The thread catches its panics itself and has reported.
+            let _ = thread.join();
+        }
+    }
+
+    /// True when no task's thread runs any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.tasks.values().all(|task| task.thread.is_none())
+    }
+}
+
+/// State of one operator for one task.
+struct RestoreOf {
+    operator: OperatorId,
+    state: OperatorState,
+    owned: Vec<KeyGroupRange>,
+    subtask: u32,
+}
+
+fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
+    let (store, events) = (Arc::clone(&blueprint.store), blueprint.events.clone());
+    let run = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
+        let outcome = outcome.unwrap_or_else(|panic| Err(Failure::bug(format!("a task panicked: {}", text_of(panic.as_ref())))));
+        events.send(TaskEvent::Ended(id, outcome));
+    };
+    let builder = std::thread::Builder::new().name(format!("task-{id}"));
+    builder.spawn(run).map_err(|error| Failure::transient("a task's thread could not be started").because(error))
+}
+
+fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()> {
+    for part in restore {
+        let step = match &mut task {
+            Task::Source(source) => find(&mut source.next, &part.operator),
+            Task::Operator(operator) => find_step(&mut operator.chain, &part.operator),
+        };
+        if let Some(Work::Operator(operator)) = step.map(|step| &mut step.work) {
+            operator.restore(restored(store, &part)?)?;
+        }
+    }
+    match task {
+        Task::Source(source) => source.run(),
+        Task::Operator(operator) => operator.run(),
+    }
+}
+
+fn restored(store: &dyn Store, part: &RestoreOf) -> Result<Restored> {
+    let tables = file::restore(store, &part.state.files, &part.owned)?;
+    let watermarks = clipped(&part.state.watermarks, &part.owned);
+    let counters = if part.subtask == 0 { part.state.counters.clone() } else { BTreeMap::new() };
+    Ok(Restored { tables, watermarks, counters })
+}
+
+fn clipped(watermarks: &[(KeyGroupRange, EventTime)], owned: &[KeyGroupRange]) -> Vec<(KeyGroupRange, EventTime)> {
+    let mut clipped = Vec::new();
+    for own in owned {
+        for (range, watermark) in watermarks {
+            let (start, end) = (own.start.max(range.start), own.end.min(range.end));
+            if start < end {
+                clipped.push((KeyGroupRange { start, end }, *watermark));
+            }
+        }
+    }
+    clipped.sort_by_key(|(range, _)| range.start);
+    clipped
+}
+
+fn find<'a>(next: &'a mut [Next], operator: &OperatorId) -> Option<&'a mut Step> {
+    next.iter_mut().find_map(|next| match next {
+        Next::Step(step, _) => find_step(step, operator),
+        Next::Edge(_) => None,
+    })
+}
+
+fn find_step<'a>(step: &'a mut Step, operator: &OperatorId) -> Option<&'a mut Step> {
+    if step.id.as_ref() == Some(operator) { Some(step) } else { find(&mut step.next, operator) }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+struct Builder<'a> {
+    blueprint: &'a Blueprint,
+    parallelism: u32,
+    /// By chain and subtask.
+    inboxes: Vec<Vec<Arc<Inbox>>>,
+    queues: BTreeMap<NodeIndex, Arc<SplitQueue>>,
+    pace: Option<Arc<Pace>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(blueprint: &'a Blueprint) -> Result<Self> {
+        let parallelism = blueprint.key_groups.parallelism();
+        let inboxes = (0..blueprint.graph.chains.len())
+            .map(|chain| (0..parallelism).map(|_| Inbox::new(channels_into(&blueprint.graph, chain, parallelism))).collect())
+            .collect();
+        let pace = blueprint.speed.map(|speed| Arc::new(Pace::new(speed)));
+        let mut builder = Self { blueprint, parallelism, inboxes, queues: BTreeMap::new(), pace };
+        for chain in &blueprint.graph.chains {
+            if let Root::Source { node, .. } = &chain.root {
+                let queue = builder.queue(*node)?;
+                builder.queues.insert(*node, Arc::new(queue));
+            }
+        }
+        Ok(builder)
+    }
+
+    fn queue(&self, node: NodeIndex) -> Result<SplitQueue> {
+        let (id, source) = self.source(node);
+        let (mut unfinished, mut finished) = (Vec::new(), std::collections::BTreeSet::new());
+        if let Some(state) = self.state_of(&id) {
+            unfinished = state.unfinished.values().cloned().collect::<Vec<SplitProgress>>();
+            finished.clone_from(&state.finished);
+        }
+        let name = &self.blueprint.plan.nodes[node].name;
+        let enumerator = source.source.enumerator().map_err(|failure| failure.within_step(name))?;
+        SplitQueue::new(source.source.assignment(), self.parallelism, enumerator, unfinished, finished)
+            .map_err(|failure| failure.within_step(name))
+    }
+
+    fn source(&self, node: NodeIndex) -> (OperatorId, &SourceNode) {
+        let node = &self.blueprint.plan.nodes[node];
+        match &node.kind {
+            NodeKind::Source(source) => (node.id.clone().expect("a source has an id"), source),
+            _ => unreachable!("the root of a source chain is a source"),
+        }
+    }
+
+    fn state_of(&self, operator: &OperatorId) -> Option<&OperatorState> {
+        self.blueprint.restore.as_ref()?.operators.get(operator)
+    }
+
+    fn operators(&self, chain: usize) -> Vec<OperatorId> {
+        let steps = self.blueprint.graph.chains[chain].steps();
+        let stateful = steps.into_iter().filter(|(_, role)| *role != Role::Local);
+        stateful.filter_map(|(node, _)| self.blueprint.plan.nodes[node].id.clone()).collect()
+    }
+
+    fn restore_of(&self, operators: &[OperatorId], owned: &[KeyGroupRange], subtask: u32) -> Vec<RestoreOf> {
+        let state = |operator: &OperatorId| {
+            let state = self.state_of(operator)?.clone();
+            Some(RestoreOf { operator: operator.clone(), state, owned: owned.to_vec(), subtask })
+        };
+        operators.iter().filter_map(state).collect()
+    }
+
+    fn task(&self, chain: usize, subtask: u32) -> Result<(TaskId, Arc<Inbox>, Arc<TaskMetrics>, Task)> {
+        let id = TaskId { chain: chain as u32, subtask };
+        let inbox = Arc::clone(&self.inboxes[chain][subtask as usize]);
+        let metrics = TaskMetrics::new(id, self.name(chain), self.ends(chain));
+        let task = match &self.blueprint.graph.chains[chain].root {
+            Root::Source { node, next, bad_records } => {
+                Task::Source(Box::new(self.source_task(id, *node, (next, bad_records), &inbox, &metrics)?))
+            }
+            Root::Edges { step, .. } => Task::Operator(Box::new(OperatorTask {
+                task: id,
+                inputs: vec![0; inbox.channels()],
+                inbox: Arc::clone(&inbox),
+                chain: self.step(step, id, &metrics)?,
+                events: self.blueprint.events.clone(),
+                metrics: Arc::clone(&metrics),
+            })),
+        };
+        Ok((id, inbox, metrics, task))
+    }
+
+    fn source_task(
+        &self,
+        id: TaskId,
+        node: NodeIndex,
+        (next, bad_records): (&[Out], &[Out]),
+        inbox: &Arc<Inbox>,
+        metrics: &Arc<TaskMetrics>,
+    ) -> Result<SourceTask> {
+        let (operator, source) = self.source(node);
+        Ok(SourceTask {
+            task: id,
+            id: operator,
+            name: self.blueprint.plan.nodes[node].name.clone(),
+            inbox: Arc::clone(inbox),
+            queue: Arc::clone(&self.queues[&node]),
+            reader: self.reader(source, id)?,
+            compute: source.compute.clone(),
+            watermark: source.watermark.clone(),
+            pace: self.pace.clone(),
+            throttle: self.blueprint.throttle.clone(),
+            next: self.outs(next, id, metrics)?,
+            bad_records: self.outs(bad_records, id, metrics)?,
+            events: self.blueprint.events.clone(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    fn reader(&self, source: &SourceNode, id: TaskId) -> Result<Box<dyn SourceReader>> {
+        source.source.reader(ReaderContext {
+            projection: source.projection.clone(),
+            subtask: id.subtask,
+            parallelism: self.parallelism,
+            max_rows: if self.blueprint.speed.is_some() { PACED_ROWS } else { ReaderContext::FULL_BATCH },
+        })
+    }
+
+    fn outs(&self, outs: &[Out], id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<Vec<Next>> {
+        let next = |out: &Out| match out {
+            Out::Step(step) => Ok(Next::Step(Box::new(self.step(step, id, metrics)?), 0)),
+            Out::Edge(edge) => Ok(Next::Edge(self.edge(*edge, id, metrics))),
+        };
+        outs.iter().map(next).collect()
+    }
+
+    fn step(&self, step: &StepPlan, id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<Step> {
+        let node = &self.blueprint.plan.nodes[step.node];
+        let work = match &node.kind {
+            NodeKind::Sink(sink) => {
+                let operator = node.id.clone().expect("a sink has an id");
+                Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
+            }
+            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, &self.context(step, id, metrics))?),
+        };
+        let stateful = step.role != Role::Local;
+        Ok(Step {
+            id: node.id.clone().filter(|_| stateful),
+            name: node.name.clone(),
+            work,
+            next: self.outs(&step.next, id, metrics)?,
+        })
+    }
+
+    fn context(&self, step: &StepPlan, id: TaskId, metrics: &TaskMetrics) -> OperatorContext {
+        let node = &self.blueprint.plan.nodes[step.node];
+        let state_ttl = match &node.kind {
+            NodeKind::GroupAggregate(aggregate) => aggregate.state_ttl,
+            _ => None,
+        };
+        OperatorContext {
+            operator: node.id.clone().unwrap_or_else(|| OperatorId(node.name.clone())),
+            key_groups: self.blueprint.key_groups.owned(id.subtask),
+            max_parallelism: self.blueprint.key_groups.max_parallelism(),
+            late_rows: metrics.late_rows.clone(),
+            state_ttl,
+        }
+    }
+
+    fn writer(&self, sink: &SinkNode, operator: OperatorId, node: NodeIndex, id: TaskId) -> Result<Box<dyn crate::connector::SinkWriter>> {
+        let writers = self.state_of(&operator).map_or(&[][..], |state| &state.writers);
+        let share = writers.iter().enumerate().filter(|(place, _)| *place as u32 % self.parallelism == id.subtask);
+        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input]);
+        sink.sink.writer(WriterContext {
+            operator,
+            schema: Arc::clone(&input.unwrap_or(&self.blueprint.plan.nodes[node]).schema),
+            changelog: input.is_some_and(|input| input.changelog == Changelog::Retract),
+            subtask: id.subtask,
+            parallelism: self.parallelism,
+            generation: self.blueprint.generation,
+            job_uid: self.blueprint.job_uid.clone(),
+            restored: share.map(|(_, writer)| writer.clone()).collect(),
+        })
+    }
+
+    fn edge(&self, edge: usize, id: TaskId, metrics: &Arc<TaskMetrics>) -> EdgeWriter {
+        let graph = &self.blueprint.graph;
+        let to = graph.edges[edge].to;
+        let first = first_channel(graph, edge, self.parallelism);
+        let sender = |target: u32, channel: usize| self.inboxes[to][target as usize].sender(channel);
+        let (spread, senders) = match &graph.edges[edge].spread {
+            SpreadPlan::Forward => (Spread::Forward, vec![sender(id.subtask, first)]),
+            SpreadPlan::Hash(columns) => {
+                let spread = HashSpread::new(columns.clone(), Arc::clone(&self.blueprint.key_groups));
+                let channel = first + id.subtask as usize;
+                (Spread::Hash(spread), (0..self.parallelism).map(|target| sender(target, channel)).collect())
+            }
+        };
+        EdgeWriter::new(spread, senders, Arc::clone(metrics))
+    }
+
+    fn name(&self, chain: usize) -> String {
+        let steps = self.blueprint.graph.chains[chain].steps();
+        let names = steps.iter().map(|(node, role)| {
+            let name = &self.blueprint.plan.nodes[*node].name;
+            if *role == Role::Local { format!("local {name}") } else { name.clone() }
+        });
+        names.collect::<Vec<_>>().join(" -> ")
+    }
+
+    fn ends(&self, chain: usize) -> Ends {
+        let steps = self.blueprint.graph.chains[chain].steps();
+        let kind = |wanted: fn(&NodeKind) -> bool| steps.iter().any(|(node, _)| wanted(&self.blueprint.plan.nodes[*node].kind));
+        Ends {
+            source: kind(|kind| matches!(kind, NodeKind::Source(_))),
+            sink: kind(|kind| matches!(kind, NodeKind::Sink(_))),
+        }
+    }
+}
+
+/// Rows a batch when event time is replayed at a pace: small enough to come smoothly.
+const PACED_ROWS: usize = 64;
+
+fn channels_of(spread: &SpreadPlan, parallelism: u32) -> usize {
+    match spread {
+        SpreadPlan::Forward => 1,
+        SpreadPlan::Hash(_) => parallelism as usize,
+    }
+}
+
+fn channels_into(graph: &Graph, chain: usize, parallelism: u32) -> usize {
+    graph.edges.iter().filter(|edge| edge.to == chain).map(|edge| channels_of(&edge.spread, parallelism)).sum()
+}
+
+/// The channels of an inbox are numbered edge by edge, and within a keyed edge by sender.
+fn first_channel(graph: &Graph, edge: usize, parallelism: u32) -> usize {
+    let to = graph.edges[edge].to;
+    graph.edges[..edge].iter().filter(|other| other.to == to).map(|other| channels_of(&other.spread, parallelism)).sum()
+}

@@ -1,0 +1,12 @@
+//! Runs a job in one process: its tasks, its leader, and what runs beside them.
+
+pub mod beside;
+pub mod board;
+pub mod budget;
+pub mod deploy;
+pub mod lock;
+pub mod runner;
+pub mod settings;
+pub mod state;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! From a manifest's settings to what the leader is told.
+
+use crate::plan::{NodeKind, Plan};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use weir_crds::{RestartStrategy, ValidatedJob};
+use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan};
+use weir_protocol::key_group::{Error, MaxParallelism};
+use weir_protocol::leader::{CheckpointOptions, Mode, Options};
+use weir_protocol::restart::Strategy;
+use weir_protocol::retry::Pace;
+
+/// What the leader of a job on this machine is told.
+pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) -> Result<Options, Error> {
+    let incarnation = uuid::Uuid::new_v4().to_string();
+    Ok(Options {
+        job: job.name.clone(),
+        // The directory's lock sees to it that there is one process; each is a newer attempt than the one before.
+        claimant: Claimant { revision: 0, attempt: unix_ms(), pod: incarnation.clone() },
+        incarnation,
+        unix_ms: unix_ms(),
+        parallelism,
+        max_parallelism: MaxParallelism::new(job.max_parallelism)?,
+        plan: plan_of(plan, job.allow_dropped_state),
+        mode,
+        checkpoint: CheckpointOptions {
+            interval_ms: Some(ms(job.checkpoint.interval)),
+            min_pause_ms: ms(job.checkpoint.min_pause),
+            timeout_ms: ms(job.checkpoint.timeout),
+            tolerable_failures: job.checkpoint.tolerable_failures,
+            retain: job.checkpoint.retain,
+        },
+        restart: strategy(&job.restart),
+    })
+}
+
+/// What the protocol needs to know of a plan.
+#[must_use]
+pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
+    let mut of = chain::Plan {
+        fingerprint: format!("{:016x}", plan.fingerprint),
+        dropped_state: if allow_dropped_state { DroppedState::Allow } else { DroppedState::Refuse },
+        ..chain::Plan::default()
+    };
+    for node in &plan.nodes {
+        let Some(id) = &node.id else { continue };
+        let schema = crate::operator::build::state_schema(plan, node);
+        of.operators.insert(id.clone(), OperatorPlan { kind: node.name.clone(), schema });
+        if let NodeKind::Sink(sink) = &node.kind
+            && sink.sink.commits()
+        {
+            of.sinks.insert(id.clone());
+        }
+    }
+    of
+}
+
+fn strategy(restart: &RestartStrategy) -> Strategy {
+    match *restart {
+        RestartStrategy::ExponentialDelay { initial, max, multiplier, jitter, reset_after } => Strategy::ExponentialDelay {
+            pace: Pace { initial_ms: ms(initial), max_ms: ms(max), multiplier, jitter },
+            reset_after_ms: ms(reset_after),
+        },
+        RestartStrategy::FixedDelay { attempts, delay } => Strategy::FixedDelay { attempts, delay_ms: ms(delay) },
+        RestartStrategy::FailureRate { max_failures, window, delay } => {
+            Strategy::FailureRate { max_failures, window_ms: ms(window), delay_ms: ms(delay) }
+        }
+        RestartStrategy::None => Strategy::None,
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,51 @@
+//! The state directory of a job, beyond its objects: whose it is.
+
+use crate::failure::{Failure, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    job: String,
+    uid: String,
+}
+
+/// The uid of the job whose state lies in `directory`; made when the directory is new. Fails with kind `User` when it
+/// is another job's.
+pub fn uid(directory: &Path, job: &str) -> Result<String> {
+    let path = directory.join("job.json");
+    let unusable = |what: &str| Failure::corrupt(format!("{} {what}", path.display()));
+    match fs::read(&path) {
+        Ok(body) => {
+            let identity: Identity =
+                serde_json::from_slice(&body).map_err(|error| unusable("is damaged").because(error))?;
+            if identity.job != job {
+                return Err(Failure::user(format!(
+                    "the state directory {} belongs to the job '{}', not to '{job}': choose another with --state-dir",
+                    directory.display(),
+                    identity.job
+                )));
+            }
+            Ok(identity.uid)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(directory, job),
+        Err(error) => Err(Failure::user(format!("{} could not be read", path.display())).because(error)),
+    }
+}
+
+fn create(directory: &Path, job: &str) -> Result<String> {
+    let identity = Identity { job: job.to_owned(), uid: uuid::Uuid::new_v4().to_string() };
+    let failure = |error: std::io::Error| {
+        Failure::user(format!("{} could not be written", directory.join("job.json").display())).because(error)
+    };
+    let body = serde_json::to_vec_pretty(&identity)
+        .map_err(|error| Failure::bug("the job's identity could not be written").because(error))?;
+    let partial = directory.join(".partial-job");
+    fs::write(&partial, body)
+        .and_then(|()| fs::File::open(&partial)?.sync_all())
+        .and_then(|()| fs::rename(&partial, directory.join("job.json")))
+        .and_then(|()| fs::File::open(directory)?.sync_all())
+        .map_err(failure)?;
+    Ok(identity.uid)
+}

@@ -1,0 +1,112 @@
+//! Accumulators as columns: what a local pre-aggregation sends to the keyed operator, and what a snapshot holds.
+//!
+//! One `UInt64` column per word, a `Utf8View` or `BinaryView` column per least or greatest string, and before them the
+//! words that tell which accumulators have seen a value. The names are `$seen<n>` and `$<accumulator>` or
+//! `$<accumulator>.<word>`.
+
+use super::arena::Arena;
+use super::key::{as_bytes, bytes, present};
+use super::layout::{Accumulator, Kind, Layout, SEEN, Shape};
+use super::rows::{RowBuffer, RowSet};
+use crate::failure::{Failure, Result};
+use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
+use std::sync::Arc;
+
+/// The columns' names and types.
+pub(super) fn fields(layout: &Layout) -> Vec<FieldRef> {
+    let mut fields = Vec::new();
+    for word in 0..seen_words(layout).len() {
+        fields.push(word_field(format!("$seen{word}")));
+    }
+    for (number, accumulator) in layout.accumulators.iter().enumerate() {
+        if let Some(data_type) = string_type(accumulator) {
+            fields.push(Arc::new(Field::new(format!("${number}"), data_type.clone(), true)));
+            continue;
+        }
+        match accumulator.kind.words() {
+            1 => fields.push(word_field(format!("${number}"))),
+            words => fields.extend((0..words).map(|word| word_field(format!("${number}.{word}")))),
+        }
+    }
+    fields
+}
+
+fn word_field(name: String) -> FieldRef {
+    Arc::new(Field::new(name, DataType::UInt64, false))
+}
+
+/// The accumulators of rows as columns.
+pub(super) fn export(layout: &Layout, rows: &RowSet<'_>) -> Vec<ArrayRef> {
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for word in seen_words(layout) {
+        let mask = if word == 0 { SEEN } else { u64::MAX };
+        columns.push(Arc::new(UInt64Array::from_iter_values(rows.column(word).map(|bits| bits & mask))));
+    }
+    for accumulator in &layout.accumulators {
+        if let Some(data_type) = string_type(accumulator) {
+            let seen = accumulator.seen.expect("an extreme has a bit");
+            let nulls = present(rows, |row| row[seen.word] & seen.mask != 0);
+            columns.push(bytes(rows, accumulator.word, nulls.as_ref(), data_type));
+            continue;
+        }
+        for word in accumulator.word..accumulator.word + accumulator.kind.words() {
+            columns.push(Arc::new(UInt64Array::from_iter_values(rows.column(word))));
+        }
+    }
+    columns
+}
+
+/// Columns of accumulators as `rows` rows, which replace what is in `buffer`. Keys and flags stay empty.
+pub(super) fn import(layout: &Layout, columns: &[ArrayRef], rows: usize, buffer: &mut RowBuffer) -> Result<()> {
+    buffer.reset(layout, rows);
+    let mut columns = columns.iter();
+    let mut next = || columns.next().ok_or_else(|| Failure::bug("a column of partial results is missing"));
+    let stride = layout.stride;
+    for word in seen_words(layout) {
+        let mask = if word == 0 { SEEN } else { u64::MAX };
+        for (row, bits) in buffer.words.chunks_exact_mut(stride).zip(words_of(next()?)?.values()) {
+            row[word] |= bits & mask;
+        }
+    }
+    for accumulator in &layout.accumulators {
+        if string_type(accumulator).is_some() {
+            import_strings(&mut buffer.words, &mut buffer.arena, stride, accumulator.word, next()?);
+            continue;
+        }
+        for word in accumulator.word..accumulator.word + accumulator.kind.words() {
+            for (row, value) in buffer.words.chunks_exact_mut(stride).zip(words_of(next()?)?.values()) {
+                row[word] = *value;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn import_strings(words: &mut [u64], arena: &mut Arena, stride: usize, word: usize, column: &ArrayRef) {
+    let values = as_bytes(column);
+    for (at, row) in words.chunks_exact_mut(stride).enumerate() {
+        if values.is_valid(at) {
+            row[word..word + 2].copy_from_slice(&arena.store(values.value(at)));
+        }
+    }
+}
+
+fn words_of(column: &ArrayRef) -> Result<&UInt64Array> {
+    let other = || Failure::bug(format!("a column of partial results has the type {}", column.data_type()));
+    column.as_primitive_opt::<UInt64Type>().ok_or_else(other)
+}
+
+fn string_type(accumulator: &Accumulator) -> Option<&DataType> {
+    match accumulator.kind {
+        Kind::Extreme(_, Shape::Bytes) => accumulator.data_type.as_ref(),
+        _ => None,
+    }
+}
+
+/// The words with seen-bits.
+fn seen_words(layout: &Layout) -> Vec<usize> {
+    let (start, count) = layout.seen;
+    let header = (layout.nullable > 0).then_some(0);
+    header.into_iter().chain(start..start + count).collect()
+}

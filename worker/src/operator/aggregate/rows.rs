@@ -1,0 +1,97 @@
+//! Rows of words outside of a table, and views of chosen rows of either.
+
+use super::arena::{Arena, is_long};
+use super::layout::Layout;
+
+/// Rows of words with the strings that they refer to.
+#[derive(Debug, Default)]
+pub(super) struct RowBuffer {
+    /// Row after row.
+    pub(super) words: Vec<u64>,
+    /// Their strings.
+    pub(super) arena: Arena,
+}
+
+/// Chosen rows, in order.
+#[derive(Clone, Copy)]
+pub(super) struct RowSet<'a> {
+    /// Row after row.
+    pub(super) words: &'a [u64],
+    /// Words of a row.
+    pub(super) stride: usize,
+    /// The chosen rows; `None` is all.
+    pub(super) picks: Option<&'a [u32]>,
+    /// Their strings.
+    pub(super) arena: &'a Arena,
+}
+
+impl RowBuffer {
+    /// Forgets all rows.
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+        self.arena.clear();
+    }
+
+    /// Makes it `rows` rows that have seen nothing.
+    pub(super) fn reset(&mut self, layout: &Layout, rows: usize) {
+        self.clear();
+        self.words.reserve(rows * layout.stride);
+        for _ in 0..rows {
+            self.words.extend_from_slice(&layout.initial);
+        }
+    }
+
+    /// Appends a row of another place, with its strings.
+    pub(super) fn push(&mut self, layout: &Layout, row: &[u64], arena: &Arena) {
+        let start = self.words.len();
+        self.words.extend_from_slice(row);
+        if layout.has_bytes() {
+            move_strings(layout, &mut self.words[start..], arena, &mut self.arena);
+        }
+    }
+
+    /// The number of rows.
+    pub(super) fn len(&self, layout: &Layout) -> usize {
+        self.words.len() / layout.stride
+    }
+
+    /// All rows.
+    pub(super) fn all(&self, layout: &Layout) -> RowSet<'_> {
+        RowSet { words: &self.words, stride: layout.stride, picks: None, arena: &self.arena }
+    }
+}
+
+/// Copies the strings that `row` refers to into another arena.
+pub(super) fn move_strings(layout: &Layout, row: &mut [u64], from: &Arena, to: &mut Arena) {
+    for word in layout.bytes_words() {
+        if is_long(row[word]) {
+            let moved = to.store(from.long([row[word], row[word + 1]]));
+            row[word..word + 2].copy_from_slice(&moved);
+        }
+    }
+}
+
+impl<'a> RowSet<'a> {
+    /// The number of chosen rows.
+    pub(super) fn len(&self) -> usize {
+        self.picks.map_or_else(|| self.words.len() / self.stride, <[u32]>::len)
+    }
+
+    /// A chosen row.
+    #[inline]
+    pub(super) fn row(&self, at: usize) -> &'a [u64] {
+        let index = self.picks.map_or(at, |picks| picks[at] as usize);
+        &self.words[index * self.stride..(index + 1) * self.stride]
+    }
+
+    /// The chosen rows.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u64]> {
+        let set = *self;
+        (0..set.len()).map(move |at| set.row(at))
+    }
+
+    /// One word of each chosen row.
+    pub(super) fn column(&self, word: usize) -> impl Iterator<Item = u64> {
+        self.iter().map(move |row| row[word])
+    }
+}

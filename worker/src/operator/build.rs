@@ -1,0 +1,60 @@
+//! Makes the operator of a plan's node: the one list of those there are.
+
+use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
+use super::calc::{CalcOperator, Passthrough};
+use super::window_assign::WindowAssignOperator;
+use super::{Counter, Operator, OperatorContext};
+use crate::dataflow::graph::Role;
+use crate::failure::{Failure, Result};
+use crate::plan::{Node, NodeIndex, NodeKind, Plan};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use weir_protocol::OperatorId;
+use weir_protocol::key_group::MaxParallelism;
+
+/// The operator that carries out a part of a node. Sources and sinks are no operators.
+pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    of_node(plan, &plan.nodes[node], role, context)
+}
+
+/// What an operator's state looks like: a changed query goes on from it only if it is equal.
+#[must_use]
+pub fn state_schema(plan: &Plan, node: &Node) -> Value {
+    let context = OperatorContext {
+        operator: OperatorId(String::new()),
+        key_groups: Vec::new(),
+        max_parallelism: MaxParallelism::new(1).expect("one key group is enough"),
+        late_rows: Counter::default(),
+        state_ttl: None,
+    };
+    match &node.kind {
+        NodeKind::Source(source) => {
+            json!({ "connector": source.options.entries().get("connector").map(|entry| &entry.value) })
+        }
+        NodeKind::Sink(_) => Value::Null,
+        // What cannot be made is told when the job starts.
+        _ => of_node(plan, node, Role::Global, &context).map_or(Value::Null, |operator| operator.state_schema()),
+    }
+}
+
+fn of_node(plan: &Plan, node: &Node, role: Role, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+    let output = || Arc::clone(&node.schema);
+    let input = || &plan.nodes[node.inputs[0]];
+    match &node.kind {
+        NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(calc.clone()))),
+        NodeKind::Union => Ok(Box::new(Passthrough)),
+        NodeKind::WindowAssign(assign) => Ok(Box::new(WindowAssignOperator::new(assign, output()))),
+        NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, context),
+        NodeKind::WindowAggregate(spec) => {
+            window::keyed(spec, InputForm::of(role, input().changelog), &input().schema, output(), context)
+        }
+        NodeKind::GroupAggregate(spec) if role == Role::Local => {
+            Ok(Box::new(LocalGroupAggregate::new(spec, &input().schema, context)?))
+        }
+        NodeKind::GroupAggregate(spec) => {
+            let form = InputForm::of(role, input().changelog);
+            Ok(Box::new(GroupAggregate::new(spec, form, &input().schema, output(), context)?))
+        }
+        NodeKind::Source(_) | NodeKind::Sink(_) => Err(Failure::bug("a source or sink was taken for an operator")),
+    }
+}

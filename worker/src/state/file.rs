@@ -1,0 +1,307 @@
+//! The file format of keyed state.
+//!
+//! ```text
+//! magic "WEIRST01"
+//! one section per key group, in order: zstd over an Arrow IPC stream of one batch
+//! footer: JSON (version, table, key columns; of each section: key group, offset, length, rows, xxh3)
+//! length of the footer (u32 LE), xxh3 of the footer (u64 LE), magic
+//! ```
+//!
+//! A section is read without the others, so a restore touches the key groups that its task owns and no more. Every byte
+//! that is read is covered by a checksum. Text is stored as `Utf8`, since slices of views would drag whole buffers along;
+//! a field's metadata tells what it was.
+
+use crate::checkpoint::store::Store;
+use crate::failure::{Failure, Result};
+use crate::operator::snapshot::TableDelta;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Arc;
+use weir_protocol::KeyGroup;
+use weir_protocol::snapshot::{KeyGroupRange, StateFile};
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: &[u8; 8] = b"WEIRST01";
+const VERSION: u32 = 1;
+const TAIL: u64 = 4 + 8 + 8;
+const DELETED: &str = "__deleted";
+const VIEW: &str = "weir.view";
+const ZSTD_LEVEL: i32 = 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Footer {
+    version: u32,
+    table: String,
+    key_columns: usize,
+    expires: Option<usize>,
+    sections: Vec<Section>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Section {
+    key_group: KeyGroup,
+    offset: u64,
+    length: u64,
+    rows: u64,
+    checksum: u64,
+}
+
+/// Builds a file section by section, in the order of key groups.
+pub struct FileBuilder {
+    body: Vec<u8>,
+    footer: Footer,
+}
+
+/// A finished file.
+pub struct Encoded {
+    /// Its content.
+    pub body: Vec<u8>,
+    /// Rows, tombstones included.
+    pub rows: u64,
+    /// xxh3 of the content.
+    pub checksum: u64,
+    /// The key groups it has sections of.
+    pub key_groups: Vec<KeyGroupRange>,
+}
+
+impl FileBuilder {
+    /// An empty file for rows like those of `like`.
+    #[must_use]
+    pub fn new(like: &TableDelta) -> Self {
+        let footer = Footer {
+            version: VERSION,
+            table: like.table.clone(),
+            key_columns: like.key_columns,
+            expires: like.expires,
+            sections: Vec::new(),
+        };
+        Self { body: MAGIC.to_vec(), footer }
+    }
+
+    /// Adds the rows of a delta, section by section.
+    pub fn add(&mut self, delta: &TableDelta) -> Result<()> {
+        let rows = storable(delta)?;
+        let mut start = 0;
+        for (key_group, count) in &delta.key_groups {
+            self.section(*key_group, &rows.slice(start, *count))?;
+            start += count;
+        }
+        Ok(())
+    }
+
+    fn section(&mut self, key_group: KeyGroup, rows: &RecordBatch) -> Result<()> {
+        let mut plain = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut plain, &rows.schema())?;
+        writer.write(rows)?;
+        writer.finish()?;
+        drop(writer);
+        let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL)
+            .map_err(|error| Failure::bug("a section of state could not be compressed").because(error))?;
+        let (offset, length) = (self.body.len() as u64, packed.len() as u64);
+        let checksum = xxh3_64(&packed);
+        self.footer.sections.push(Section { key_group, offset, length, rows: rows.num_rows() as u64, checksum });
+        self.body.extend_from_slice(&packed);
+        Ok(())
+    }
+
+    /// Ends the file; `None` when it has no rows.
+    pub fn finish(mut self) -> Result<Option<Encoded>> {
+        if self.footer.sections.is_empty() {
+            return Ok(None);
+        }
+        let footer = serde_json::to_vec(&self.footer)
+            .map_err(|error| Failure::bug("the footer of a state file could not be written").because(error))?;
+        let length = u32::try_from(footer.len()).map_err(|error| Failure::bug("a footer is too long").because(error))?;
+        self.body.extend_from_slice(&footer);
+        self.body.extend_from_slice(&length.to_le_bytes());
+        self.body.extend_from_slice(&xxh3_64(&footer).to_le_bytes());
+        self.body.extend_from_slice(MAGIC);
+        let rows = self.footer.sections.iter().map(|section| section.rows).sum();
+        let key_groups = ranges(self.footer.sections.iter().map(|section| section.key_group));
+        Ok(Some(Encoded { rows, checksum: xxh3_64(&self.body), key_groups, body: self.body }))
+    }
+}
+
+/// A file opened for reading.
+pub struct FileReader<'a> {
+    store: &'a dyn Store,
+    path: String,
+    footer: Footer,
+}
+
+impl<'a> FileReader<'a> {
+    /// Reads the footer. Fails with kind `Corrupt` when the file is not what was written.
+    pub fn open(store: &'a dyn Store, file: &StateFile) -> Result<Self> {
+        let corrupt = |what: &str| Failure::corrupt(format!("the state file {} {what}", file.path));
+        let tail_start = file.bytes.checked_sub(TAIL).ok_or_else(|| corrupt("is too short"))?;
+        let tail = store.get_range(&file.path, tail_start..file.bytes)?;
+        let (length, rest) = tail.split_first_chunk::<4>().ok_or_else(|| corrupt("is too short"))?;
+        let (checksum, magic) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("is too short"))?;
+        if magic != MAGIC {
+            return Err(corrupt("does not end as a state file does"));
+        }
+        let start = tail_start.checked_sub(u64::from(u32::from_le_bytes(*length)));
+        let start = start.filter(|start| *start >= MAGIC.len() as u64).ok_or_else(|| corrupt("has a wrong footer"))?;
+        let footer = store.get_range(&file.path, start..tail_start)?;
+        if xxh3_64(&footer) != u64::from_le_bytes(*checksum) {
+            return Err(corrupt("has a damaged footer"));
+        }
+        let footer: Footer =
+            serde_json::from_slice(&footer).map_err(|error| corrupt("has a footer of another form").because(error))?;
+        if footer.version != VERSION {
+            return Err(corrupt(&format!("has version {}; this build reads version {VERSION}", footer.version)));
+        }
+        Ok(Self { store, path: file.path.clone(), footer })
+    }
+
+    /// The key groups that the file has rows of.
+    pub fn key_groups(&self) -> impl Iterator<Item = KeyGroup> {
+        self.footer.sections.iter().map(|section| section.key_group)
+    }
+
+    /// The rows of the wanted key groups, one delta for each. Nothing else is read.
+    pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
+        let sections = self.footer.sections.iter().filter(|section| wanted(section.key_group));
+        sections.map(|section| self.section(section)).collect()
+    }
+
+    fn section(&self, section: &Section) -> Result<TableDelta> {
+        let end = section.offset.saturating_add(section.length);
+        let packed = self.store.get_range(&self.path, section.offset..end)?;
+        let corrupt = |what: &str| {
+            Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
+        };
+        if xxh3_64(&packed) != section.checksum {
+            return Err(corrupt("the checksum does not match"));
+        }
+        let rows = unpack(&packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
+        if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
+            return Err(corrupt("has other rows or columns than its footer says"));
+        }
+        let (rows, deleted) = restored(rows)?;
+        Ok(TableDelta {
+            table: self.footer.table.clone(),
+            key_columns: self.footer.key_columns,
+            expires: self.footer.expires,
+            key_groups: vec![(section.key_group, rows.num_rows())],
+            rows,
+            deleted,
+        })
+    }
+}
+
+/// The rows of the key groups in `owned` of all `files`, in the order in which they are to be applied.
+pub fn restore(store: &dyn Store, files: &[StateFile], owned: &[KeyGroupRange]) -> Result<Vec<TableDelta>> {
+    let mut ordered: Vec<&StateFile> = files.iter().collect();
+    ordered.sort_by(|one, other| (&one.table, one.sequence).cmp(&(&other.table, other.sequence)));
+    let mut deltas = Vec::new();
+    for file in ordered.into_iter().filter(|file| overlap(&file.key_groups, owned)) {
+        let wanted = |group| contains(owned, group) && contains(&file.key_groups, group);
+        deltas.extend(FileReader::open(store, file)?.read(wanted)?);
+    }
+    Ok(deltas)
+}
+
+/// True when a key group lies in one of the ranges.
+#[must_use]
+pub fn contains(ranges: &[KeyGroupRange], group: KeyGroup) -> bool {
+    ranges.iter().any(|range| range.start <= group && group < range.end)
+}
+
+fn overlap(some: &[KeyGroupRange], others: &[KeyGroupRange]) -> bool {
+    some.iter().any(|one| others.iter().any(|other| one.start < other.end && other.start < one.end))
+}
+
+/// Ascending key groups as ranges.
+#[must_use]
+pub fn ranges(groups: impl IntoIterator<Item = KeyGroup>) -> Vec<KeyGroupRange> {
+    let mut ranges: Vec<KeyGroupRange> = Vec::new();
+    for group in groups {
+        let next = KeyGroup(group.0 + 1);
+        match ranges.last_mut() {
+            Some(last) if last.end == group => last.end = next,
+            Some(last) if last.end == next => {}
+            _ => ranges.push(KeyGroupRange { start: group, end: next }),
+        }
+    }
+    ranges
+}
+
+fn unpack(packed: &[u8]) -> Result<RecordBatch> {
+    let mut plain = Vec::new();
+    let decoder = zstd::stream::read::Decoder::new(packed);
+    decoder
+        .and_then(|mut decoder| decoder.read_to_end(&mut plain))
+        .map_err(|error| Failure::corrupt("decompression failed").because(error))?;
+    let mut reader = StreamReader::try_new(plain.as_slice(), None)
+        .map_err(|error| Failure::corrupt("no schema").because(error))?;
+    match reader.next() {
+        Some(Ok(rows)) => Ok(rows),
+        Some(Err(error)) => Err(Failure::corrupt("no rows").because(error)),
+        None => Err(Failure::corrupt("no rows")),
+    }
+}
+
+/// The rows as they are stored: text without views, tombstones as a last column.
+fn storable(delta: &TableDelta) -> Result<RecordBatch> {
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in delta.rows.schema().fields().iter().zip(delta.rows.columns()) {
+        let stored = match column.data_type() {
+            DataType::Utf8View => Some(DataType::Utf8),
+            DataType::BinaryView => Some(DataType::Binary),
+            _ => None,
+        };
+        match stored {
+            None => {
+                fields.push(field.as_ref().clone());
+                columns.push(Arc::clone(column));
+            }
+            Some(stored) => {
+                let metadata = HashMap::from([(VIEW.to_owned(), "true".to_owned())]);
+                columns.push(compute::cast(column, &stored)?);
+                fields.push(Field::new(field.name(), stored, field.is_nullable()).with_metadata(metadata));
+            }
+        }
+    }
+    if let Some(deleted) = &delta.deleted {
+        fields.push(Field::new(DELETED, DataType::Boolean, false));
+        columns.push(Arc::new(deleted.clone()) as ArrayRef);
+    }
+    batch(Arc::new(Schema::new(fields)), columns, delta.rows.num_rows())
+}
+
+fn restored(rows: RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+    let count = rows.num_rows();
+    let schema = rows.schema();
+    let has_deleted = schema.fields().last().is_some_and(|field| field.name() == DELETED);
+    let kept = schema.fields().len() - usize::from(has_deleted);
+    let deleted = has_deleted.then(|| rows.column(kept).as_boolean_opt().cloned()).flatten();
+    let mut fields = Vec::with_capacity(kept);
+    let mut columns = Vec::with_capacity(kept);
+    for (field, column) in schema.fields().iter().zip(rows.columns()).take(kept) {
+        let view = match (field.metadata().contains_key(VIEW), field.data_type()) {
+            (true, DataType::Utf8) => DataType::Utf8View,
+            (true, DataType::Binary) => DataType::BinaryView,
+            _ => {
+                fields.push(field.as_ref().clone());
+                columns.push(Arc::clone(column));
+                continue;
+            }
+        };
+        columns.push(compute::cast(column, &view)?);
+        fields.push(Field::new(field.name(), view, field.is_nullable()));
+    }
+    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, deleted))
+}
+
+fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}

@@ -1,0 +1,4 @@
+//! Keyed state outside of operators: its files, and their compaction.
+
+pub mod compact;
+pub mod file;

@@ -1,0 +1,241 @@
+//! Nexmark queries on a frozen input, as a user runs them, against what Apache Flink answered: at several parallelisms,
+//! killed at random moments, stopped and rescaled.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The source and the views of the benchmark; `EVENTS` is the input file.
+const TABLES: &str = include_str!("nexmark/tables.sql");
+
+/// A query: its name, its sink's columns, and the query.
+const QUERIES: [(&str, &str, &str); 6] = [
+    (
+        "q0",
+        "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
+        "SELECT auction, bidder, price, `dateTime`, extra FROM bid",
+    ),
+    (
+        "q1",
+        "auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), `dateTime` TIMESTAMP(3), extra VARCHAR",
+        "SELECT auction, bidder, 0.908 * price as price, `dateTime`, extra FROM bid",
+    ),
+    ("q2", "auction BIGINT, price BIGINT", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
+    (
+        "q11",
+        "bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
+        "SELECT B.bidder, count(*) as bid_count, SESSION_START(B.`dateTime`, INTERVAL '10' SECOND) as starttime, \
+         SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) as endtime \
+         FROM bid B GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND)",
+    ),
+    (
+        "q17",
+        "auction BIGINT, `day` VARCHAR, total_bids BIGINT, rank1_bids BIGINT, rank2_bids BIGINT, rank3_bids BIGINT, \
+         min_price BIGINT, max_price BIGINT, avg_price BIGINT, sum_price BIGINT",
+        "SELECT auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') as `day`, count(*) AS total_bids, \
+         count(*) filter (where price < 10000) AS rank1_bids, \
+         count(*) filter (where price >= 10000 and price < 1000000) AS rank2_bids, \
+         count(*) filter (where price >= 1000000) AS rank3_bids, min(price) AS min_price, max(price) AS max_price, \
+         avg(price) AS avg_price, sum(price) AS sum_price FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+    ),
+    (
+        "q22",
+        "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, dir1 VARCHAR, dir2 VARCHAR, dir3 VARCHAR",
+        "SELECT auction, bidder, price, channel, SPLIT_INDEX(url, '/', 3) as dir1, SPLIT_INDEX(url, '/', 4) as dir2, \
+         SPLIT_INDEX(url, '/', 5) as dir3 FROM bid",
+    ),
+];
+
+/// One job in a folder of its own.
+struct Job {
+    folder: tempfile::TempDir,
+    query: &'static str,
+}
+
+impl Job {
+    fn new(query: &'static str, interval: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, columns, select) = QUERIES.iter().find(|(name, ..)| *name == query).unwrap();
+        // A changelog can only be written as JSON; what only grows is compared as it was written.
+        let format = if query == "q17" { "'json'" } else { "'csv', 'csv.field-delimiter' = '\\t'" };
+        let sink = format!(
+            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format});\n\
+             INSERT INTO sink {select};",
+            folder.path().join("out").display()
+        );
+        let tables = TABLES.replace("EVENTS", root().join("examples/nexmark/events.jsonl.gz").to_str().unwrap());
+        let script = format!("{tables}\n{sink}").replace('\n', "\n      ");
+        let manifest = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {query}}}\nspec:\n  parallelism: 2\n  \
+             checkpoint: {{interval: {interval}}}\n  pipeline:\n    sql: |\n      {script}\n"
+        );
+        fs::write(folder.path().join("job.yaml"), manifest).unwrap();
+        Self { folder, query }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        let path = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("run").arg(path("job.yaml")).arg("--quiet").arg("--state-dir").arg(path("state"));
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs to the end of the process; the answer is its exit code.
+    fn run(&self, arguments: &[&str]) -> i32 {
+        let output = self.start(arguments).wait_with_output().unwrap();
+        let code = output.status.code().unwrap_or(-1);
+        assert!(code == 0 || code == 3, "{} ended with {code}: {}", self.query, String::from_utf8_lossy(&output.stderr));
+        code
+    }
+
+    /// Runs until `moment` and kills the process; true when it had ended before.
+    fn run_and_kill(&self, moment: Duration, arguments: &[&str]) -> bool {
+        let mut child = self.start(arguments);
+        let mut errors = child.stderr.take().unwrap();
+        let (ended, end) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            let _ = ended.send(());
+            text
+        });
+        let _ = end.recv_timeout(moment);
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        let text = reader.join().unwrap();
+        // Killed by the signal, it has no code.
+        assert!(matches!(status.code(), None | Some(0)), "{} ended with {status}: {text}", self.query);
+        status.code() == Some(0)
+    }
+
+    /// The output as a table, in the form of the expected results.
+    fn output(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for entry in fs::read_dir(self.folder.path().join("out")).unwrap() {
+            let path = entry.unwrap().path();
+            let hidden = path.file_name().unwrap().to_str().unwrap().starts_with('.');
+            assert!(!hidden, "{} is left over", path.display());
+            rows.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+        }
+        if self.query == "q17" {
+            rows = folded(&rows);
+        }
+        rows.sort_unstable();
+        rows
+    }
+
+    fn check(&self) {
+        let expected = expected(self.query);
+        let actual = self.output();
+        let first = actual.iter().zip(&expected).find(|(actual, expected)| actual != expected);
+        assert!(
+            actual == expected,
+            "{}: {} rows, {} expected; the first that differ: {first:?}",
+            self.query,
+            actual.len(),
+            expected.len()
+        );
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn expected(query: &str) -> Vec<String> {
+    let file = fs::File::open(root().join(format!("examples/nexmark/expected/{query}.tsv.gz"))).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Folds a changelog to the rows of its table.
+fn folded(lines: &[String]) -> Vec<String> {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for line in lines {
+        let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let values = row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let sign = if matches!(row["op"].as_str().unwrap(), "+I" | "+U") { 1 } else { -1 };
+        *counts.entry(values.collect::<Vec<_>>().join("\t")).or_default() += sign;
+    }
+    counts.retain(|_, count| *count != 0);
+    assert!(counts.values().all(|count| *count == 1), "a row is there more than once, or was taken back too often");
+    counts.into_keys().collect()
+}
+
+/// The same numbers for the same seed.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self, below_ms: u64) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(self.0 % below_ms)
+    }
+}
+
+#[test]
+fn every_query_gives_what_flink_gave_at_any_parallelism() {
+    for (query, ..) in QUERIES {
+        for parallelism in ["1", "2", "4"] {
+            // A long interval: but for the last one there are no checkpoints; a short one: many.
+            for interval in ["1h", "20ms"] {
+                let job = Job::new(query, interval);
+                assert_eq!(job.run(&["--parallelism", parallelism]), 0);
+                job.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_finished_job_repeats_nothing_and_a_fresh_one_begins_anew() {
+    let job = Job::new("q11", "50ms");
+    assert_eq!(job.run(&[]), 0);
+    assert_eq!(job.run(&[]), 0);
+    job.check();
+    fs::remove_dir_all(job.folder.path().join("out")).unwrap();
+    assert_eq!(job.run(&["--fresh"]), 0);
+    job.check();
+}
+
+#[test]
+fn a_killed_job_loses_and_repeats_nothing() {
+    let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
+    println!("WEIR_KILL_SEED={seed}");
+    for (query, ..) in QUERIES {
+        let mut moments = Moments(seed);
+        let job = Job::new(query, "30ms");
+        let mut kills = 0;
+        while kills < 20 && !job.run_and_kill(moments.next(900), &["--speed", "10"]) {
+            kills += 1;
+        }
+        println!("{query}: {kills} kills");
+        assert_eq!(job.run(&["--speed", "1000"]), 0);
+        job.check();
+    }
+}
+
+#[test]
+fn a_job_goes_on_at_another_parallelism() {
+    for query in ["q11", "q17"] {
+        let mut moments = Moments(7);
+        let job = Job::new(query, "20ms");
+        for parallelism in ["1", "3", "8", "2", "5", "4"] {
+            if job.run_and_kill(Duration::from_millis(400) + moments.next(400), &["--speed", "12", "--parallelism", parallelism]) {
+                break;
+            }
+        }
+        assert_eq!(job.run(&["--parallelism", "7"]), 0);
+        job.check();
+    }
+}
