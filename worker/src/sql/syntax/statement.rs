@@ -13,6 +13,10 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 /// More operators in one statement than this would nest deeper than anything that reads them.
 const MAX_OPERATORS: usize = 20_000;
 
+/// Deeper brackets and CASEs are refused: where the parser fails inside of them, it tries each level twice.
+const MAX_NESTED_CASES: i64 = 12;
+const MAX_NESTED_BRACKETS: i64 = 45;
+
 /// A statement of a script.
 #[derive(Debug)]
 pub(in crate::sql) enum Statement {
@@ -87,7 +91,20 @@ fn parse_statements(script: &str) -> Result<Vec<Statement>, Diagnostic> {
 /// Chains of operators become trees as deep as they are long.
 fn check_length(tokens: &[TokenWithSpan]) -> Result<(), Diagnostic> {
     let mut operators = 0;
+    let (mut cases, mut brackets) = (0_i64, 0_i64);
     for token in tokens {
+        match &token.token {
+            Token::Word(word) if word.keyword == Keyword::CASE => cases += 1,
+            Token::Word(word) if word.keyword == Keyword::END => cases -= 1,
+            Token::LParen => brackets += 1,
+            Token::RParen => brackets -= 1,
+            Token::SemiColon => (cases, brackets) = (0, 0),
+            _ => {}
+        }
+        if cases > MAX_NESTED_CASES || brackets > MAX_NESTED_BRACKETS {
+            let message = "this statement is nested too deeply";
+            return Err(Diagnostic::new(message).at(at(token.span.start)).hint("split it into several views"));
+        }
         match &token.token {
             Token::SemiColon => operators = 0,
             Token::Word(word) => {

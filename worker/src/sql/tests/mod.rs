@@ -6,7 +6,7 @@ mod robustness;
 
 use super::{Connectors, PlanConfig};
 use crate::connector::options::Options;
-use crate::connector::{Assignment, Committer, Enumerator, ReaderContext, Sink, SinkWriter, Source, SourceReader, TableShape, WriterContext};
+use crate::connector::{Assignment, Enumerator, ReaderContext, Sink, SinkWriter, Source, SourceReader, TableShape, WriterContext};
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Result};
 use crate::plan::{Changelog, Node, NodeKind, Plan};
@@ -42,9 +42,6 @@ impl Sink for FakeSink {
     }
     fn writer(&self, _context: WriterContext) -> Result<Box<dyn SinkWriter>> {
         Err(Failure::bug("only planned"))
-    }
-    fn committer(&self) -> Option<Box<dyn Committer>> {
-        None
     }
 }
 

@@ -97,7 +97,7 @@ fn ids_of_operators_are_golden() {
 }
 
 const GROUP: &str = "group-aggregate-55af8a1e70ffcf4c";
-const WINDOW: &str = "window-aggregate-?";
+const WINDOW: &str = "window-aggregate-576882bddfbfe648";
 
 #[test]
 fn equal_operators_are_numbered_and_shared_ones_are_one() {
