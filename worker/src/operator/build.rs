@@ -28,7 +28,7 @@ pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: OperatorConte
             window::keyed(aggregate, form(role, input.changelog), &input.schema, of.schema.clone(), &context)
         }
         NodeKind::Source(_) | NodeKind::Sink(_) => Err(Failure::bug("a source or sink was taken for an operator")),
-        NodeKind::WindowAssign(_) => Err(Failure::bug("windows without aggregates are missing")),
+        NodeKind::WindowAssign(assign) => Ok(Box::new(window::WindowAssign::new(assign, of.schema.clone())?)),
     }
 }
 
@@ -43,7 +43,9 @@ pub fn state_schema(plan: &Plan, node: &Node) -> Value {
         state_ttl: None,
     };
     match &node.kind {
-        NodeKind::Source(source) => json!({ "source": source.options.entries().get("connector").map(|entry| &entry.value) }),
+        NodeKind::Source(source) => {
+            json!({ "source": source.options.entries().get("connector").map(|entry| &entry.value) })
+        }
         NodeKind::GroupAggregate(aggregate) => {
             group(plan, node, aggregate, Role::Global, &context).map_or(Value::Null, |operator| operator.state_schema())
         }
