@@ -10,6 +10,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     Time32MillisecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
 };
+use std::cell::Cell;
 use xxhash_rust::xxh3::xxh3_64;
 
 const NULL: u64 = 0x9ae1_6a3b_2f90_404f;
@@ -86,7 +87,20 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         }
         DataType::Utf8View => {
             let array = column.as_string_view();
-            fold(column, first, hashes, |row| xxh3_64(array.value(row).as_bytes()));
+            // Short text that repeats, as days and channels do, is hashed once.
+            let last = Cell::new((u128::MAX, 0));
+            fold(column, first, hashes, |row| {
+                let view = array.views()[row];
+                if view == last.get().0 {
+                    return last.get().1;
+                }
+                let hash = xxh3_64(array.value(row).as_bytes());
+                let is_inline = view as u32 <= 12;
+                if is_inline {
+                    last.set((view, hash));
+                }
+                hash
+            });
         }
         DataType::Utf8 => {
             let array = column.as_string::<i32>();
