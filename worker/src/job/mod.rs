@@ -5,7 +5,9 @@ pub mod board;
 pub mod budget;
 pub mod deploy;
 pub mod lock;
+pub mod reading;
 pub mod runner;
+pub mod savepoints;
 pub mod settings;
 pub mod state;
 #[cfg(test)]
