@@ -11,4 +11,4 @@ pub mod savepoints;
 pub mod settings;
 pub mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
