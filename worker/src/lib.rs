@@ -1,5 +1,6 @@
 //! The engine: SQL to a streaming plan, the plan to tasks, tasks to exactly-once results.
 
+pub mod api;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;

@@ -3,6 +3,7 @@
 use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
+use crate::api::{self, Server, View};
 use crate::job::budget;
 use crate::job::runner::{Handle, Job, Runner};
 use crate::job::settings;
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// Memory that state may take, such as 512mb; past it the job fails and says which operator has it.
     #[arg(long, value_name = "SIZE", value_parser = crate::connector::options::parse_bytes)]
     state_budget: Option<u64>,
+    /// Serve the job's state, checkpoints, savepoints and metrics on this address, such as 127.0.0.1:8081.
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
     quiet: bool,
@@ -84,11 +88,22 @@ pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
     });
+    let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
     let end = runner.run();
-    drop(progress);
+    drop((server, progress));
     tell(&planned.job.name, end, arguments.quiet)
+}
+
+fn serve(arguments: &Arguments, name: &str, runner: &Runner) -> Result<Option<Server>, Refusal> {
+    let Some(address) = &arguments.http else { return Ok(None) };
+    let view = View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
+    let server = api::serve(address, view)?;
+    if !arguments.quiet {
+        eprintln!("http://{}", server.address());
+    }
+    Ok(Some(server))
 }
 
 fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal> {

@@ -126,6 +126,16 @@ impl Chain {
         }
         steps
     }
+
+    /// The names of the chain's steps, for people.
+    #[must_use]
+    pub fn name(&self, plan: &Plan) -> String {
+        let names = self.steps().into_iter().map(|(node, role)| {
+            let name = &plan.nodes[node].name;
+            if role == Role::Local { format!("local {name}") } else { name.clone() }
+        });
+        names.collect::<Vec<_>>().join(" -> ")
+    }
 }
 
 fn collect(outs: &[Out], steps: &mut Vec<(NodeIndex, Role)>) {

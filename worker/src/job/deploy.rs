@@ -292,7 +292,7 @@ impl<'a> Builder<'a> {
     fn task(&self, chain: usize, subtask: u32) -> Result<(TaskId, Arc<Inbox>, Arc<TaskMetrics>, Task)> {
         let id = TaskId { chain: chain as u32, subtask };
         let inbox = Arc::clone(&self.inboxes[chain][subtask as usize]);
-        let metrics = TaskMetrics::new(id, self.name(chain), self.ends(chain));
+        let metrics = TaskMetrics::new(id, self.blueprint.graph.chains[chain].name(&self.blueprint.plan), self.ends(chain));
         let task = match &self.blueprint.graph.chains[chain].root {
             Root::Source { node, next, bad_records } => {
                 Task::Source(Box::new(self.source_task(id, *node, (next, bad_records), &inbox, &metrics)?))
@@ -416,15 +416,6 @@ impl<'a> Builder<'a> {
             }
         };
         EdgeWriter::new(spread, senders, Arc::clone(metrics))
-    }
-
-    fn name(&self, chain: usize) -> String {
-        let steps = self.blueprint.graph.chains[chain].steps();
-        let names = steps.iter().map(|(node, role)| {
-            let name = &self.blueprint.plan.nodes[*node].name;
-            if *role == Role::Local { format!("local {name}") } else { name.clone() }
-        });
-        names.collect::<Vec<_>>().join(" -> ")
     }
 
     fn ends(&self, chain: usize) -> Ends {

@@ -6,9 +6,11 @@ pub mod budget;
 pub mod deploy;
 pub mod lock;
 pub mod measure;
+pub mod reading;
 pub mod runner;
+pub mod savepoints;
 pub mod settings;
 pub mod state;
 pub mod usage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

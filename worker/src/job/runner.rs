@@ -48,6 +48,12 @@ pub enum Message {
 pub struct Handle(mpsc::Sender<Message>);
 
 impl Handle {
+    /// Steers the job that reads these messages.
+    #[must_use]
+    pub fn new(messages: mpsc::Sender<Message>) -> Self {
+        Self(messages)
+    }
+
     /// Takes a last checkpoint and ends the job.
     pub fn stop(&self) {
         self.send(Event::StopRequested);
@@ -204,8 +210,8 @@ impl Runner {
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Leader(event) => {
-                if let Event::Acked { checkpoint, snapshot, .. } = &event {
-                    self.board.cost(*checkpoint, snapshot.task, snapshot.cost);
+                if let Event::Acked { generation, checkpoint, snapshot } = &event {
+                    self.board.cost(*generation, *checkpoint, snapshot.task, snapshot.cost);
                 }
                 self.step(event)
             }
@@ -322,7 +328,7 @@ impl Runner {
         let deployment = prepared.start()?;
         let ids = deployment.tasks.keys().copied().collect();
         let sources = deployment.sources().collect();
-        self.board.deployed(generation, &deployment);
+        self.board.deployed(generation, deployment.tasks.values().map(|task| Arc::clone(&task.metrics)));
         self.deployment = Some((generation, deployment));
         self.cancelling = false;
         Ok(Event::Deployed { generation, tasks: ids, sources })
