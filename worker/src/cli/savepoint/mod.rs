@@ -71,7 +71,6 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Place {
     /// The manifest of the job; - reads standard input. Not needed with --state-dir.
-    #[arg(required_unless_present = "state_dir")]
     file: Option<String>,
     /// The directory of the job's state.
     #[arg(long, value_name = "DIR")]
