@@ -9,7 +9,6 @@ use crate::job::lock::DirectoryLock;
 use crate::job::state;
 use crate::plan::Plan;
 use crate::sql;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_crds::{Mistake, Sql, Storage, ValidatedJob};
@@ -38,13 +37,18 @@ fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String
 
 /// Reads and plans the manifest in `file`; `-` is standard input.
 pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
-    let text = read(file)?;
-    plan_text(if file == "-" { "standard input" } else { file }, &text, secrets)
+    let (name, text) = read(file)?;
+    plan_text(&name, &text, secrets)
+}
+
+/// Checks the manifest in `text`, which mistakes call `name`.
+pub fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
+    weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))
 }
 
 /// Plans the manifest in `text`, which mistakes call `name`.
 pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
-    let job = weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))?;
+    let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
         return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
     };
@@ -56,14 +60,14 @@ pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Plann
     Ok(Planned { job, plan: Arc::new(plan) })
 }
 
-fn read(file: &str) -> Result<String, Refusal> {
-    let mut text = String::new();
-    let outcome = match file {
-        "-" => std::io::stdin().read_to_string(&mut text).map(|_| ()),
-        file => std::fs::read_to_string(file).map(|content| text = content),
+/// What to call the manifest in `file` (`-` is standard input), and its text.
+pub fn read(file: &str) -> Result<(String, String), Refusal> {
+    let (name, read) = match file {
+        "-" => ("standard input", std::io::read_to_string(std::io::stdin())),
+        file => (file, std::fs::read_to_string(file)),
     };
-    outcome.map_err(|error| Refusal::user(format!("error: {file} could not be read: {error}")))?;
-    Ok(text)
+    let text = read.map_err(|error| Refusal::user(format!("error: {name} could not be read: {error}")))?;
+    Ok((name.to_owned(), text))
 }
 
 fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {

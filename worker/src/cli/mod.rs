@@ -3,12 +3,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod bench;
+mod check;
 pub mod exit;
 mod explain;
 mod job;
 mod progress;
 mod run;
+mod savepoint;
 mod table;
+mod time;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,7 +27,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Check(check::Arguments),
     Explain(explain::Arguments),
+    Savepoint(savepoint::Arguments),
     Bench(bench::Arguments),
     /// Print a completion script for a shell.
     ///
@@ -51,6 +56,8 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Savepoint(arguments) => savepoint::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completion { shell } => {

@@ -62,7 +62,9 @@ pub fn store(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<(OpI
     })
 }
 
-fn perform(store: &dyn Store, request: Request) -> Outcome {
+/// Carries out one request.
+#[must_use]
+pub fn perform(store: &dyn Store, request: Request) -> Outcome {
     match request {
         Request::PutIfAbsent { key, body } => match store.put_if_absent(&key.to_string(), &body) {
             Put::Done => Outcome::Done,
@@ -138,7 +140,9 @@ pub fn committers(mut committers: BTreeMap<OperatorId, Box<dyn Committer>>, answ
     })
 }
 
-fn commit(
+/// Commits what can be committed; what no committer is there for is lost.
+#[must_use]
+pub fn commit(
     committers: &mut BTreeMap<OperatorId, Box<dyn Committer>>,
     committables: &Committables,
 ) -> BTreeMap<String, CommitResult> {

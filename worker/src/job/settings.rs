@@ -3,11 +3,14 @@
 use crate::plan::{NodeKind, Plan};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_crds::{RestartStrategy, ValidatedJob};
-use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan};
+use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan, Start};
 use weir_protocol::key_group::{Error, MaxParallelism};
-use weir_protocol::leader::{CheckpointOptions, Mode, Options};
+use weir_protocol::leader::{CheckpointOptions, Mode, Operation, Options, Running};
 use weir_protocol::restart::Strategy;
 use weir_protocol::retry::Pace;
+
+/// A checkpoint that only names a state is written in one go; a disk may still stall.
+const MAINTENANCE_TIMEOUT_MS: u64 = 60_000;
 
 /// What the leader of a job on this machine is told.
 pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) -> Result<Options, Error> {
@@ -52,6 +55,32 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
         }
     }
     of
+}
+
+/// What a leader is told that works on the state of a job which does not run. `retain` is how many checkpoints to keep;
+/// `None` keeps all.
+#[must_use]
+pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> Options {
+    let incarnation = uuid::Uuid::new_v4().to_string();
+    Options {
+        job: start.job.clone(),
+        claimant: Claimant { revision: start.claimant.revision, attempt: unix_ms(), pod: incarnation.clone() },
+        incarnation,
+        unix_ms: unix_ms(),
+        parallelism: start.key_groups.parallelism(),
+        max_parallelism: start.key_groups.max_parallelism(),
+        plan: chain::Plan::default(),
+        // The caller holds the lock of the directory: nobody is at work.
+        mode: Mode::Maintain { operations: vec![operation], running: Running::Fence },
+        checkpoint: CheckpointOptions {
+            interval_ms: None,
+            min_pause_ms: 0,
+            timeout_ms: MAINTENANCE_TIMEOUT_MS,
+            tolerable_failures: 0,
+            retain: retain.unwrap_or(u32::MAX),
+        },
+        restart: Strategy::None,
+    }
 }
 
 fn strategy(restart: &RestartStrategy) -> Strategy {

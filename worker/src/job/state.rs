@@ -14,22 +14,29 @@ struct Identity {
 /// The uid of the job whose state lies in `directory`; made when the directory is new. Fails with kind `User` when it
 /// is another job's.
 pub fn uid(directory: &Path, job: &str) -> Result<String> {
+    match read(directory)? {
+        None => create(directory, job),
+        Some(identity) if identity.job == job => Ok(identity.uid),
+        Some(identity) => Err(Failure::user(format!(
+            "the state directory {} belongs to the job '{}', not to '{job}': choose another with --state-dir",
+            directory.display(),
+            identity.job
+        ))),
+    }
+}
+
+/// The name of the job whose state lies in `directory`; `None` when there is none.
+pub fn job(directory: &Path) -> Result<Option<String>> {
+    Ok(read(directory)?.map(|identity| identity.job))
+}
+
+fn read(directory: &Path) -> Result<Option<Identity>> {
     let path = directory.join("job.json");
-    let unusable = |what: &str| Failure::corrupt(format!("{} {what}", path.display()));
     match fs::read(&path) {
-        Ok(body) => {
-            let identity: Identity =
-                serde_json::from_slice(&body).map_err(|error| unusable("is damaged").because(error))?;
-            if identity.job != job {
-                return Err(Failure::user(format!(
-                    "the state directory {} belongs to the job '{}', not to '{job}': choose another with --state-dir",
-                    directory.display(),
-                    identity.job
-                )));
-            }
-            Ok(identity.uid)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(directory, job),
+        Ok(body) => serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| Failure::corrupt(format!("{} is damaged", path.display())).because(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::user(format!("{} could not be read", path.display())).because(error)),
     }
 }

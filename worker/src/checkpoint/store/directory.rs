@@ -35,6 +35,15 @@ impl DirectoryStore {
         Ok(Self { root, next: AtomicU64::new(0) })
     }
 
+    /// The store in `root` for one who only reads. Fails with kind `User` when there is no such folder.
+    pub fn existing(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        match fs::read_dir(&root) {
+            Ok(_) => Ok(Self { root, next: AtomicU64::new(0) }),
+            Err(error) => Err(Failure::user(format!("the state directory {} could not be read", root.display())).because(error)),
+        }
+    }
+
     /// The folder.
     #[must_use]
     pub fn root(&self) -> &Path {

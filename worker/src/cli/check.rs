@@ -1,0 +1,129 @@
+//! `weir check`: whether a job can run, and whether it can go on from a state.
+
+use super::exit::{Code, Refusal};
+use super::job::{self, Planned};
+use super::time;
+use crate::dataflow::graph::Graph;
+use crate::job::history::History;
+use crate::job::settings;
+use crate::plan::{NodeKind, Plan};
+use std::path::{Path, PathBuf};
+use weir_protocol::chain::{Manifest, Misfit, ObjectName, Stop, check_fit};
+use weir_protocol::key_group::MaxParallelism;
+
+/// Check a manifest and its SQL without running anything.
+///
+/// Every mistake is told with its place. With --against, also tells whether the job can go on from the state in a
+/// directory, which is only read; the job may be running meanwhile.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  weir check job.yaml
+  weir check changed.yaml --against .weir/bids-per-auction
+
+Exit code 2 when the job cannot run or does not fit the state.")]
+pub struct Arguments {
+    /// The manifest: a StreamJob in YAML; - reads standard input.
+    file: String,
+    /// The directory of a job's state.
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+}
+
+/// Checks the job.
+pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
+    for warning in &planned.plan.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let fits = arguments.against.as_deref().map(|directory| against(&planned, directory)).transpose()?;
+    println!("ok: job {}: {}", planned.job.name, summary(&planned.plan));
+    fits.iter().flatten().for_each(|line| println!("{line}"));
+    Ok(Code::Done)
+}
+
+fn summary(plan: &Plan) -> String {
+    let count = |wanted: fn(&NodeKind) -> bool| plan.nodes.iter().filter(|node| wanted(&node.kind)).count();
+    let parts = [
+        (count(|kind| matches!(kind, NodeKind::Source(_))), "source"),
+        (count(|kind| matches!(kind, NodeKind::WindowAggregate(_) | NodeKind::GroupAggregate(_))), "aggregation"),
+        (count(|kind| matches!(kind, NodeKind::Sink(_))), "sink"),
+        (Graph::of(plan).chains.len(), "chain"),
+    ];
+    let parts = parts.map(|(number, word)| if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") });
+    parts.join(", ")
+}
+
+/// What there is to say about a state that fits.
+fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> {
+    let shown = directory.display();
+    let Some(history) = History::read(directory)? else {
+        return Ok(vec![format!("{shown} holds no state: the job begins at its beginning")]);
+    };
+    if history.job != planned.job.name {
+        return Err(Refusal::user(format!(
+            "error: the state in {shown} belongs to the job '{}', not to '{}'\nhint: name the state directory of this job",
+            history.job, planned.job.name
+        )));
+    }
+    if history.deleted {
+        return Err(Refusal::user(format!("error: the job whose state is in {shown} has been deleted: its state can no longer be used")));
+    }
+    let standing = history.standing()?;
+    let mut lines: Vec<String> = standing.skipped.iter().map(|link| damage(&history, *link)).collect();
+    let Some(manifest) = standing.manifest else {
+        lines.push(format!("{shown} holds no checkpoint: the job begins at its beginning"));
+        return Ok(lines);
+    };
+    let max_parallelism = MaxParallelism::new(planned.job.max_parallelism).map_err(|error| Refusal::user(format!("error: {error}")))?;
+    let plan = settings::plan_of(&planned.plan, planned.job.allow_dropped_state);
+    let misfits = check_fit(manifest, &plan, max_parallelism);
+    if !misfits.is_empty() {
+        return Err(refuse(&misfits, manifest, directory));
+    }
+    lines.push(format!("fits {}", name_of(manifest, directory)));
+    for (id, _) in manifest.operators.iter().filter(|(id, _)| !plan.operators.contains_key(id)) {
+        lines.push(format!("note: the state of {id} will be lost (allowDroppedState)"));
+    }
+    for id in plan.operators.keys().filter(|id| !manifest.operators.contains_key(id)) {
+        lines.push(format!("note: {id} is new and begins empty"));
+    }
+    if manifest.parallelism != planned.job.parallelism {
+        let (old, new) = (manifest.parallelism, planned.job.parallelism);
+        lines.push(format!("note: the state was written at parallelism {old}, the job goes on with {new}"));
+    }
+    lines.extend((standing.stop == Some(Stop::Finished)).then(|| "note: the job has finished: a run only says so, --fresh begins anew".to_owned()));
+    Ok(lines)
+}
+
+fn name_of(manifest: &Manifest, directory: &Path) -> String {
+    let time = time::of_unix_ms(manifest.completed_unix_ms);
+    format!("checkpoint {} of {time} in {}", manifest.checkpoint, directory.display())
+}
+
+fn damage(history: &History, link: weir_protocol::LinkNumber) -> String {
+    let damage = history.damaged.get(&link).cloned().unwrap_or_else(|| format!("{} is missing", ObjectName::Link(link)));
+    format!("warning: {damage}; a run goes on from the checkpoint before it, from which on nothing was committed")
+}
+
+fn refuse(misfits: &[Misfit], manifest: &Manifest, directory: &Path) -> Refusal {
+    let mut text = format!("error: the job does not fit {}", name_of(manifest, directory));
+    for misfit in misfits {
+        text.push_str("\n  ");
+        text.push_str(&told(misfit));
+    }
+    text.push_str("\nhint: to go on without the old state: weir run --fresh");
+    Refusal::user(text)
+}
+
+fn told(misfit: &Misfit) -> String {
+    match misfit {
+        Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
+        Misfit::Dropped { .. } => misfit.to_string(),
+        Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => format!(
+            "the state of operator {operator} does not fit\n    old: {old_kind} {old_schema}\n    new: {new_kind} {new_schema}"
+        ),
+    }
+}

@@ -1,0 +1,151 @@
+//! The chain of a job as its state directory has it, for those who only look: nothing is written, no lock is taken.
+
+use super::state;
+use crate::checkpoint::store::Store;
+use crate::checkpoint::store::directory::DirectoryStore;
+use crate::failure::{Failure, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+use weir_protocol::LinkNumber;
+use weir_protocol::chain::{self, Committables, Link, Manifest, ObjectName, Origin, Pin, Prefix, Start, Stop};
+
+/// A running job deletes links while they are read: the reading begins anew this many times.
+const ROUNDS: usize = 10;
+
+/// What a state directory says about its job.
+#[derive(Debug)]
+pub struct History {
+    /// The job's name.
+    pub job: String,
+    /// The links that can be read.
+    pub links: BTreeMap<LinkNumber, Link>,
+    /// What is wrong with each of the others.
+    pub damaged: BTreeMap<LinkNumber, String>,
+    /// The job was deleted: its state can no longer be used.
+    pub deleted: bool,
+}
+
+/// Where a job stands.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    /// The state that a run goes on from; `None` for its beginning.
+    pub manifest: Option<&'a Manifest>,
+    /// Newer checkpoints that cannot be used.
+    pub skipped: Vec<LinkNumber>,
+    /// Why the job stands still, if it was not a crash and it does not run.
+    pub stop: Option<Stop>,
+    /// What waits to be committed.
+    pub committables: &'a Committables,
+}
+
+impl History {
+    /// Reads the state in `directory`; `None` when it holds no state yet. Fails with kind `User` when there is no such
+    /// directory.
+    pub fn read(directory: &Path) -> Result<Option<Self>> {
+        let store = DirectoryStore::existing(directory)?;
+        let Some(job) = state::job(directory)? else {
+            return Ok(None);
+        };
+        for _ in 0..ROUNDS {
+            if let Some(history) = Self::read_once(&store, &job)? {
+                return Ok(Some(history).filter(|history| history.head().is_some()));
+            }
+        }
+        let message = format!("the checkpoints in {} change faster than they can be read: try again", directory.display());
+        Err(Failure::transient(message))
+    }
+
+    /// `None` when a link went away meanwhile.
+    fn read_once(store: &dyn Store, job: &str) -> Result<Option<Self>> {
+        let deleted = store.get(&ObjectName::Deleted.to_string())?.is_some();
+        let mut history = Self { job: job.to_owned(), links: BTreeMap::new(), damaged: BTreeMap::new(), deleted };
+        for name in store.list(Prefix::Chain.as_str())? {
+            let Some(ObjectName::Link(number)) = chain::parse_name(&name) else { continue };
+            let Some(body) = store.get(&name)? else {
+                return Ok(None);
+            };
+            match chain::decode_link(number, &body) {
+                Ok(link) => {
+                    history.links.insert(number, link);
+                }
+                Err(error) => {
+                    history.damaged.insert(number, error.to_string());
+                }
+            }
+        }
+        Ok(Some(history))
+    }
+
+    /// The newest link, whether or not it can be read.
+    #[must_use]
+    pub fn head(&self) -> Option<LinkNumber> {
+        self.links.keys().next_back().max(self.damaged.keys().next_back()).copied()
+    }
+
+    /// The newest readable link.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Link> {
+        self.links.values().next_back()
+    }
+
+    /// The newest readable start.
+    #[must_use]
+    pub fn newest_start(&self) -> Option<&Start> {
+        self.links.values().rev().find_map(|link| match link {
+            Link::Start(start) => Some(start.as_ref()),
+            Link::Checkpoint(_) => None,
+        })
+    }
+
+    /// All savepoints by name.
+    #[must_use]
+    pub fn savepoints(&self) -> BTreeMap<String, Pin> {
+        self.newest().map(|link| link.savepoints().clone()).unwrap_or_default()
+    }
+
+    /// The manifest in a link.
+    pub fn manifest(&self, link: LinkNumber) -> Result<&Manifest> {
+        match (self.links.get(&link).and_then(Link::manifest), self.damaged.get(&link)) {
+            (Some(manifest), _) => Ok(manifest),
+            (None, Some(damage)) => Err(Failure::corrupt(damage.clone())),
+            (None, None) => Err(Failure::corrupt(format!("{} is missing", ObjectName::Link(link)))),
+        }
+    }
+
+    /// Where the job stands: the checkpoint of the head, or the one before it when nothing was let out since. Fails with
+    /// kind `Corrupt` when there is no way back.
+    pub fn standing(&self) -> Result<Standing<'_>> {
+        let no_way = |error: chain::FallbackError| {
+            let details: Vec<&str> = self.damaged.values().map(String::as_str).collect();
+            Failure::corrupt(format!("{error} ({})", details.join("; ")))
+        };
+        let empty = || Failure::bug("a history has at least one link");
+        let head = self.head().ok_or_else(empty)?;
+        let newest = self.newest().ok_or_else(|| no_way(chain::FallbackError::NoOlder { bad: head }))?;
+        let mut skipped = Vec::new();
+        let mut origin = newest.origin();
+        if newest.number() != head {
+            skipped.push(head);
+            origin = chain::fallback(&self.links, head).map_err(no_way)?;
+        }
+        while let Origin::Link(number) = origin {
+            if self.links.get(&number).and_then(Link::manifest).is_some() {
+                break;
+            }
+            skipped.push(number);
+            origin = chain::fallback(&self.links, number).map_err(no_way)?;
+        }
+        let manifest = match origin {
+            Origin::Link(number) => Some(self.manifest(number)?),
+            Origin::Empty => None,
+            Origin::Foreign { .. } => match newest {
+                Link::Start(start) => match &start.origin {
+                    Origin::Foreign { manifest, .. } => Some(manifest.as_ref()),
+                    Origin::Empty | Origin::Link(_) => None,
+                },
+                Link::Checkpoint(_) => None,
+            },
+        };
+        Ok(Standing { manifest, skipped, stop: newest.stop(), committables: newest.committables() })
+    }
+}
