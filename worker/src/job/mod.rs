@@ -5,8 +5,10 @@ pub mod board;
 pub mod budget;
 pub mod deploy;
 pub mod lock;
+pub mod measure;
 pub mod runner;
 pub mod settings;
 pub mod state;
+pub mod usage;
 #[cfg(test)]
 mod tests;
