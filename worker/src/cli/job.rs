@@ -50,7 +50,7 @@ pub fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
 pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
-        return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
+        return Err(Refusal::user(format!("error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
     };
     let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
     let connectors = sql::BuiltInConnectors { environment };
