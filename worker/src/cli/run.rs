@@ -119,8 +119,8 @@ fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal>
 
 /// The first signal stops the job, the second one ends the process.
 fn on_signals(job: Handle) -> Result<(), Refusal> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
     std::thread::spawn(move || {
         let mut seen = 0;
         for _ in &mut signals {
@@ -150,13 +150,16 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Done)
         }
         End::Stopped { checkpoint, .. } => {
-            let from = checkpoint.map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
+            let from = checkpoint
+                .map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
             say(format!("job {name} has stopped; the next run goes on {from}"));
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
-        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
+            Err(Refusal::user(format!("error: job {name}: {message}")))
+        }
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }
 }

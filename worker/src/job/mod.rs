@@ -13,6 +13,6 @@ pub mod runner;
 pub mod savepoints;
 pub mod settings;
 pub mod state;
-pub mod usage;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod usage;

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, Options, OpId, Request, Restore, Then};
+use weir_protocol::leader::{
+    Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, OpId, Options, Request, Restore, Then,
+};
 use weir_protocol::{CheckpointId, Generation, Now, OperatorId, TaskId};
 
 /// What a job is run with.
@@ -104,7 +106,9 @@ impl Runner {
     pub fn new(job: Job) -> Self {
         let (sender, messages) = mpsc::channel();
         let committers = job.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
-            (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?)),
+            (NodeKind::Sink(sink), Some(id)) => {
+                Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?))
+            }
             _ => None,
         });
         let commits = beside::committers(committers.collect(), sender.clone());
