@@ -27,7 +27,8 @@ fn schema() -> SchemaRef {
         };
         Field::new(*name, data_type, true)
     };
-    let row = |name: &str, fields: &[&str]| Field::new(name, DataType::Struct(fields.iter().map(column).collect()), true);
+    let row =
+        |name: &str, fields: &[&str]| Field::new(name, DataType::Struct(fields.iter().map(column).collect()), true);
     Arc::new(Schema::new(vec![
         Field::new("event_type", DataType::Int32, true),
         row("person", &["id", "name", "emailAddress", "creditCard", "city", "state", "dateTime", "extra"]),
@@ -50,8 +51,8 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn decode(events: &[u8], decoder: &mut JsonDecoder) -> usize {
-    let mut reader = RecordReader::new(Box::new(Cursor::new(events.to_vec())), 0, Framing::Lines, 1 << 20);
+fn decode(events: &Arc<[u8]>, decoder: &mut JsonDecoder) -> usize {
+    let mut reader = RecordReader::new(Box::new(Cursor::new(Arc::clone(events))), 0, Framing::Lines, 1 << 20);
     let mut rows = 0;
     while let Some(record) = reader.next_record().expect("memory can be read") {
         decoder.push(record.bytes).expect("the events are of the schema");
@@ -63,7 +64,7 @@ fn decode(events: &[u8], decoder: &mut JsonDecoder) -> usize {
 }
 
 fn json(criterion: &mut Criterion) {
-    let (events, schema) = (events(), schema());
+    let (events, schema): (Arc<[u8]>, _) = (events().into(), schema());
     let mut group = criterion.benchmark_group("json");
     group.throughput(Throughput::Bytes(events.len() as u64));
     for (name, projection) in [("all columns", &[0, 1, 2, 3][..]), ("bids", &[0, 3]), ("one column", &[0])] {

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::chain::{Pin, Sizes};
@@ -28,7 +27,8 @@ struct Fixture {
 }
 
 fn board() -> Arc<Board> {
-    let plan = Arc::new(crate::job::tests::plan(10, Path::new("out")));
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Arc::new(crate::job::tests::plan(10, folder.path()));
     let graph = Arc::new(Graph::of(&plan));
     Arc::new(Board::new(plan, graph))
 }

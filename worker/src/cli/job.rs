@@ -39,8 +39,12 @@ fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String
 /// Reads and plans the manifest in `file`; `-` is standard input.
 pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let text = read(file)?;
-    let name = if file == "-" { "standard input" } else { file };
-    let job = weir_crds::parse(&text).map_err(|mistakes| of_manifest(name, &text, &mistakes))?;
+    plan_text(if file == "-" { "standard input" } else { file }, &text, secrets)
+}
+
+/// Plans the manifest in `text`, which mistakes call `name`.
+pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+    let job = weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))?;
     let Sql::Inline(script) = &job.sql else {
         return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
     };
@@ -48,7 +52,7 @@ pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let connectors = sql::BuiltInConnectors { environment };
     let resolve = |name: &str, key: &str| secret(secrets, name, key);
     let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
-        .map_err(|mistakes| of_sql(name, &text, &job, script, mistakes))?;
+        .map_err(|mistakes| of_sql(name, text, &job, script, mistakes))?;
     Ok(Planned { job, plan: Arc::new(plan) })
 }
 

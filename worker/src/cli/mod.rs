@@ -2,10 +2,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod bench;
 pub mod exit;
+mod explain;
 mod job;
 mod progress;
 mod run;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,6 +24,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Explain(explain::Arguments),
+    Bench(bench::Arguments),
     /// Print a completion script for a shell.
     ///
     /// For bash: `weir completion bash > /etc/bash_completion.d/weir`.
@@ -46,6 +51,8 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Completion { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "weir", &mut std::io::stdout());

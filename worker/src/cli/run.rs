@@ -134,7 +134,7 @@ fn on_signals(job: Handle) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
+pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
     let say = |text: String| {
         if !quiet {
             eprintln!("{text}");

@@ -178,19 +178,26 @@ fn bound_us(place: usize) -> u64 {
 /// The duration below which the share `quantile` (0 to 1) of all counted rows lies; zero without rows.
 #[must_use]
 pub fn quantile<'a>(histograms: impl IntoIterator<Item = &'a Latency>, quantile: f64) -> Duration {
-    let mut merged = [(Duration::ZERO, 0_u64); BUCKETS];
+    let mut merged: Vec<(Duration, u64)> = Vec::new();
     for histogram in histograms {
+        merged.resize(BUCKETS, (Duration::ZERO, 0));
         for (slot, (bound, count)) in merged.iter_mut().zip(histogram.counts()) {
             *slot = (bound, slot.1 + count);
         }
     }
-    let total: u64 = merged.iter().map(|(_, count)| count).sum();
+    quantile_of_counts(&merged, quantile)
+}
+
+/// The same of counts with the upper bounds of their buckets, in ascending order.
+#[must_use]
+pub fn quantile_of_counts(counts: &[(Duration, u64)], quantile: f64) -> Duration {
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
     let wanted = (total as f64 * quantile).ceil() as u64;
     let mut seen = 0;
-    for (bound, count) in merged {
+    for (bound, count) in counts {
         seen += count;
-        if count > 0 && seen >= wanted {
-            return bound;
+        if *count > 0 && seen >= wanted {
+            return *bound;
         }
     }
     Duration::ZERO

@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod edge;
 pub mod element;
+pub mod explain;
 pub mod graph;
 pub mod inbox;
 pub mod metrics;

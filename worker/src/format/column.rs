@@ -238,7 +238,7 @@ impl Column {
         match &mut self.values {
             Values::Float64(values) => values.push(number),
             Values::Float32(values) => {
-                #[expect(clippy::cast_possible_truncation, reason = "FLOAT keeps what it can; the range is checked")]
+                // FLOAT keeps the digits it can; only the range is checked.
                 let narrow = number as f32;
                 if narrow.is_infinite() && number.is_finite() {
                     return Err(Misfit::Range);

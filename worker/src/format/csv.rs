@@ -253,9 +253,8 @@ fn take_quoted<'a>(text: &'a str, options: &CsvOptions) -> Result<Field<'a>, Box
     while let Some((at, character)) = characters.next() {
         if is(character, options.escape) && options.escape != options.quote {
             value.extend(characters.next().map(|(_, character)| character));
-        } else if !is(character, options.quote) {
-            value.push(character);
-        } else if characters.next_if(|(_, next)| is(*next, options.quote)).is_some() {
+        } else if !is(character, options.quote) || characters.next_if(|(_, next)| is(*next, options.quote)).is_some() {
+            // A quote that comes twice stands for itself.
             value.push(character);
         } else {
             let rest = &text[at + 1..];

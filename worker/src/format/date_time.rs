@@ -98,19 +98,21 @@ fn two_digits(tens: u8, ones: u8) -> Option<u8> {
     (tens < 10 && ones < 10).then(|| tens * 10 + ones)
 }
 
+/// The powers of ten up to a second's nanoseconds.
+const POWERS: [i64; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
 fn nanos_of(digits: &[u8]) -> Option<i64> {
     let mut nanos = 0;
     for &digit in digits {
         digit.is_ascii_digit().then_some(())?;
         nanos = nanos * 10 + i64::from(digit - b'0');
     }
-    const POWERS: [i64; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
     Some(nanos * POWERS[9 - digits.len()])
 }
 
 fn days_in_month(year: i32, month: u8) -> u8 {
     match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,

@@ -83,6 +83,7 @@ struct Keys {
 }
 
 struct Key {
+    /// Nothing in it needs an escape: a record has it just so.
     text: Box<[u8]>,
     column: Option<usize>,
 }
@@ -163,7 +164,8 @@ impl Keys {
             return (self.order[place].column, place + 1);
         }
         let column = columns.iter().position(|column| column.name().as_bytes() == key);
-        if self.order.len() < KEYS_REMEMBERED && key.len() <= KEY_BYTES_REMEMBERED {
+        let plain = !key.iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        if plain && self.order.len() < KEYS_REMEMBERED && key.len() <= KEY_BYTES_REMEMBERED {
             self.order.insert(at, Key { text: key.into(), column });
             return (column, at + 1);
         }

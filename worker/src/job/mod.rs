@@ -5,10 +5,12 @@ pub mod board;
 pub mod budget;
 pub mod deploy;
 pub mod lock;
+pub mod measure;
 pub mod reading;
 pub mod runner;
 pub mod savepoints;
 pub mod settings;
 pub mod state;
+pub mod usage;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -14,8 +14,8 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
     let incarnation = uuid::Uuid::new_v4().to_string();
     Ok(Options {
         job: job.name.clone(),
-        // The directory's lock sees to it that there is one process; each is a newer attempt than the one before.
-        claimant: Claimant { revision: 0, attempt: unix_ms(), pod: incarnation.clone() },
+        // The lock on the directory sees to it that there is one process: it may claim over the one before.
+        claimant: Claimant { revision: 0, attempt: 0, pod: "local".to_owned() },
         incarnation,
         unix_ms: unix_ms(),
         parallelism,

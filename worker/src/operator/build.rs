@@ -6,7 +6,7 @@ use super::window_assign::WindowAssignOperator;
 use super::{Counter, Operator, OperatorContext};
 use crate::dataflow::graph::Role;
 use crate::failure::{Failure, Result};
-use crate::plan::{Node, NodeIndex, NodeKind, Plan};
+use crate::plan::{Changelog, Node, NodeIndex, NodeKind, Plan};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use weir_protocol::OperatorId;
@@ -31,9 +31,18 @@ pub fn state_schema(plan: &Plan, node: &Node) -> Value {
         NodeKind::Source(source) => {
             json!({ "connector": source.options.entries().get("connector").map(|entry| &entry.value) })
         }
-        NodeKind::Sink(_) => Value::Null,
-        // What cannot be made is told when the job starts.
-        _ => of_node(plan, node, Role::Global, &context).map_or(Value::Null, |operator| operator.state_schema()),
+        NodeKind::GroupAggregate(spec) => {
+            let input = &plan.nodes[node.inputs[0]];
+            let form = form(Role::Global, input.changelog);
+            // What cannot be made is told when the job starts.
+            let operator = GroupAggregate::new(spec, form, &input.schema, Arc::clone(&node.schema), &context);
+            operator.map_or(Value::Null, |operator| operator.state_schema())
+        }
+        NodeKind::WindowAggregate(spec) => {
+            let input = &plan.nodes[node.inputs[0]].schema;
+            window::state_schema(spec, input, Arc::clone(&node.schema), &context).unwrap_or(Value::Null)
+        }
+        NodeKind::Calc(_) | NodeKind::Union | NodeKind::WindowAssign(_) | NodeKind::Sink(_) => Value::Null,
     }
 }
 
@@ -46,15 +55,23 @@ fn of_node(plan: &Plan, node: &Node, role: Role, context: &OperatorContext) -> R
         NodeKind::WindowAssign(assign) => Ok(Box::new(WindowAssignOperator::new(assign, output()))),
         NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, context),
         NodeKind::WindowAggregate(spec) => {
-            window::keyed(spec, InputForm::of(role, input().changelog), &input().schema, output(), context)
+            window::keyed(spec, form(role, input().changelog), &input().schema, output(), context)
         }
         NodeKind::GroupAggregate(spec) if role == Role::Local => {
             Ok(Box::new(LocalGroupAggregate::new(spec, &input().schema, context)?))
         }
         NodeKind::GroupAggregate(spec) => {
-            let form = InputForm::of(role, input().changelog);
+            let form = form(role, input().changelog);
             Ok(Box::new(GroupAggregate::new(spec, form, &input().schema, output(), context)?))
         }
         NodeKind::Source(_) | NodeKind::Sink(_) => Err(Failure::bug("a source or sink was taken for an operator")),
+    }
+}
+
+fn form(role: Role, input: Changelog) -> InputForm {
+    match (role, input) {
+        (_, Changelog::Retract) => InputForm::Changes,
+        (Role::Global, Changelog::Append) => InputForm::Partials,
+        (_, Changelog::Append) => InputForm::Rows,
     }
 }

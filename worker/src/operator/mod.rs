@@ -73,11 +73,6 @@ pub trait Operator: Send {
         let _ = now_ms;
     }
 
-    /// The tables of the operator's state with their columns; null for an operator without state.
-    fn state_schema(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-
     /// Bytes of memory that the operator's state takes.
     fn state_bytes(&self) -> usize {
         0

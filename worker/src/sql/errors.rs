@@ -1,5 +1,6 @@
 //! From the errors of the parser and the planner to what a user reads: message, place, hint.
 
+use super::functions;
 use crate::diagnostic::{Diagnostic, Position, nearest};
 use datafusion_common::{DataFusionError, SchemaError};
 use sqlparser::parser::ParserError;
@@ -57,7 +58,9 @@ pub(super) fn from_datafusion(error: &DataFusionError, names: &dyn Names) -> Dia
     {
         return diagnostic.clone();
     }
-    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let span = error.diagnostic().and_then(|diagnostic| {
+        diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span))
+    });
     let position = span.and_then(|span| {
         Some(Position { line: u32::try_from(span.start.line).ok()?, column: u32::try_from(span.start.column).ok()? })
     });
@@ -77,10 +80,8 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
     if let DataFusionError::SchemaError(schema, _) = root {
         return describe_schema_error(schema);
     }
-    let text = root.strip_backtrace();
-    let text = ["Error during planning: ", "This feature is not implemented: ", "SQL error: ", "type_coercion\ncaused by\n"]
-        .iter()
-        .fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+    let text = functions::message(error);
+    let text = text.as_str();
     if let Some(name) = quoted_after(text, "Invalid function '") {
         let known = names.functions();
         let message = format!("there is no function '{name}'");
@@ -91,12 +92,46 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
     {
         return unknown_table(name, names);
     }
+    if let Some(found) = text.strip_prefix("Cannot access field at argument 1: type ").and_then(|rest| rest.split_once(" is not")) {
+        return Diagnostic::new(format!("a value of type {} has no fields", with_sql_types(found.0))).hint("only a ROW has fields");
+    }
+    if let Some(name) = text.strip_prefix("Field ").and_then(|rest| rest.strip_suffix(" not found in struct")) {
+        return Diagnostic::new(format!("the row has no field '{name}'")).hint("its fields are in the table's declaration");
+    }
     let first_line = text.lines().next().unwrap_or(text);
     let message = error.diagnostic().map_or(first_line, |diagnostic| diagnostic.message.as_str());
-    let notes: Vec<&str> =
-        error.diagnostic().map(|found| found.notes.iter().map(|note| note.message.as_str()).collect()).unwrap_or_default();
-    let diagnostic = Diagnostic::new(lower_first(message.trim_end_matches('.')));
-    if notes.is_empty() { diagnostic } else { diagnostic.hint(lower_first(&notes.join("; "))) }
+    let notes: Vec<String> =
+        error.diagnostic().map(|found| found.notes.iter().map(|note| with_sql_types(&note.message)).collect()).unwrap_or_default();
+    let diagnostic = Diagnostic::new(lower_first(with_sql_types(message).trim_end_matches('.')));
+    match (message, notes.as_slice()) {
+        ("UNION queries have different number of columns", _) => diagnostic.hint("select as many columns on each side"),
+        ("expressions have incompatible types", [left, right]) => {
+            diagnostic.hint(format!("the left side {left}, the right side {right}: CAST one of them"))
+        }
+        (_, []) => diagnostic,
+        _ => diagnostic.hint(lower_first(&notes.join("; "))),
+    }
+}
+
+/// The text with SQL's names of types instead of Arrow's.
+fn with_sql_types(text: &str) -> String {
+    const NAMES: [(&str, &str); 14] = [
+        ("Boolean", "BOOLEAN"),
+        ("Int8", "TINYINT"),
+        ("Int16", "SMALLINT"),
+        ("Int32", "INT"),
+        ("Int64", "BIGINT"),
+        ("Float32", "FLOAT"),
+        ("Float64", "DOUBLE"),
+        ("Utf8View", "STRING"),
+        ("Utf8", "STRING"),
+        ("BinaryView", "BYTES"),
+        ("Date32", "DATE"),
+        ("Timestamp(ms)", "TIMESTAMP(3)"),
+        ("Timestamp(µs)", "TIMESTAMP(6)"),
+        ("Decimal128", "DECIMAL"),
+    ];
+    NAMES.iter().fold(text.to_owned(), |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 /// A table that is not there.
@@ -110,6 +145,13 @@ fn describe_schema_error(error: &SchemaError) -> Diagnostic {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
+            if let Some(table) = field.relation.as_ref().filter(|_| known.contains(&field.name)) {
+                let qualifiers = valid_fields.iter().filter_map(|column| column.relation.as_ref());
+                let mut qualifiers: Vec<String> = qualifiers.map(ToString::to_string).collect();
+                qualifiers.dedup();
+                let diagnostic = Diagnostic::new(format!("there is no table '{table}' in this FROM"));
+                return diagnostic.hint(format!("columns may be written after {}", qualifiers.join(", ")));
+            }
             unknown_column(&field.name, &known)
         }
         SchemaError::AmbiguousReference { field } => {

@@ -5,15 +5,15 @@
 //! {"checkpoint":{…}}
 //! ```
 //!
-//! The header is compared byte by byte with the one that the body demands, so that every flipped bit and every
-//! truncation is found, wherever it is.
+//! The checksum is seeded with the version, and the header is compared byte by byte with the one that the body demands,
+//! so that every flipped bit and every truncation is found, wherever it is.
 
 use super::link::{Claim, Link, Pointer};
 use super::name::ObjectName;
 use crate::ids::{Generation, LinkNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const VERSION: u32 = 1;
 
@@ -151,8 +151,12 @@ fn encode<T: Serialize>(kind: &str, content: &T) -> Vec<u8> {
 }
 
 fn header_line(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
-    let header =
-        Header { weir: kind.to_owned(), version, xxh3: format!("{:016x}", xxh3_64(body)), bytes: body.len() as u64 };
+    let header = Header {
+        weir: kind.to_owned(),
+        version,
+        xxh3: format!("{:016x}", xxh3_64_with_seed(body, u64::from(version))),
+        bytes: body.len() as u64,
+    };
     let mut line = serde_json::to_vec(&header).expect("a header is plain data");
     line.push(b'\n');
     line

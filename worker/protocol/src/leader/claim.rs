@@ -229,6 +229,7 @@ impl Leader {
         let manifest = manifest_of(&start.origin, &self.view.links).cloned();
         let restore = manifest.map(|manifest| Box::new(Restore { manifest, location }));
         self.act(Action::AbortLeftovers { permit, before: generation, keep: self.waiting_ids() });
+        self.ended.clear();
         self.phase = Phase::Deploying;
         self.act(Action::Deploy { generation, start: Box::new(start), restore });
     }

@@ -223,7 +223,7 @@ pub enum Action {
         kind: BarrierKind,
     },
     /// Tell all tasks that a checkpoint will not be complete: what they handed over for it stays pending, and sources
-    /// that a [`BarrierKind::Stop`] stopped go on.
+    /// that a [`BarrierKind::Stop`] stopped go on. It must arrive; a barrier that comes after it is to be ignored.
     NotifyAborted {
         /// The generation.
         generation: Generation,

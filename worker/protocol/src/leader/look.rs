@@ -1,4 +1,8 @@
-//! Before a claim and before a start: everything that the store says about the job, in one complete listing.
+//! Before a claim and before a start: everything that the store says about the job.
+//!
+//! Listing and reading take a while in which others act: a link may be retired, and a put that was long under way may
+//! land in its place. So the generations and the head are listed once more at the end; if they have changed, or a link
+//! was gone, everything is looked at again.
 
 use super::event::Request;
 use super::store::{Answer, Purpose};
@@ -44,6 +48,8 @@ pub(super) struct Look {
     view: View,
     /// A listed link was gone when it was read: a leader is at work, and what is missing is not damage.
     vanished: bool,
+    /// The highest generation and the head of the second listing, once it is under way.
+    second: Option<(Option<Generation>, Option<LinkNumber>)>,
     again_at: Option<Now>,
     rounds: usize,
 }
@@ -61,7 +67,7 @@ impl Leader {
 
     fn look_again(&mut self, next: Next, rounds: usize) {
         let view = View::default();
-        let look = Look { next, open: 4, view, vanished: false, again_at: None, rounds };
+        let look = Look { next, open: 4, view, vanished: false, second: None, again_at: None, rounds };
         self.phase = Phase::Looking(Box::new(look));
         for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Savepoints] {
             self.send(Purpose::LookList(prefix), Request::List { prefix });
@@ -114,7 +120,16 @@ impl Leader {
         let Phase::Looking(look) = &mut self.phase else {
             return;
         };
-        if look.vanished {
+        if look.second.is_none() && !look.vanished {
+            look.second = Some((None, None));
+            look.open = 2;
+            for prefix in [Prefix::Generations, Prefix::Chain] {
+                self.send(Purpose::LookList(prefix), Request::List { prefix });
+            }
+            return;
+        }
+        let changed = look.second.is_some_and(|second| second != (look.view.highest, look.view.head()));
+        if look.vanished || changed {
             let delay_ms = DELAYS_MS[look.rounds.min(DELAYS_MS.len() - 1)];
             look.again_at = Some(self.now.after_ms(delay_ms));
             return;
@@ -129,7 +144,18 @@ impl Look {
     /// Notes what is there, and says what to read of it.
     fn take_listing(&mut self, prefix: Prefix, names: &[String]) -> Vec<(Purpose, ObjectName)> {
         let mut wanted = Vec::new();
-        for name in names.iter().filter_map(|name| parse_name(name)) {
+        let names = names.iter().filter_map(|name| parse_name(name));
+        if let Some((highest, head)) = &mut self.second {
+            for name in names {
+                match name {
+                    ObjectName::Generation(number) => *highest = (*highest).max(Some(number)),
+                    ObjectName::Link(number) => *head = (*head).max(Some(number)),
+                    ObjectName::Assignment(_) | ObjectName::Savepoint(_) | ObjectName::Deleted => {}
+                }
+            }
+            return wanted;
+        }
+        for name in names {
             match name {
                 ObjectName::Generation(number) => self.view.highest = self.view.highest.max(Some(number)),
                 ObjectName::Savepoint(name) => {

@@ -280,7 +280,8 @@ impl Leader {
                 self.on_failure(generation, Failure { task: Some(task), kind, message });
             }
             Event::SourceEnded { generation, task } => {
-                if self.generation == Some(generation) && self.sources.contains(&task) {
+                // It may come before `Deployed`.
+                if self.generation == Some(generation) {
                     self.ended.insert(task);
                 }
             }
@@ -341,7 +342,6 @@ impl Leader {
         }
         self.tasks = tasks;
         self.sources = sources;
-        self.ended.clear();
         self.last_trigger = self.now;
         self.pause_until = self.now;
         self.not_before = self.now;

@@ -4,6 +4,8 @@
 //! needs may be deleted; and the job must end once the faults stop. `WEIR_SIM_HISTORIES` says how many histories,
 //! `WEIR_SIM_SEED` runs one and prints what happened.
 
+mod chaos;
+mod oracle;
 mod rng;
 mod rules;
 mod store;

@@ -94,7 +94,8 @@ pub(crate) fn deploy(
         sums = read_sums(&operators[&sum()].files, stored)?;
         files.extend(operators[&sum()].files.iter().map(|file| (file.path.clone(), file.key_groups.clone())));
         for split in operators[&source()].unfinished.values() {
-            positions.insert(split.split.parse().expect("splits are numbers"), split.position.as_u64().expect("a number"));
+            positions
+                .insert(split.split.parse().expect("splits are numbers"), split.position.as_u64().expect("a number"));
         }
         for split in &operators[&source()].finished {
             positions.insert(split.parse().expect("splits are numbers"), ROWS);
@@ -107,7 +108,8 @@ pub(crate) fn deploy(
         }
     }
     let tasks = (0..start.key_groups.parallelism()).map(|subtask| {
-        let owned: Vec<u16> = (0..SPLITS).filter(|group| start.key_groups.owner(KeyGroup(*group)) == Some(subtask)).collect();
+        let owned: Vec<u16> =
+            (0..SPLITS).filter(|group| start.key_groups.owner(KeyGroup(*group)) == Some(subtask)).collect();
         let mine = |group: &u16| owned.contains(group);
         Task {
             id: TaskId { chain: 0, subtask },
@@ -219,6 +221,8 @@ impl Task {
     }
 
     pub(crate) fn aborted(&mut self, checkpoint: CheckpointId) {
+        // The barrier may come after the news that nobody needs it.
+        self.last_barrier = self.last_barrier.max(checkpoint);
         if self.stopped == Some(checkpoint) {
             self.stopped = None;
         }

@@ -3,16 +3,12 @@
 
 use crate::rng::Rng;
 use crate::store::Store;
-use crate::tasks::{self, ROWS, Row, SPLITS, Task, read_sums, sink, source, sum};
+use crate::tasks::{self, Row, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::chain::{Claimant, Link, OperatorPlan, Origin, Plan, Stop, decode_link, parse_name};
-use weir_protocol::chain::{Manifest, ObjectName};
-use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
-    Action, BarrierKind, CheckpointOptions, CommitResult, DeclineCause, End, ErrorKind, Event, Leader, Mode,
-    Notice, OpId, Options, Outcome, Request, Resume, Rule, Stops, Then,
+    Action, BarrierKind, CommitResult, DeclineCause, End, ErrorKind, Event, Leader, Notice, OpId, Outcome, Request,
+    Rule, Stops,
 };
-use weir_protocol::restart::Strategy;
 use weir_protocol::snapshot::TaskSnapshot;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now};
 
@@ -30,10 +26,10 @@ pub(crate) struct Faults {
     pub(crate) chaos_every_ms: u64,
 }
 
-type Proc = usize;
+pub(crate) type Proc = usize;
 
 #[derive(Debug)]
-enum Item {
+pub(crate) enum Item {
     Event(Proc, Event),
     Tick(Proc),
     Run(Proc, Generation),
@@ -51,41 +47,41 @@ enum Item {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reply {
+pub(crate) enum Reply {
     Honest,
     None,
 }
 
-struct Process {
-    leader: Leader,
-    alive: bool,
-    frozen: bool,
-    stash: Vec<Item>,
-    tick_at: Option<u64>,
-    generation: Option<Generation>,
-    tasks: Vec<Task>,
-    stops: Stops,
+pub(crate) struct Process {
+    pub(crate) leader: Leader,
+    pub(crate) alive: bool,
+    pub(crate) frozen: bool,
+    pub(crate) stash: Vec<Item>,
+    pub(crate) tick_at: Option<u64>,
+    pub(crate) generation: Option<Generation>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) stops: Stops,
 }
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
-    now: u64,
-    sequence: u64,
-    queue: BTreeMap<(u64, u64), Item>,
+    pub(crate) now: u64,
+    pub(crate) sequence: u64,
+    pub(crate) queue: BTreeMap<(u64, u64), Item>,
     pub(crate) store: Store,
-    processes: Vec<Process>,
-    rule: Option<Rule>,
-    staged: BTreeMap<String, Vec<Row>>,
-    committed: BTreeSet<String>,
-    counts: BTreeMap<Row, u32>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) rule: Option<Rule>,
+    pub(crate) staged: BTreeMap<String, Vec<Row>>,
+    pub(crate) committed: BTreeSet<String>,
+    pub(crate) counts: BTreeMap<Row, u32>,
     pub(crate) violation: Option<String>,
-    finished: bool,
-    answered: BTreeMap<String, LinkNumber>,
-    released: BTreeSet<String>,
-    retain: u32,
-    calm_at: u64,
-    interval_ms: u64,
+    pub(crate) finished: bool,
+    pub(crate) answered: BTreeMap<String, LinkNumber>,
+    pub(crate) released: BTreeSet<String>,
+    pub(crate) retain: u32,
+    pub(crate) calm_at: u64,
+    pub(crate) interval_ms: u64,
     pub(crate) log: Option<Vec<String>>,
 }
 
@@ -146,37 +142,37 @@ impl World {
         self.check_end()
     }
 
-    fn after(&mut self, delay_ms: u64, item: Item) {
+    pub(crate) fn after(&mut self, delay_ms: u64, item: Item) {
         self.sequence += 1;
         self.queue.insert((self.now + delay_ms, self.sequence), item);
     }
 
-    fn calm(&self) -> bool {
+    pub(crate) fn calm(&self) -> bool {
         self.now >= self.calm_at
     }
 
-    fn fault(&mut self, percent: u64) -> bool {
+    pub(crate) fn fault(&mut self, percent: u64) -> bool {
         !self.calm() && self.rng.chance(percent)
     }
 
-    fn delay(&mut self) -> u64 {
+    pub(crate) fn delay(&mut self) -> u64 {
         match self.rng.chance(90) {
             true => self.rng.within(0, 4),
             false => self.rng.within(5, 60),
         }
     }
 
-    fn break_rule(&mut self, what: String) {
+    pub(crate) fn break_rule(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
 
-    fn trace(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn trace(&mut self, what: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(format!("{:>6} {}", self.now, what()));
         }
     }
 
-    fn handle(&mut self, item: Item) {
+    pub(crate) fn handle(&mut self, item: Item) {
         let owner = match &item {
             Item::Event(process, _) | Item::Tick(process) | Item::Run(process, _) => Some(*process),
             Item::Barrier(process, ..) | Item::Upload(process, ..) | Item::Completed(process, ..) => Some(*process),
@@ -230,14 +226,14 @@ impl World {
         }
     }
 
-    fn task(&mut self, process: Proc, generation: Generation, subtask: u32) -> Option<&mut Task> {
+    pub(crate) fn task(&mut self, process: Proc, generation: Generation, subtask: u32) -> Option<&mut Task> {
         let process = &mut self.processes[process];
         (process.generation == Some(generation)).then_some(())?;
         process.tasks.iter_mut().find(|task| task.id.subtask == subtask)
     }
 
     /// Something is told to a leader or a task over the network.
-    fn message(&mut self, process: Proc, event: Event) {
+    pub(crate) fn message(&mut self, process: Proc, event: Event) {
         if self.fault(self.faults.lost) {
             return;
         }
@@ -249,7 +245,7 @@ impl World {
         self.after(delay, Item::Event(process, event));
     }
 
-    fn step(&mut self, process: Proc, event: Event) {
+    pub(crate) fn step(&mut self, process: Proc, event: Event) {
         let now = Now(self.now);
         self.trace(|| format!("p{process} <- {}", short(&event)));
         let actions = self.processes[process].leader.step(now, event);
@@ -267,7 +263,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, process: Proc, action: Action) {
+    pub(crate) fn perform(&mut self, process: Proc, action: Action) {
         match action {
             Action::Store { op, request } => self.request(process, op, request),
             Action::Deploy { generation, start, restore } => {
@@ -298,7 +294,7 @@ impl World {
             }
             Action::InjectBarrier { generation, checkpoint, kind } => {
                 let stop = matches!(kind, BarrierKind::Stop | BarrierKind::Final);
-                self.to_tasks(process, self.faults.lost, |subtask| {
+                self.tell_tasks(process, self.faults.lost, |subtask| {
                     Item::Barrier(process, generation, checkpoint, stop, subtask)
                 });
             }
@@ -308,7 +304,7 @@ impl World {
             }
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 let lost = 4 * self.faults.lost;
-                self.to_tasks(process, lost, |subtask| Item::Completed(process, generation, checkpoint, subtask));
+                self.tell_tasks(process, lost, |subtask| Item::Completed(process, generation, checkpoint, subtask));
             }
             Action::Commit { committables, .. } => {
                 let ids = committables.into_values().flat_map(BTreeMap::into_keys).collect();
@@ -329,7 +325,7 @@ impl World {
     }
 
     /// What is stopped must not run, as far as a leader can know: one that has been overtaken cannot.
-    fn check_deploy(&mut self, process: Proc, generation: Generation, start: LinkNumber) {
+    pub(crate) fn check_deploy(&mut self, process: Proc, generation: Generation, start: LinkNumber) {
         if self.newest_generation() != generation {
             return;
         }
@@ -342,7 +338,7 @@ impl World {
         }
     }
 
-    fn to_tasks(&mut self, process: Proc, lost: u64, item: impl Fn(u32) -> Item) {
+    pub(crate) fn tell_tasks(&mut self, process: Proc, lost: u64, item: impl Fn(u32) -> Item) {
         for subtask in 0..self.processes[process].tasks.len() as u32 {
             if !self.fault(lost) {
                 let delay = self.delay();
@@ -351,10 +347,12 @@ impl World {
         }
     }
 
-    fn notice(&mut self, notice: Notice) {
+    pub(crate) fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::SavepointCompleted { name, link, .. } => {
-                if self.answered.insert(name.clone(), link).is_some_and(|before| before != link) {
+                // A request that comes again after the release is a new one.
+                let before = self.answered.insert(name.clone(), link);
+                if before.is_some_and(|before| before != link) && !self.released.contains(&name) {
                     self.break_rule(format!("savepoint {name} was taken twice"));
                 }
             }
@@ -365,7 +363,7 @@ impl World {
         }
     }
 
-    fn end(&mut self, process: Proc, end: End) {
+    pub(crate) fn end(&mut self, process: Proc, end: End) {
         self.processes[process].alive = false;
         match end {
             End::Finished { .. } => self.finished = true,
@@ -383,65 +381,7 @@ impl World {
         }
     }
 
-    fn start_later(&mut self) {
-        let delay = self.rng.within(5, 80);
-        let stops = if self.rng.chance(50) { Stops::Obey } else { Stops::Lift };
-        self.after(delay, Item::Start(stops));
-    }
-
-    /// A process starts, unless one runs: a frozen one looks dead.
-    fn start(&mut self, stops: Stops) {
-        if self.finished || self.processes.iter().any(|process| process.alive && !process.frozen) {
-            return;
-        }
-        let index = self.processes.len();
-        self.processes.push(Process {
-            leader: self.rule.map_or_else(Leader::new, Leader::without),
-            alive: true,
-            frozen: false,
-            stash: Vec::new(),
-            tick_at: None,
-            generation: None,
-            tasks: Vec::new(),
-            stops,
-        });
-        let options = self.options(index, stops);
-        self.step(index, Event::Begin(Box::new(options)));
-    }
-
-    fn options(&mut self, index: Proc, stops: Stops) -> Options {
-        let operator = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::Value::Null };
-        Options {
-            job: "job".to_owned(),
-            claimant: Claimant { revision: 1, attempt: 1, pod: "pod".to_owned() },
-            incarnation: format!("p{index}"),
-            unix_ms: self.now,
-            parallelism: self.rng.within(1, 3) as u32,
-            max_parallelism: MaxParallelism::new(u32::from(SPLITS)).expect("a few key groups"),
-            plan: Plan {
-                fingerprint: "plan".to_owned(),
-                operators: [
-                    (source(), operator("source")),
-                    (sum(), operator("sum")),
-                    (sink(), operator("sink")),
-                ]
-                .into(),
-                sinks: [sink()].into(),
-                ..Plan::default()
-            },
-            mode: Mode::Run { resume: Resume::Head, stops },
-            checkpoint: CheckpointOptions {
-                interval_ms: Some(self.interval_ms),
-                min_pause_ms: 0,
-                timeout_ms: 300,
-                tolerable_failures: 2,
-                retain: self.retain,
-            },
-            restart: Strategy::FixedDelay { attempts: u32::MAX, delay_ms: 10 },
-        }
-    }
-
-    fn request(&mut self, process: Proc, op: OpId, request: Request) {
+    pub(crate) fn request(&mut self, process: Proc, op: OpId, request: Request) {
         let (to_store, back) = (self.delay(), self.delay());
         let put = matches!(request, Request::PutIfAbsent { .. });
         let transient = Outcome::Failed { kind: ErrorKind::Transient, message: "refused".to_owned() };
@@ -461,7 +401,7 @@ impl World {
         }
     }
 
-    fn execute(&mut self, reply_to: Option<(Proc, OpId)>, request: &Request, reply: Reply) {
+    pub(crate) fn execute(&mut self, reply_to: Option<(Proc, OpId)>, request: &Request, reply: Reply) {
         let outcome = self.store.execute(request);
         if let (Some((process, op)), Reply::Honest) = (reply_to, reply) {
             let back = self.delay();
@@ -469,12 +409,13 @@ impl World {
         }
     }
 
-    fn run_tasks(&mut self, process: Proc, generation: Generation) {
+    pub(crate) fn run_tasks(&mut self, process: Proc, generation: Generation) {
         let this = &mut self.processes[process];
         if this.generation != Some(generation) || this.tasks.is_empty() {
             return;
         }
-        let ended: Vec<_> = this.tasks.iter_mut().filter_map(|task| task.run(&mut self.rng).then_some(task.id)).collect();
+        let ended: Vec<_> =
+            this.tasks.iter_mut().filter_map(|task| task.run(&mut self.rng).then_some(task.id)).collect();
         for task in ended {
             self.after(1, Item::Event(process, Event::SourceEnded { generation, task }));
         }
@@ -487,7 +428,13 @@ impl World {
         self.after(pause, Item::Run(process, generation));
     }
 
-    fn barrier(&mut self, process: Proc, generation: Generation, (checkpoint, stop): (CheckpointId, bool), subtask: u32) {
+    pub(crate) fn barrier(
+        &mut self,
+        process: Proc,
+        generation: Generation,
+        (checkpoint, stop): (CheckpointId, bool),
+        subtask: u32,
+    ) {
         let mut rng = self.rng.clone();
         let taken = self.task(process, generation, subtask).and_then(|task| task.barrier(checkpoint, stop, &mut rng));
         self.rng = rng;
@@ -504,7 +451,7 @@ impl World {
         self.after(delay, Item::Upload(process, generation, checkpoint, Box::new(taken.snapshot), taken.file));
     }
 
-    fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
+    pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
         let mut results = BTreeMap::new();
         for id in ids {
             if self.fault(self.faults.commit_retry) {
@@ -528,133 +475,6 @@ impl World {
         let delay = self.delay();
         if !self.fault(self.faults.lost) {
             self.after(delay, Item::Event(process, Event::Committed { results }));
-        }
-    }
-
-    fn thaw(&mut self, process: Proc) {
-        let this = &mut self.processes[process];
-        this.frozen = false;
-        for item in std::mem::take(&mut this.stash) {
-            let delay = self.rng.within(0, 3);
-            self.after(delay, item);
-        }
-    }
-
-    /// Something happens to the process that runs.
-    fn chaos(&mut self) {
-        if self.calm() {
-            return self.calm_down();
-        }
-        let pause = self.rng.within(1, 2 * self.faults.chaos_every_ms);
-        self.after(pause, Item::Chaos);
-        let running = self.processes.iter().position(|process| process.alive && !process.frozen);
-        let Some(process) = running else { return self.after(1, Item::Start(Stops::Lift)) };
-        match self.rng.within(0, 9) {
-            0 | 1 => {
-                self.trace(|| format!("p{process} dies"));
-                self.processes[process].alive = false;
-                self.start_later();
-            }
-            2 | 3 => {
-                self.trace(|| format!("p{process} freezes"));
-                self.processes[process].frozen = true;
-                self.start_later();
-                let thaw = self.rng.within(1, 600);
-                self.after(thaw, Item::Thaw(process));
-            }
-            4 => self.after(0, Item::Event(process, Event::StopRequested)),
-            5 | 6 => {
-                let name = format!("s{}", self.rng.within(0, 3));
-                let then = if self.rng.chance(20) { Then::Stop } else { Then::Continue };
-                if !self.released.contains(&name) {
-                    let event = Event::SavepointRequested { uid: name.clone(), name, then };
-                    self.message(process, event);
-                }
-            }
-            7 => {
-                let name = format!("s{}", self.rng.within(0, 3));
-                if self.answered.contains_key(&name) && self.rng.chance(30) {
-                    self.released.insert(name.clone());
-                    self.message(process, Event::SavepointReleased { name });
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn calm_down(&mut self) {
-        let frozen: Vec<Proc> = (0..self.processes.len()).filter(|at| self.processes[*at].frozen).collect();
-        frozen.into_iter().for_each(|process| self.thaw(process));
-        if !self.finished {
-            self.after(0, Item::Start(Stops::Lift));
-            self.after(500, Item::Chaos);
-        }
-    }
-
-    fn head(&self) -> Option<Link> {
-        let links = self.store.objects.iter().rev();
-        links
-            .filter_map(|(name, body)| match parse_name(name)? {
-                ObjectName::Link(number) => decode_link(number, body).ok(),
-                _ => None,
-            })
-            .next()
-    }
-
-    fn newest_generation(&self) -> Generation {
-        let claims = self.store.objects.keys().filter_map(|name| match parse_name(name)? {
-            ObjectName::Generation(generation) => Some(generation),
-            _ => None,
-        });
-        claims.max().unwrap_or_default()
-    }
-
-    fn link(&self, number: LinkNumber) -> Option<Link> {
-        let body = self.store.objects.get(&ObjectName::Link(number).to_string())?;
-        decode_link(number, body).ok()
-    }
-
-    fn manifest(&self, number: LinkNumber) -> Option<Manifest> {
-        self.link(number)?.manifest().cloned()
-    }
-
-    /// What must hold once the job has finished.
-    fn check_end(&self) -> Result<(), String> {
-        if !self.finished {
-            return Err("the job has not finished".to_owned());
-        }
-        for split in 0..SPLITS {
-            for row in 0..ROWS {
-                if self.counts.get(&(split, row)) != Some(&1) {
-                    return Err(format!("row {:?} is lost", (split, row)));
-                }
-            }
-        }
-        let head = self.head().ok_or("the chain is empty")?;
-        if head.stop() != Some(Stop::Finished) {
-            return Err("the head is not flagged finished".to_owned());
-        }
-        let Origin::Link(newest) = head.origin() else { return Err("the head has no state".to_owned()) };
-        self.check_files("the head", newest)?;
-        let manifest = self.manifest(newest).expect("its files were just read");
-        let stored = |path: &str| self.store.files.get(path).cloned();
-        let sums = read_sums(&manifest.operators[&sum()].files, &stored)?;
-        if sums.len() != usize::from(SPLITS) || sums.values().any(|sum| *sum != ROWS) {
-            return Err(format!("the final state is {sums:?}"));
-        }
-        for (name, link) in &self.answered {
-            if !self.released.contains(name) {
-                self.check_files(&format!("savepoint {name}"), *link)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_files(&self, what: &str, link: LinkNumber) -> Result<(), String> {
-        let manifest = self.manifest(link).ok_or_else(|| format!("{what}: link {link} is gone"))?;
-        match manifest.files().find(|file| !self.store.files.contains_key(&file.path)) {
-            Some(file) => Err(format!("{what}: file {} is gone", file.path)),
-            None => Ok(()),
         }
     }
 }

@@ -220,7 +220,7 @@ impl Listing {
         Self { config, seen: BTreeMap::new() }
     }
 
-    fn cut(&mut self, found: Found, splits: &mut Vec<Position>) {
+    fn cut(&mut self, found: &Found, splits: &mut Vec<Position>) {
         let path = self.config.location.root.join(&found.file);
         let size = if self.config.is_splittable(&path) { self.config.split_size } else { u64::MAX };
         let seen = self.seen.entry(found.file.clone()).or_default();
@@ -231,7 +231,8 @@ impl Listing {
             at = end;
         }
         cut_range(at..version.size, size, &mut seen.parts);
-        let part = |(&start, &end): (&u64, &u64)| Position { file: found.file.clone(), version, start, end, read: None };
+        let part =
+            |(&start, &end): (&u64, &u64)| Position { file: found.file.clone(), version, start, end, read: None };
         splits.extend(seen.parts.iter().map(part));
     }
 }
@@ -248,7 +249,8 @@ fn cut_range(range: Range<u64>, size: u64, parts: &mut BTreeMap<u64, u64>) {
 impl Enumerator for Listing {
     fn resume(&mut self, unfinished: &[SplitProgress], finished: &BTreeSet<String>) -> Result<()> {
         for name in unfinished.iter().map(|progress| &progress.split).chain(finished) {
-            let unreadable = || Failure::corrupt(format!("the checkpoint has a split '{name}', which is no part of a file"));
+            let unreadable =
+                || Failure::corrupt(format!("the checkpoint has a split '{name}', which is no part of a file"));
             let (file, start, end) = Position::parse_name(name).ok_or_else(unreadable)?;
             self.seen.entry(file.to_owned()).or_default().parts.insert(start, end);
         }
@@ -265,7 +267,7 @@ impl Enumerator for Listing {
             if self.config.compression == super::source::Compression::Auto {
                 check_compression(&found.file)?;
             }
-            self.cut(found, &mut parts);
+            self.cut(&found, &mut parts);
         }
         let mut splits = Vec::with_capacity(parts.len());
         for part in parts {

@@ -6,9 +6,9 @@ use super::position::{Position, Progress, Version};
 use super::source::{Compression, Config};
 use crate::batch::{self, Batch};
 use crate::connector::{BadRecord, Poll, ReaderContext, SourceReader, SourceRows};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::format::parquet::{RowGroupReader, Selection};
-use crate::format::record_reader::{Fault, RecordReader};
+use crate::format::record_reader::RecordReader;
 use crate::format::{self, BadRecords, Format, RecordDecoder, RecordFormat};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -70,7 +70,7 @@ enum Input {
 }
 
 impl FileReader {
-    pub(super) fn new(config: Arc<Config>, context: ReaderContext) -> Self {
+    pub(super) fn new(config: Arc<Config>, context: &ReaderContext) -> Self {
         let columns = Columns::new(&config, &context.projection);
         Self { config, columns, max_rows: context.max_rows.max(1), waiting: VecDeque::new(), current: None }
     }
@@ -201,7 +201,8 @@ impl Open {
 
     fn read_records(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
         let Input::Records { reader, decoder, lines } = &mut self.input else { unreachable!("the caller looked") };
-        let Position { start, end, version, .. } = self.part.position;
+        let Position { file, start, end, version, .. } = &self.part.position;
+        let (start, end, version) = (*start, *end, *version);
         let whole = config.compression_of(&self.part.path) != Compression::None;
         let first = reader.offset();
         let mut bad = Vec::new();
@@ -219,9 +220,9 @@ impl Open {
                 }
                 break;
             };
-            let place = Whereabouts { offset, line: (start == 0).then_some(*lines + 1) };
+            let place = Whereabouts { file, offset, line: (start == 0).then_some(*lines + 1) };
             let refused = match record.fault {
-                Some(fault) => Some(fault_reason(fault)),
+                Some(fault) => Some(fault.to_string()),
                 None => decoder.push(record.bytes).err().map(|error| error.to_string()),
             };
             if let Some(reason) = refused {
@@ -314,17 +315,14 @@ fn broken(path: &Path, error: io::Error) -> Failure {
     }
 }
 
-fn fault_reason(fault: Fault) -> String {
-    fault.to_string()
-}
-
 /// Where a record lies in its file.
-struct Whereabouts {
+struct Whereabouts<'a> {
+    file: &'a str,
     offset: u64,
     line: Option<u64>,
 }
 
-impl Whereabouts {
+impl Whereabouts<'_> {
     /// What becomes of a bad record: a failure, or what is told of it.
     fn refuse(&self, record: &[u8], reason: &str, policy: &BadRecords) -> Result<BadRecord> {
         let place = match self.line {
@@ -332,18 +330,15 @@ impl Whereabouts {
             None => format!("byte {}", self.offset),
         };
         let text = String::from_utf8_lossy(record);
-        let shown = || format::clip(&text, SHOWN);
+        let told = |raw: String| Ok(BadRecord { raw, reason: format!("{}, {place}: {reason}", self.file) });
         match policy {
-            BadRecords::Fail => Err(Failure::new(
-                Kind::User,
-                format!(
-                    "bad record at {place}: {reason}: {}; correct it, or set 'bad-records' = 'skip' or 'table' to go on \
-                     without such records",
-                    shown()
-                ),
-            )),
-            BadRecords::Skip => Ok(BadRecord { raw: shown(), reason: format!("{place}: {reason}") }),
-            BadRecords::Table(_) => Ok(BadRecord { raw: text.into_owned(), reason: format!("{place}: {reason}") }),
+            BadRecords::Fail => Err(Failure::user(format!(
+                "bad record at {place}: {reason}: {}; correct it, or set 'bad-records' = 'skip' or 'table' to go on \
+                 without such records",
+                format::clip(&text, SHOWN)
+            ))),
+            BadRecords::Skip => told(format::clip(&text, SHOWN)),
+            BadRecords::Table(_) => told(text.into_owned()),
         }
     }
 }

@@ -110,7 +110,7 @@ impl Source for FileSource {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(FileReader::new(Arc::clone(&self.config), context)))
+        Ok(Box::new(FileReader::new(Arc::clone(&self.config), &context)))
     }
 }
 

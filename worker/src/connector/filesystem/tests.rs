@@ -14,6 +14,9 @@ use std::sync::Arc;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
+/// Options as they are written.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn shape(fields: Vec<Field>) -> TableShape {
     TableShape {
         name: "t".to_owned(),
@@ -42,7 +45,12 @@ fn open(folder: &Path, shape: &TableShape, options: &[(&str, &str)]) -> Result<A
 }
 
 fn context(columns: usize) -> ReaderContext {
-    ReaderContext { projection: (0..columns).collect(), subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH }
+    ReaderContext {
+        projection: (0..columns).collect(),
+        subtask: 0,
+        parallelism: 1,
+        max_rows: ReaderContext::FULL_BATCH,
+    }
 }
 
 fn fresh(split: connector::Split) -> SplitProgress {
@@ -185,7 +193,7 @@ fn mistakes_in_options_are_told_at_plan_time() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.json"), "").unwrap();
     let json = ("format", "json");
-    let table: [(&[(&str, &str)], &str); 17] = [
+    let table: [(Pairs, &str); 17] = [
         (&[json], "table 't' needs the option 'path' (add 'path' = '…' to its WITH clause)"),
         (&[("path", "a.json")], "table 't' needs the option 'format' (add 'format' = '…' to its WITH clause)"),
         (
@@ -262,7 +270,7 @@ fn files_are_found_in_the_order_of_their_paths() {
     }
     fs::write(at("empty.json"), "").unwrap();
     let url = format!("file://{}", folder.path().display());
-    let table: [(&[(&str, &str)], &[&str]); 6] = [
+    let table: [(Pairs, &[&str]); 6] = [
         (&[("path", ".")], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
         (&[("path", &url)], &["a/1.json@0-3", "a/2.json@0-3", "a.json@0-3", "b.json@0-3", "c.txt@0-3"]),
         (&[("path", "*.json")], &["a.json@0-3", "b.json@0-3"]),
@@ -311,8 +319,8 @@ fn bad_records_follow_the_policy_of_the_table() {
         let (batches, bad) = read_all(&*open(folder.path(), &numbers(), &options).unwrap(), 2).unwrap();
         assert_eq!(firsts(&batches), [1, 2]);
         let bad: Vec<(&str, &str)> = bad.iter().map(|bad| (bad.raw.as_str(), bad.reason.as_str())).collect();
-        let object = "line 4: a JSON object expected, 'not json' found";
-        assert_eq!(bad, [("{\"n\": \"x\"}", "line 3: column 'n': 'x' is no BIGINT"), ("not json", object)]);
+        let object = "in, line 4: a JSON object expected, 'not json' found";
+        assert_eq!(bad, [("{\"n\": \"x\"}", "in, line 3: column 'n': 'x' is no BIGINT"), ("not json", object)]);
     }
 
     let options: Vec<_> = base.iter().chain(&[("json.ignore-parse-errors", "true")]).copied().collect();
@@ -329,7 +337,7 @@ fn a_line_that_is_too_long_is_one_bad_record() {
     let (batches, bad) = read_all(&*open(folder.path(), &numbers(), &options).unwrap(), 2).unwrap();
     assert_eq!(firsts(&batches), [1, 2]);
     assert_eq!(bad.len(), 1);
-    assert_eq!(bad[0].reason, "line 2: the record is longer than 65536 bytes ('source.max-record-size')");
+    assert_eq!(bad[0].reason, "in, line 2: the record is longer than 65536 bytes ('source.max-record-size')");
     assert!(bad[0].raw.len() < 300);
 }
 
@@ -423,6 +431,18 @@ fn damaged_compressed_files_are_told_of() {
         assert_eq!(failure.kind, Kind::User, "{}", failure.chain());
         assert!(failure.chain().contains("is damaged or ends too early"), "{}", failure.chain());
     }
+}
+
+#[test]
+fn a_part_that_begins_with_a_line_owns_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // Lines of 32 bytes: each border between parts of a kilobyte is one between lines.
+    let lines: String = (0..200).map(|n| format!("{{\"n\": {n:>24}}}\n")).collect();
+    assert_eq!(lines.len(), 200 * 32);
+    fs::write(folder.path().join("in"), lines).unwrap();
+    let options = [("path", "in"), ("format", "json"), ("source.split-size", "1 kb")];
+    let source = open(folder.path(), &numbers(), &options).unwrap();
+    assert_eq!(firsts(&read_all(&*source, 2).unwrap().0), (0..200).collect::<Vec<_>>());
 }
 
 /// What is written to a file of numbered rows, in one of the formats.

@@ -5,6 +5,9 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use proptest::prelude::*;
 
+/// Options as they are written.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
 }
@@ -81,7 +84,7 @@ fn fields_become_columns_by_their_place() {
 
 #[test]
 fn options_change_how_records_are_read() {
-    let table: [(&[(&str, &str)], &str, &str); 8] = [
+    let table: [(Pairs, &str, &str); 8] = [
         (&[("csv.field-delimiter", ";")], "1;a,b", "|1|a,b|"),
         (&[("csv.field-delimiter", "\\t")], "1\ta", "|1|a|"),
         (&[("csv.quote-character", "'")], "1,'a,\"'", "|1|a,\"|"),
@@ -109,7 +112,7 @@ fn only_projected_fields_are_looked_at() {
 
 #[test]
 fn mistakes_in_options_are_told() {
-    let table: [(&[(&str, &str)], &str); 4] = [
+    let table: [(Pairs, &str); 4] = [
         (
             &[("csv.field-delimiter", "ü")],
             "table 't': 'ü' is no value for 'csv.field-delimiter': one ASCII character expected, such as ',' or '\\t'",

@@ -99,11 +99,8 @@ impl<'a> Scanner<'a> {
     /// Takes the key if it is exactly this one, which has nothing in it that needs an escape.
     pub(super) fn take_key(&mut self, key: &[u8]) -> bool {
         let rest = &self.bytes()[self.at..];
-        let matches = rest.len() > key.len() + 1
-            && rest[0] == b'"'
-            && rest[key.len() + 1] == b'"'
-            && rest[1..=key.len()] == *key
-            && !key.contains(&b'\\');
+        let matches =
+            rest.len() > key.len() + 1 && rest[0] == b'"' && rest[key.len() + 1] == b'"' && rest[1..=key.len()] == *key;
         if matches {
             self.at += key.len() + 2;
             self.space();
@@ -239,7 +236,9 @@ impl<'a> Scanner<'a> {
                 Some(b't') => self.literal("true")?,
                 Some(b'f') => self.literal("false")?,
                 Some(b'n') => self.literal("null")?,
-                Some(b'-' | b'0'..=b'9') => drop(self.number()?),
+                Some(b'-' | b'0'..=b'9') => {
+                    self.number()?;
+                }
                 _ => return Err(self.unexpected("a JSON value")),
             }
             while done && self.depth > outside {
@@ -272,7 +271,9 @@ impl<'a> Scanner<'a> {
                 }
                 Some(b'\\') => match self.bytes().get(self.at + 1) {
                     Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-                    Some(b'u') => drop(self.unicode_escape()?),
+                    Some(b'u') => {
+                        self.unicode_escape()?;
+                    }
                     _ => return Err(self.unexpected("an escape")),
                 },
                 _ => return Err(self.unexpected("the '\"' that ends a string")),
@@ -416,10 +417,10 @@ pub(super) fn compact(value: &str, out: &mut Vec<u8>) {
 fn plain_bytes(word: u64) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = ONES * 0x22;
+    const BACKSLASHES: u64 = ONES * 0x5c;
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let special = zeros(word ^ (ONES * b'"' as u64))
-        | zeros(word ^ (ONES * b'\\' as u64))
-        | (word.wrapping_sub(ONES * 0x20) & !word);
+    let special = zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES) | (word.wrapping_sub(ONES * 0x20) & !word);
     (special & HIGHS).trailing_zeros() as usize / 8
 }
 

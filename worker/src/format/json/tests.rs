@@ -196,6 +196,13 @@ fn ignored_errors_make_the_field_null_and_keep_the_record() {
 }
 
 #[test]
+fn keys_with_escapes_are_found_by_what_they_mean() {
+    let fields = [("a\\b", DataType::Int64), ("ü\"", DataType::Int64)];
+    let line = r#"{"a\\b": 1, "\u00fc\"": 2}"#;
+    check(&fields, &[line, line], &["|1|2|", "|1|2|"]);
+}
+
+#[test]
 fn a_missing_field_is_bad_where_the_option_says_so() {
     let options = JsonOptions { fail_on_missing_field: true, ..JsonOptions::default() };
     let fields = [("a", DataType::Int64), ("b", DataType::Int64)];

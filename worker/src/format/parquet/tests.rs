@@ -1,9 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
 use ::parquet::arrow::ArrowWriter;
-use arrow::array::{
-    Decimal128Array, Int32Array, Int64Array, ListArray, StringArray, TimestampNanosecondArray,
-};
+use arrow::array::{Decimal128Array, Int32Array, Int64Array, ListArray, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Int64Type, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use std::io::{Seek, SeekFrom, Write};
@@ -57,10 +55,8 @@ fn columns_are_found_by_name_and_widened_without_loss() {
         Field::new("l", DataType::List(Arc::new(Field::new("item", DataType::Int64, true))), true),
         Field::new("absent", DataType::Utf8View, true),
     ];
-    let expected = [
-        "|5|1970-01-01T00:00:01.500|1.500|{c: x, b: 1}|[1, ]||",
-        "||1970-01-01T00:00:00|-0.010|{c: y, b: 2}|||",
-    ];
+    let expected =
+        ["|5|1970-01-01T00:00:01.500|1.500|{c: x, b: 1}|[1, ]||", "||1970-01-01T00:00:00|-0.010|{c: y, b: 2}|||"];
     assert_eq!(read(file(&rows), fields).unwrap(), expected);
 }
 
@@ -88,10 +84,7 @@ fn what_does_not_fit_is_told_with_column_and_types() {
             Field::new("absent", DataType::Int64, false),
             "the file has no column 'absent', which is NOT NULL; it has n, s",
         ),
-        (
-            Field::new("s", DataType::Utf8View, false),
-            "the column 's' is NOT NULL, but a row has no value there",
-        ),
+        (Field::new("s", DataType::Utf8View, false), "the column 's' is NOT NULL, but a row has no value there"),
     ];
     for (field, expected) in table {
         assert_eq!(read(file(&rows), vec![field]).unwrap_err().chain(), expected);

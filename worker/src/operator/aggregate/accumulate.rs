@@ -162,8 +162,12 @@ fn extreme(target: &mut Target<'_>, to: &Accumulator, side: Side, values: &Value
     let words = &mut *target.words;
     let at = |row: usize| groups[row] as usize * stride;
     match values {
+        Values::Words(values) if side == Side::Least => each(input, rows, |row| {
+            keep_word(&mut words[at(row) + word], values[row], Side::Least);
+            see(words, at(row), to.seen);
+        }),
         Values::Words(values) => each(input, rows, |row| {
-            keep_word(&mut words[at(row) + word], values[row], side);
+            keep_word(&mut words[at(row) + word], values[row], Side::Greatest);
             see(words, at(row), to.seen);
         }),
         Values::Decimals(values) => each(input, rows, |row| {
@@ -179,7 +183,7 @@ fn extreme(target: &mut Target<'_>, to: &Accumulator, side: Side, values: &Value
     }
 }
 
-#[inline]
+#[inline(always)]
 fn each(input: &Input, rows: Range<usize>, mut apply: impl FnMut(usize)) {
     match &input.counts {
         None => rows.for_each(apply),
@@ -191,7 +195,7 @@ fn each(input: &Input, rows: Range<usize>, mut apply: impl FnMut(usize)) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn see(words: &mut [u64], start: usize, seen: Option<Bit>) {
     if let Some(bit) = seen {
         words[start + bit.word] |= bit.mask;
@@ -218,7 +222,7 @@ pub(super) fn add_wide(words: &mut [u64], value: i128) {
     words[2] = words[2].wrapping_add((value >> 127) as u64).wrapping_add(u64::from(carry));
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn keep_word(word: &mut u64, value: i64, side: Side) {
     let known = *word as i64;
     *word = match side {

@@ -12,7 +12,6 @@ use super::merge::merge;
 use super::partial;
 use super::result::{results, same_results};
 use super::rows::{RowBuffer, RowSet};
-use crate::dataflow::graph::Role;
 use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
@@ -46,18 +45,6 @@ pub struct GroupAggregate {
     before: Vec<u64>,
     changed: Vec<u64>,
     partials: RowBuffer,
-}
-
-impl InputForm {
-    /// What arrives at a part of a node whose input is such a changelog.
-    #[must_use]
-    pub fn of(role: Role, input: plan::Changelog) -> Self {
-        match (role, input) {
-            (Role::Global, _) => Self::Partials,
-            (_, plan::Changelog::Retract) => Self::Changes,
-            (_, plan::Changelog::Append) => Self::Rows,
-        }
-    }
 }
 
 impl GroupAggregate {
@@ -97,6 +84,12 @@ impl GroupAggregate {
     #[must_use]
     pub fn groups(&self) -> usize {
         self.state.table.len()
+    }
+
+    /// The tables of the state with their columns, for the check whether a changed query fits it.
+    #[must_use]
+    pub fn state_schema(&self) -> serde_json::Value {
+        self.state.schema()
     }
 
     fn update(&mut self, batch: &Batch) -> Result<()> {
@@ -247,10 +240,6 @@ impl Operator for GroupAggregate {
 
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.state.restore(&restored)
-    }
-
-    fn state_schema(&self) -> serde_json::Value {
-        self.state.schema()
     }
 
     fn state_bytes(&self) -> usize {

@@ -135,13 +135,20 @@ impl GroupTable {
 
     /// Makes the group of a key that has none.
     pub(super) fn insert(&mut self, keys: &KeyBatch, row: usize) -> u32 {
+        let hash = keys.hashes[row] as u32;
+        let group = self.make(keys, row);
+        self.index.insert_unique(Entry::spread(hash), Entry { hash, group }, Entry::table_hash);
+        group
+    }
+
+    /// A row with a key that is in no index.
+    pub(super) fn make(&mut self, keys: &KeyBatch, row: usize) -> u32 {
         let hash = keys.hashes[row];
         let group = self.allocate();
         let range = self.range(group);
         let words = &mut self.words[range];
         words[0] |= u64::from(self.key_groups.key_group_of_hash(hash).0);
         keys.write(row, words, &mut self.arena);
-        self.index.insert_unique(Entry::spread(hash as u32), Entry { hash: hash as u32, group }, Entry::table_hash);
         group
     }
 
@@ -165,6 +172,17 @@ impl GroupTable {
     pub(super) fn remove(&mut self, hash: u64, group: u32) {
         self.unlink(hash, group);
         self.release(group);
+    }
+
+    /// The indexed group with the key of a row, which need not be indexed itself.
+    pub(super) fn indexed(&self, hash: u64, group: u32) -> Option<u32> {
+        let row = self.row(group);
+        let found = self.index.find(Entry::spread(hash as u32), |entry| {
+            entry.group == group
+                || (entry.hash == hash as u32
+                    && same_key(&self.layout, self.row(entry.group), &self.arena, row, &self.arena))
+        });
+        found.map(|entry| entry.group)
     }
 
     /// Takes a group out of the index; its row stays.
@@ -348,7 +366,7 @@ impl GroupTable {
     }
 
     #[inline]
-    fn range(&self, group: u32) -> std::ops::Range<usize> {
+    fn range(&self, group: u32) -> Range<usize> {
         let start = group as usize * self.layout.stride;
         start..start + self.layout.stride
     }

@@ -209,7 +209,7 @@ impl KeyBatch {
             return false;
         }
         if !self.long {
-            return group[1..self.width] == key[1..];
+            return if self.width == 2 { group[1] == key[1] } else { group[1..self.width] == key[1..] };
         }
         self.equals_long(row, group, arena)
     }
@@ -274,11 +274,14 @@ pub(super) fn as_bytes(array: &ArrayRef) -> BinaryViewArray {
 
 /// Which rows have a value; `None` when all have.
 pub(super) fn present(rows: &RowSet<'_>, is_present: impl Fn(&[u64]) -> bool) -> Option<NullBuffer> {
+    if rows.iter().all(&is_present) {
+        return None;
+    }
     let mut bits = BooleanBufferBuilder::new(rows.len());
     for row in rows.iter() {
         bits.append(is_present(row));
     }
-    Some(NullBuffer::new(bits.finish())).filter(|nulls| nulls.null_count() > 0)
+    Some(NullBuffer::new(bits.finish()))
 }
 
 /// A decimal column out of two words per row.

@@ -192,7 +192,7 @@ impl Layout {
         let fields: Vec<FieldRef> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
         let key = KeyLayout::new(fields)?;
         let mut builder = Builder { accumulators: Vec::new(), mode };
-        // Counts first: sums over the same values then need no bit of their own.
+        // Counts first: sums and extremes of the same values then need no bit of their own.
         for call in calls {
             builder.counts(call)?;
         }
@@ -259,7 +259,7 @@ enum Unplaced {
     Count(usize),
     Sum(usize, Option<usize>),
     Avg(usize, usize, u32),
-    Extreme(usize),
+    Extreme(usize, Option<usize>),
 }
 
 impl Unplaced {
@@ -281,9 +281,10 @@ impl Unplaced {
                 Kind::SumDecimals => ResultKind::AvgDecimals(word(sum), word(count), digits),
                 _ => ResultKind::AvgWords(word(sum), word(count)),
             },
-            Self::Extreme(at) => {
+            Self::Extreme(at, count) => {
                 let shape = accumulators[at].kind.shape().expect("an extreme has a shape");
-                ResultKind::Extreme(word(at), shape, presence(at))
+                let presence = count.map_or_else(|| presence(at), |count| Presence::Count(word(count)));
+                ResultKind::Extreme(word(at), shape, presence)
             }
         }
     }
@@ -335,8 +336,13 @@ impl Builder {
     fn extreme(&mut self, side: Side, call: &Call) -> Result<Unplaced> {
         let shape = call.argument_type.as_ref().and_then(Shape::of).ok_or_else(|| unsupported(call))?;
         let at = self.add(Kind::Extreme(side, shape), call);
-        self.accumulators[at].seen = Some(Bit { word: 0, mask: 0 });
-        Ok(Unplaced::Extreme(at))
+        // A string tells by its bit whether it is there, and so does a value that a multiset writes.
+        let is_told = shape != Shape::Bytes && self.mode == Mode::Append;
+        let count = self.find(Kind::CountValues, call).filter(|_| is_told);
+        if count.is_none() {
+            self.accumulators[at].seen = Some(Bit { word: 0, mask: 0 });
+        }
+        Ok(Unplaced::Extreme(at, count))
     }
 
     fn find(&self, kind: Kind, call: &Call) -> Option<usize> {

@@ -50,11 +50,6 @@ impl RowBuffer {
         }
     }
 
-    /// The number of rows.
-    pub(super) fn len(&self, layout: &Layout) -> usize {
-        self.words.len() / layout.stride
-    }
-
     /// All rows.
     pub(super) fn all(&self, layout: &Layout) -> RowSet<'_> {
         RowSet { words: &self.words, stride: layout.stride, picks: None, arena: &self.arena }

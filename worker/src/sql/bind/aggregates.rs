@@ -1,10 +1,8 @@
 //! The aggregate functions with Flink's types. They are only names and types here: the engine computes them.
 
 use super::types::sql_name;
-use crate::diagnostic::Diagnostic;
-use crate::sql::errors;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion_common::{Result, not_impl_err};
+use datafusion_common::{DataFusionError, Result, not_impl_err, plan_datafusion_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use std::sync::Arc;
@@ -38,15 +36,14 @@ pub(in crate::sql) fn all() -> Vec<Arc<AggregateUDF>> {
 }
 
 impl Aggregate {
-    fn refuse(&self, found: &[DataType]) -> datafusion_common::DataFusionError {
+    fn refuse(&self, found: &[DataType]) -> DataFusionError {
         let name = self.name().to_uppercase();
         let types: Vec<String> = found.iter().map(sql_name).collect();
         let wanted = match self.kind {
-            Kind::Sum | Kind::Avg => "one number",
-            _ => "one value that can be ordered",
+            Kind::Sum | Kind::Avg => "number",
+            _ => "value",
         };
-        let message = format!("{name} cannot take ({})", types.join(", "));
-        errors::to_datafusion(Diagnostic::new(message).hint(format!("{name} takes {wanted}")))
+        plan_datafusion_err!("{name} does not take ({}): write {name}({wanted})", types.join(", "))
     }
 }
 

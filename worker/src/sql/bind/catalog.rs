@@ -1,6 +1,7 @@
 //! The tables, views and functions that a script can name.
 
 use super::table::{BoundTable, Relation, Table};
+use super::type_check::TypeCheck;
 use super::types::plain_type;
 use super::windows::WindowPlanner;
 use super::{aggregates, insert};
@@ -10,7 +11,7 @@ use crate::sql::functions;
 use crate::sql::syntax::{self, CreateView};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, Result, TableReference, plan_datafusion_err};
+use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, plan_datafusion_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion_sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
@@ -41,6 +42,7 @@ impl Catalog {
         }
         let aggregate_functions = aggregates::all().into_iter().map(|udf| (udf.name().to_owned(), udf)).collect();
         let mut expr_planners = functions::expr_planners();
+        expr_planners.push(Arc::new(TypeCheck));
         expr_planners.push(Arc::new(datafusion_functions_aggregate::planner::AggregateFunctionPlanner));
         let mut options = ConfigOptions::default();
         options.sql_parser.enable_ident_normalization = false;
@@ -85,14 +87,21 @@ impl Catalog {
     pub(in crate::sql) fn query(&self, query: &ast::Query) -> std::result::Result<LogicalPlan, Diagnostic> {
         let planner = SqlToRel::new_with_options(self, parser_options());
         let plan = planner.sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())));
-        plan.map_err(|error| errors::from_datafusion(&error, self).at_if_unknown(syntax::position(query)))
+        plan.map_err(|error| self.locate(&error, query))
+    }
+
+    /// What is wrong in a part of the syntax tree, and where.
+    pub(in crate::sql) fn locate<T: ast::Visit + ast::Spanned>(&self, error: &DataFusionError, tree: &T) -> Diagnostic {
+        let mistake = errors::from_datafusion(error, self);
+        let found = mistake.position.or_else(|| syntax::place::find(tree, &error.to_string()));
+        mistake.at_if_unknown(found).at_if_unknown(syntax::position(tree))
     }
 
     /// Binds an expression over the columns of `schema`.
     pub(in crate::sql) fn expression(&self, expr: &ast::Expr, schema: &DFSchema) -> std::result::Result<Expr, Diagnostic> {
         let planner = SqlToRel::new_with_options(self, parser_options());
         let bound = planner.sql_to_expr(expr.clone(), schema, &mut PlannerContext::new());
-        bound.map_err(|error| errors::from_datafusion(&error, self).at_if_unknown(syntax::position(expr)))
+        bound.map_err(|error| self.locate(&error, expr))
     }
 }
 

@@ -37,9 +37,7 @@ pub(in crate::sql) fn bind(insert: &Insert, catalog: &Catalog) -> Result<BoundIn
         return Err(errors::unknown_table(name, catalog).at(at));
     };
     let bound = catalog.query(&insert.query)?;
-    let plan = optimize::analyze(bound).map_err(|error| {
-        errors::from_datafusion(&error, catalog).at_if_unknown(syntax::position(insert.query.as_ref())).at_if_unknown(insert.position)
-    })?;
+    let plan = optimize::analyze(bound).map_err(|error| catalog.locate(&error, insert.query.as_ref()))?;
     let updating = is_updating(&plan);
     let targets = targets(insert, table)?;
     check_count(insert, table, &targets, &plan)?;

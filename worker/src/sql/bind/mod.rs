@@ -5,6 +5,7 @@ pub(super) mod attributes;
 pub(super) mod catalog;
 pub(super) mod insert;
 pub(super) mod table;
+mod type_check;
 pub(super) mod types;
 pub(super) mod windows;
 

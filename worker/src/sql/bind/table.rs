@@ -205,7 +205,7 @@ fn bind_watermark(create: &CreateTable, catalog: &Catalog, schema: &SchemaRef) -
 
 fn bind_watermark_expression(create: &CreateTable, catalog: &Catalog, schema: &SchemaRef, written: &ast::Expr) -> Result<Expr> {
     let source = Arc::new(Relation { schema: schema.clone(), plan: None });
-    let fail = |error| errors::from_datafusion(&error, catalog).at_if_unknown(syntax::position(written));
+    let fail = |error| catalog.locate(&error, written);
     let table = TableReference::bare(create.name.value.as_str());
     let scan = LogicalPlanBuilder::scan(table, source, None).and_then(LogicalPlanBuilder::build).map_err(fail)?;
     let expr = catalog.expression(written, scan.schema())?.alias("watermark");

@@ -11,14 +11,15 @@ use crate::plan::{
 };
 use crate::sql::bind::table::BoundTable;
 use crate::sql::bind::types::TIMESTAMP_3;
-use crate::sql::bind::windows::WindowTable;
+use crate::sql::bind::windows::{WINDOW_COLUMNS, WindowTable};
 use crate::sql::bind::{Catalog, Table};
 use crate::sql::{PlanConfig, errors};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_common::{DFSchema, ExprSchema, Result, TableReference, plan_err};
+use datafusion_common::{Column, DFSchema, ExprSchema, Result, TableReference, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, LogicalPlan, cast};
+use datafusion_physical_expr::expressions::Column as PhysicalColumn;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl<'a> Builder<'a> {
             return node;
         }
         let column = |(place, field): (usize, &Arc<Field>)| -> Arc<dyn PhysicalExpr> {
-            Arc::new(datafusion_physical_expr::expressions::Column::new(field.name(), place))
+            Arc::new(PhysicalColumn::new(field.name(), place))
         };
         let columns = self.nodes[node].schema.fields().iter().enumerate().map(column).collect();
         self.calc(node, Calc { filter: None, columns: Some(columns), schema: schema.clone() })
@@ -265,19 +266,19 @@ impl<'a> Builder<'a> {
             let schema = extend(&plain, &[("$time", TIMESTAMP_3)])?;
             let node = self.project(&input, None, &columns, schema.inner())?;
             input = Relation { node, schema };
-            time = Expr::Column(datafusion_common::Column::new_unqualified("$time"));
+            time = Expr::Column(Column::new_unqualified("$time"));
         }
         let Expr::Column(column) = &time else { return plan_err!("a window needs a time column") };
         let place = input.schema.index_of_column(column)?;
-        let schema = extend(&input.schema, &crate::sql::bind::windows::WINDOW_COLUMNS.map(|name| (name, TIMESTAMP_3)))?;
+        let schema = extend(&input.schema, &WINDOW_COLUMNS.map(|name| (name, TIMESTAMP_3)))?;
         let node = self.assign(input.node, WindowAssign { window: table.window, time: place }, schema.inner().clone());
         let relation = Relation { node, schema };
         if time_type == TIMESTAMP_3 {
             return Ok(relation);
         }
-        let window_time = Expr::Column(datafusion_common::Column::new_unqualified("window_time"));
+        let window_time = Expr::Column(Column::new_unqualified("window_time"));
         let mut columns: Vec<Expr> = plain.columns().into_iter().map(Expr::Column).collect();
-        columns.extend(["window_start", "window_end"].map(|name| Expr::Column(datafusion_common::Column::new_unqualified(name))));
+        columns.extend(["window_start", "window_end"].map(|name| Expr::Column(Column::new_unqualified(name))));
         columns.push(cast(window_time, time_type.clone()));
         let added = [("window_start", TIMESTAMP_3), ("window_end", TIMESTAMP_3), ("window_time", time_type)];
         let schema = extend(&plain, &added)?;
@@ -339,7 +340,7 @@ pub(super) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn Physica
 /// True for a projection to the very columns of its input.
 pub(super) fn is_identity(calc: &Calc, input: &Schema) -> bool {
     let is_column = |(place, expr): (usize, &Arc<dyn PhysicalExpr>)| {
-        let column = expr.downcast_ref::<datafusion_physical_expr::expressions::Column>();
+        let column = expr.downcast_ref::<PhysicalColumn>();
         column.is_some_and(|column| column.index() == place)
     };
     calc.filter.is_none()
@@ -350,6 +351,8 @@ pub(super) fn is_identity(calc: &Calc, input: &Schema) -> bool {
 fn extend(schema: &DFSchema, added: &[(&str, arrow::datatypes::DataType)]) -> Result<DFSchema> {
     let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
         schema.iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
-    fields.extend(added.iter().map(|(name, data_type)| (None, Arc::new(Field::new(*name, data_type.clone(), false)))));
+    // Only a window's own columns are never null.
+    let field = |name: &str, data_type| Arc::new(Field::new(name, data_type, !WINDOW_COLUMNS.contains(&name)));
+    fields.extend(added.iter().map(|(name, data_type)| (None, field(name, data_type.clone()))));
     DFSchema::new_with_metadata(fields, Default::default())
 }

@@ -49,11 +49,11 @@ impl Builder<'_> {
         let source = self.config.connectors.source(&options, &table.shape)?;
         let reading = self.reading(table).map_err(fail)?;
         let watermark = watermark(table, &reading).map_err(fail)?;
-        let watermark = watermark.map(|(column, expression)| Watermark { column, expression, idle_timeout });
+        let watermark = watermark.map(|(column, expression)| Arc::new(Watermark { column, expression, idle_timeout }));
         let bad_records = self.bad_records(table)?;
         let schema = reading.output.clone();
         let (projection, compute) = (reading.projection, reading.compute);
-        let kind = SourceNode { table: table.shape.clone(), options, source, projection, compute, watermark: watermark.map(Arc::new), bad_records };
+        let kind = SourceNode { table: table.shape.clone(), options, source, projection, compute, watermark, bad_records };
         self.nodes.push(Node {
             id: Some(operator_id::of_table("source", name)),
             name: format!("source {name}"),

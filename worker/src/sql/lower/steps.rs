@@ -226,7 +226,7 @@ impl InputColumns {
                 Expr::Column(column) => column.name.clone(),
                 other => other.schema_name().to_string(),
             };
-            expr.clone().alias(names.free(name))
+            expr.clone().alias(names.free(&name))
         };
         self.exprs.iter().map(named).collect()
     }
@@ -237,8 +237,8 @@ impl InputColumns {
 struct Names(Vec<String>);
 
 impl Names {
-    fn free(&mut self, name: String) -> String {
-        let mut free = name.clone();
+    fn free(&mut self, name: &str) -> String {
+        let mut free = name.to_owned();
         let mut number = 1;
         while self.0.contains(&free) {
             number += 1;
@@ -254,14 +254,14 @@ fn step_schema(keys: &[Expr], calls: &[Call], windowed: bool, input: &DFSchemaRe
     let mut fields = Vec::new();
     for key in keys {
         let (_, field) = key.to_field(input)?;
-        fields.push(Field::new(names.free(field.name().clone()), field.data_type().clone(), field.is_nullable()));
+        fields.push(Field::new(names.free(field.name()), field.data_type().clone(), field.is_nullable()));
     }
     for call in calls {
         let counts = matches!(call.function, Function::Count | Function::CountRows);
-        fields.push(Field::new(names.free(call.name.clone()), call.result_type.clone(), !counts));
+        fields.push(Field::new(names.free(&call.name), call.result_type.clone(), !counts));
     }
     if windowed {
-        fields.extend(WINDOW_COLUMNS.map(|name| Field::new(names.free(name.to_owned()), TIMESTAMP_3, false)));
+        fields.extend(WINDOW_COLUMNS.map(|name| Field::new(names.free(name), TIMESTAMP_3, false)));
     }
     Ok(Arc::new(Schema::new(fields)))
 }

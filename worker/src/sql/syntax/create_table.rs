@@ -36,7 +36,7 @@ pub(in crate::sql) enum ColumnKind {
     /// Computed from the others when read.
     Computed(Expr),
     /// What the connector knows about a row besides its columns.
-    Metadata { data_type: SqlType, key: Option<String>, is_virtual: bool, position: Option<Position> },
+    Metadata { data_type: SqlType, key: Option<String>, position: Option<Position> },
 }
 
 /// `'key' = 'value'`.
@@ -148,7 +148,9 @@ fn parse_column(parser: &mut Parser, table: &mut CreateTable) -> Result<(), Pars
     let (data_type, nullability) = parse_type(parser)?;
     let kind = if take_word(parser, "METADATA") {
         let key = if parser.parse_keyword(Keyword::FROM) { Some(parser.parse_literal_string()?) } else { None };
-        ColumnKind::Metadata { data_type, key, is_virtual: take_word(parser, "VIRTUAL"), position }
+        // Metadata is only read.
+        take_word(parser, "VIRTUAL");
+        ColumnKind::Metadata { data_type, key, position }
     } else {
         if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
             parser.expect_keywords(&[Keyword::NOT, Keyword::ENFORCED])?;

@@ -5,6 +5,7 @@ pub(super) mod create_table;
 mod data_type;
 mod dialect;
 pub(super) mod group_windows;
+pub(super) mod place;
 mod refusal;
 mod rewrite;
 mod statement;

@@ -212,6 +212,9 @@ fn check_from(select: &Select) -> Flow {
         return refuse("JOIN is", position(&join.relation), JOIN_HINT);
     }
     match select.from.get(1) {
+        Some(second) if matches!(second.relation, TableFactor::UNNEST { .. }) => {
+            refuse("UNNEST is", position(second), JOIN_HINT)
+        }
         Some(second) if is_lateral(&second.relation) => refuse("LATERAL is", position(second), JOIN_HINT),
         Some(second) => refuse("a join (several tables in FROM) is", position(second), JOIN_HINT),
         None => ControlFlow::Continue(()),
@@ -229,6 +232,9 @@ fn check_factor(factor: &TableFactor) -> Flow {
         TableFactor::Table { args: Some(_), .. } => refuse("a table function outside of TABLE(…) is", at, "write FROM TABLE(f(…))"),
         TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
             refuse("TABLESAMPLE is", at, "filter with WHERE")
+        }
+        TableFactor::Table { name, .. } if name.0.len() > 1 => {
+            refuse("a catalog or database before a table's name is", at, "name the table alone")
         }
         TableFactor::Table { with_ordinality: true, .. } => refuse("WITH ORDINALITY is", at, JOIN_HINT),
         TableFactor::Table { .. } | TableFactor::TableFunction { .. } => ControlFlow::Continue(()),

@@ -4,7 +4,7 @@ use super::create_table::{self, CreateTable};
 use super::dialect::FlinkDialect;
 use super::{at, error, here, is_word, refusal, rewrite, simple_name, take_word};
 use crate::diagnostic::{Diagnostic, Position};
-use crate::sql::errors;
+use crate::sql::errors::{self, Located};
 use sqlparser::ast::{Ident, Query};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -12,6 +12,10 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 /// More operators in one statement than this would nest deeper than anything that reads them.
 const MAX_OPERATORS: usize = 20_000;
+
+/// Deeper brackets and CASEs are refused: where the parser fails inside of them, it tries each level twice.
+const MAX_NESTED_CASES: i64 = 12;
+const MAX_NESTED_BRACKETS: i64 = 45;
 
 /// A statement of a script.
 #[derive(Debug)]
@@ -50,6 +54,18 @@ pub(in crate::sql) struct Setting {
 
 /// Reads a script. Queries come back rewritten to what the planner knows, without constructs that cannot run.
 pub(in crate::sql) fn parse(script: &str) -> Result<Vec<Statement>, Diagnostic> {
+    // The parser does not say where the end is.
+    parse_statements(script).map_err(|mistake| mistake.at_if_unknown(end_of(script)))
+}
+
+fn end_of(script: &str) -> Option<Position> {
+    let script = script.trim_end();
+    let line = u32::try_from(script.lines().count().max(1)).ok()?;
+    let column = u32::try_from(script.lines().last().unwrap_or_default().chars().count() + 1).ok()?;
+    Some(Position { line, column })
+}
+
+fn parse_statements(script: &str) -> Result<Vec<Statement>, Diagnostic> {
     let dialect = FlinkDialect;
     let tokens = Tokenizer::new(&dialect, script).tokenize_with_location();
     let tokens = tokens.map_err(|error| errors::from_parser(&ParserError::from(error)))?;
@@ -75,7 +91,20 @@ pub(in crate::sql) fn parse(script: &str) -> Result<Vec<Statement>, Diagnostic> 
 /// Chains of operators become trees as deep as they are long.
 fn check_length(tokens: &[TokenWithSpan]) -> Result<(), Diagnostic> {
     let mut operators = 0;
+    let (mut cases, mut brackets) = (0_i64, 0_i64);
     for token in tokens {
+        match &token.token {
+            Token::Word(word) if word.keyword == Keyword::CASE => cases += 1,
+            Token::Word(word) if word.keyword == Keyword::END => cases -= 1,
+            Token::LParen => brackets += 1,
+            Token::RParen => brackets -= 1,
+            Token::SemiColon => (cases, brackets) = (0, 0),
+            _ => {}
+        }
+        if cases > MAX_NESTED_CASES || brackets > MAX_NESTED_BRACKETS {
+            let message = "this statement is nested too deeply";
+            return Err(Diagnostic::new(message).at(at(token.span.start)).hint("split it into several views"));
+        }
         match &token.token {
             Token::SemiColon => operators = 0,
             Token::Word(word) => {
@@ -206,6 +235,10 @@ fn parse_column_list(parser: &mut Parser) -> Result<Vec<Ident>, ParserError> {
 
 fn parse_query(parser: &mut Parser) -> Result<Box<Query>, Diagnostic> {
     let mut query = parser.parse_query().map_err(|error| errors::from_parser(&error))?;
+    if !matches!(parser.peek_token_ref().token, Token::EOF | Token::SemiColon) {
+        let found = parser.peek_token();
+        return parser.expected("the end of the statement", found).map_err(|error| errors::from_parser(&error));
+    }
     refusal::check(&query)?;
     rewrite::rewrite(&mut query)?;
     Ok(query)

@@ -117,7 +117,7 @@ fn any_batches() -> impl Strategy<Value = Vec<Vec<Row>>> {
 }
 
 fn any_keys() -> impl Strategy<Value = Vec<usize>> {
-    prop::sample::select(vec![vec![], vec![0], vec![1], vec![0, 1], vec![1, 6, 0], vec![5, 8], vec![7, 1]])
+    prop::sample::select(vec![vec![], vec![0], vec![1], vec![0, 1], vec![1, 6, 0], vec![5, 8], vec![7, 1], (0..18).map(|n| n % 3 * 4).collect()])
 }
 
 proptest! {

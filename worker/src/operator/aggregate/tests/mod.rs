@@ -120,7 +120,10 @@ pub(super) fn all_calls() -> Vec<Call> {
             let data_type = input_schema().field(column).data_type().clone();
             calls.push(call(function, Some(column), None, data_type));
         }
-        calls.push(call(function, Some(7), Some(8), DataType::Utf8View));
+        for column in [2, 3, 4, 6, 7] {
+            let data_type = input_schema().field(column).data_type().clone();
+            calls.push(call(function, Some(column), Some(8), data_type));
+        }
     }
     calls
 }

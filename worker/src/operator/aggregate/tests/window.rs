@@ -47,6 +47,11 @@ struct Plain {
 }
 
 impl Plain {
+    fn new(window: Window, keys: &[usize]) -> Self {
+        let (keys, windows, results) = (keys.to_vec(), BTreeMap::new(), Vec::new());
+        Self { window, keys, watermark: i64::MIN, windows, results, late: 0 }
+    }
+
     fn row(&mut self, row: &Row) {
         let key = oracle::key(row, &self.keys);
         if let Window::Session { gap_ms } = self.window {
@@ -189,9 +194,10 @@ impl Tasks {
 
     fn rescale(&mut self, parallelism: u32) {
         let last: Vec<Snapshot> = self.tasks.iter_mut().map(|(task, _)| task.snapshot().unwrap()).collect();
+        for ((_, late), snapshot) in self.tasks.iter().zip(&last) {
+            assert_eq!(snapshot.counters["late_rows"], late.get());
+        }
         self.late_before = self.late();
-        let counted: u64 = last.iter().map(|snapshot| snapshot.counters["late_rows"]).sum();
-        assert_eq!(counted, self.late_before - (self.late_before - counted), "late rows are part of a snapshot");
         self.snapshots.extend(last.iter().cloned());
         self.owners = self.owners.rescale(parallelism).unwrap();
         self.start(&last);
@@ -201,14 +207,7 @@ impl Tasks {
 /// With the local part or without, the results and the number of late rows are those of the plain evaluation.
 fn check(window: Window, keys: &[usize], events: &[Event], input: InputForm, parallelism: u32) {
     let spec = spec(window, keys);
-    let mut plain = Plain {
-        window,
-        keys: keys.to_vec(),
-        watermark: i64::MIN,
-        windows: BTreeMap::new(),
-        results: Vec::new(),
-        late: 0,
-    };
+    let mut plain = Plain::new(window, keys);
     let mut tasks = Tasks::new(&spec, input, parallelism);
     let mut local = window::local(&spec, &input_schema(), &context(&owners(1), 0)).unwrap();
     let mut watermark = i64::MIN;
@@ -251,6 +250,85 @@ fn check(window: Window, keys: &[usize], events: &[Event], input: InputForm, par
     assert_eq!(tasks.late(), plain.late, "late rows");
     tasks.rescale(1);
     assert!(tasks.tasks[0].0.state_bytes() < 10_000, "everything has fired");
+}
+
+/// Two tasks were at different event times when the checkpoint was taken; one task goes on with the key groups of both,
+/// and each keeps its own.
+fn check_floors(window: Window, watermarks: [i64; 2], before: &[Row], after: &[(Vec<Row>, i64)]) {
+    let keys = [0];
+    let mut tasks = Tasks::new(&spec(window, &keys), InputForm::Rows, 2);
+    let owners = owners(2);
+    let mut plains = [Plain::new(window, &keys), Plain::new(window, &keys)];
+    let feed = |plains: &mut [Plain; 2], rows: &[Row]| {
+        for row in rows {
+            let parts = partition(&batch(std::slice::from_ref(row)), &keys, &owners);
+            plains[usize::from(parts[0].is_empty())].row(row);
+        }
+    };
+    feed(&mut plains, before);
+    tasks.feed_batch(&batch(before));
+    for (at, watermark) in watermarks.into_iter().enumerate() {
+        plains[at].watermark(watermark);
+        tasks.call(at, |operator, out| operator.on_watermark(EventTime(watermark), out).unwrap());
+    }
+    tasks.rescale(1);
+    for (number, (rows, watermark)) in after.iter().enumerate() {
+        feed(&mut plains, rows);
+        tasks.feed_batch(&batch(rows));
+        plains.iter_mut().for_each(|plain| plain.watermark(*watermark));
+        tasks.feed(vec![Element::Watermark(EventTime(*watermark))]);
+        if number == 1 {
+            tasks.rescale(2);
+            tasks.rescale(1);
+        }
+    }
+    let mut expected = [&plains[0].results[..], &plains[1].results[..]].concat();
+    expected.sort();
+    tasks.results.sort();
+    assert_eq!(tasks.results, expected);
+    assert_eq!(tasks.late(), plains[0].late + plains[1].late, "late rows");
+}
+
+#[test]
+fn a_row_without_event_time_is_the_users_mistake() {
+    let context = context(&owners(1), 0);
+    let spec = spec(Window::Tumble { size_ms: 10, offset_ms: 0 }, &[0]);
+    let rows = batch(&[]).rows;
+    let mut columns: Vec<_> = rows.columns().iter().map(|column| arrow::array::new_null_array(column.data_type(), 1)).collect();
+    columns[0] = std::sync::Arc::new(arrow::array::Int64Array::from(vec![1]));
+    let null = crate::batch::Batch::inserts(arrow::array::RecordBatch::try_new(rows.schema(), columns).unwrap());
+    let mut whole = operator(&spec, InputForm::Rows, &context);
+    let mut before = window::local(&spec, &input_schema(), &context).unwrap();
+    for operator in [&mut whole, &mut before] {
+        let failure = operator.process(0, null.clone(), &mut Collected::default()).unwrap_err();
+        assert_eq!(failure.kind, crate::failure::Kind::User);
+        assert!(failure.chain().contains("ts IS NOT NULL"), "{}", failure.chain());
+    }
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    prop::sample::select(vec![
+        Window::Tumble { size_ms: 10, offset_ms: 3 },
+        Window::Hop { slide_ms: 5, size_ms: 20, offset_ms: 0 },
+        Window::Cumulate { step_ms: 5, size_ms: 20, offset_ms: 0 },
+        Window::Session { gap_ms: 8 },
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn key_groups_keep_their_event_time_across_a_restore(
+        window in any_window(),
+        watermarks in [-40..40_i64, -40..40],
+        before in prop::collection::vec(any_row(-60..60), 0..30),
+        after in prop::collection::vec((prop::collection::vec(any_row(-60..60), 0..20), -60..60_i64), 1..5),
+    ) {
+        let mut after = after;
+        after.sort_by_key(|(_, watermark)| *watermark);
+        after.push((Vec::new(), i64::MAX));
+        check_floors(window, watermarks, &before, &after);
+    }
 }
 
 fn any_events() -> impl Strategy<Value = Vec<Event>> {
@@ -304,5 +382,8 @@ windows_agree! {
     hopping_windows_of_many_panes_agree: Window::Hop { slide_ms: 1, size_ms: 80, offset_ms: 3 };
     hopping_windows_of_uneven_panes_agree: Window::Hop { slide_ms: 4, size_ms: 10, offset_ms: 1 };
     growing_windows_agree: Window::Cumulate { step_ms: 5, size_ms: 20, offset_ms: 0 };
+    sessions_agree: Window::Session { gap_ms: 10 };
+    sessions_with_a_short_gap_agree: Window::Session { gap_ms: 2 };
+    sessions_with_a_long_gap_agree: Window::Session { gap_ms: 70 };
     growing_windows_with_an_offset_agree: Window::Cumulate { step_ms: 4, size_ms: 24, offset_ms: 7 };
 }

@@ -84,6 +84,12 @@ impl PaneAggregate {
         })
     }
 
+    /// The tables of the state with their columns, for the check whether a changed query fits it.
+    #[must_use]
+    pub fn state_schema(&self) -> serde_json::Value {
+        serde_json::Value::Array(vec![self.shape().schema()])
+    }
+
     fn shape(&self) -> Table<'_> {
         Table { name: TABLE, layout: &self.layout, owned: &OWNED, expires: Some(1) }
     }
@@ -293,10 +299,6 @@ impl Operator for PaneAggregate {
         }
         self.store.tables.values_mut().for_each(GroupTable::mark_restored);
         Ok(())
-    }
-
-    fn state_schema(&self) -> serde_json::Value {
-        serde_json::Value::Array(vec![self.shape().schema()])
     }
 
     fn state_bytes(&self) -> usize {

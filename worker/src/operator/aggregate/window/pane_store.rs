@@ -58,6 +58,16 @@ impl Keyed {
         Ok(())
     }
 
+    /// Adds the prepared `rows` to the groups of a table that `groups` names for them.
+    pub(super) fn apply(&self, layout: &Layout, form: InputForm, table: &mut GroupTable, groups: &[u32], rows: Range<usize>) {
+        let (words, arena) = table.parts_mut();
+        let mut target = Target { layout, words, arena, groups };
+        match form {
+            InputForm::Partials => merge(&mut target, &self.partials.all(layout), rows),
+            InputForm::Rows | InputForm::Changes => add(&mut target, &self.arguments, rows),
+        }
+    }
+
     /// How many rows of the input the row stands for.
     pub(super) fn weight(&self, layout: &Layout, form: InputForm, row: usize) -> u64 {
         match form {
@@ -80,12 +90,7 @@ impl PaneStore {
         for group in &self.groups[rows.clone()] {
             table.mark(*group);
         }
-        let (words, arena) = table.parts_mut();
-        let mut target = Target { layout, words, arena, groups: &self.groups };
-        match form {
-            InputForm::Partials => merge(&mut target, &keyed.partials.all(layout), rows),
-            InputForm::Rows | InputForm::Changes => add(&mut target, &keyed.arguments, rows),
-        }
+        keyed.apply(layout, form, table, &self.groups, rows);
     }
 
     /// The table of a pane; it is made when there is none.

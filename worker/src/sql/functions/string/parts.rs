@@ -92,13 +92,12 @@ pub(super) fn split_index(call: &Call<'_>) -> Result<ArrayRef> {
 }
 
 pub(super) fn nth_part(text: &str, separator: u8, index: usize) -> Option<&str> {
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for _ in 0..index {
-        start += bytes[start..].iter().position(|byte| *byte == separator)? + 1;
-    }
-    let end = bytes[start..].iter().position(|byte| *byte == separator).map_or(text.len(), |length| start + length);
-    Some(&text[start..end])
+    let mut separators = memchr::memchr_iter(separator, text.as_bytes());
+    let start = match index.checked_sub(1) {
+        None => 0,
+        Some(before) => separators.nth(before)? + 1,
+    };
+    Some(&text[start..separators.next().unwrap_or(text.len())])
 }
 
 /// As in Flink an empty text has no parts, and an empty separator splits at blanks.

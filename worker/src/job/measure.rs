@@ -1,0 +1,128 @@
+//! Runs a job and measures what it costs.
+
+use super::board::Board;
+use super::runner::{Handle, Runner};
+use super::usage;
+use crate::dataflow::metrics::quantile_of_counts;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use weir_protocol::leader::End;
+
+/// How often a running job is looked at to find the end of its warm-up.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measure {
+    /// Measuring begins when sources have read this many rows.
+    pub warmup_rows: u64,
+    /// Measuring ends, and the job is stopped, after this long; `None`: at the job's end.
+    pub stop_after: Option<Duration>,
+}
+
+/// What a job cost from the end of its warm-up to the end of measuring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Rows read by sources.
+    pub events: u64,
+    /// Of the clock.
+    pub seconds: f64,
+    /// Of processors, by all threads of the process; `None` where the system does not tell.
+    pub cpu_seconds: Option<f64>,
+    /// The most memory that the process had since it began, in bytes; `None` where the system does not tell.
+    pub peak_rss_bytes: Option<u64>,
+    /// Checkpoints that were completed during the whole run.
+    pub checkpoints: u64,
+    /// Half of the rows took less than this from their source to a sink, in milliseconds; `None` without rows.
+    pub p50_ms: Option<f64>,
+    /// Of a hundred rows, 99 took less than this, in milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+struct Mark {
+    at: Instant,
+    rows: u64,
+    cpu_seconds: Option<f64>,
+    latency: Vec<(Duration, u64)>,
+}
+
+impl Mark {
+    fn now(board: &Board) -> Self {
+        let latency = latency(board);
+        Self { at: Instant::now(), rows: board.totals().rows_in, cpu_seconds: usage::cpu_seconds(), latency }
+    }
+
+    /// Rows by the time they took, from `begin` to this mark.
+    fn latency_since(&self, begin: &Self) -> Vec<(Duration, u64)> {
+        let before = |place: usize| begin.latency.get(place).map_or(0, |(_, count)| *count);
+        let counts = self.latency.iter().enumerate();
+        counts.map(|(place, (bound, count))| (*bound, count.saturating_sub(before(place)))).collect()
+    }
+}
+
+/// Runs the job to its end, or to the end of measuring.
+#[must_use]
+pub fn measure(runner: Runner, wanted: Measure) -> (End, Measured) {
+    let (board, handle) = (runner.board(), runner.handle());
+    let (ended, end_of_run) = mpsc::channel::<()>();
+    let watcher = std::thread::spawn({
+        let board = Arc::clone(&board);
+        // The job's threads need the time more than measuring does.
+        let begin = Mark::now(&board);
+        move || watch(&board, &handle, wanted, begin, &end_of_run)
+    });
+    let end = runner.run();
+    drop(ended);
+    let (begin, last) = watcher.join().expect("looking at a job does not panic");
+    let last = last.unwrap_or_else(|| Mark::now(&board));
+    let counts = last.latency_since(&begin);
+    let counted = counts.iter().any(|(_, count)| *count > 0);
+    let quantile = |share: f64| counted.then(|| quantile_of_counts(&counts, share).as_secs_f64() * 1000.0);
+    let measured = Measured {
+        events: last.rows.saturating_sub(begin.rows),
+        seconds: last.at.duration_since(begin.at).as_secs_f64(),
+        cpu_seconds: last.cpu_seconds.zip(begin.cpu_seconds).map(|(last, begin)| last - begin),
+        peak_rss_bytes: usage::peak_memory_bytes(),
+        checkpoints: board.status().map_or(0, |(status, _)| status.completed),
+        p50_ms: quantile(0.5),
+        p99_ms: quantile(0.99),
+    };
+    (end, measured)
+}
+
+/// The marks of the end of the warm-up and, if it is not the job's end, of the end of measuring.
+fn watch(board: &Board, job: &Handle, wanted: Measure, begin: Mark, end: &mpsc::Receiver<()>) -> (Mark, Option<Mark>) {
+    let mut begin = begin;
+    if wanted.warmup_rows > 0 {
+        while board.totals().rows_in < wanted.warmup_rows && runs_for(end, LOOK) {}
+        begin = Mark::now(board);
+    }
+    let Some(stop_after) = wanted.stop_after else {
+        return (begin, None);
+    };
+    if !runs_for(end, stop_after) {
+        return (begin, None);
+    }
+    let last = Mark::now(board);
+    job.stop();
+    (begin, Some(last))
+}
+
+/// Waits; false when the job has ended.
+fn runs_for(end: &mpsc::Receiver<()>, wait: Duration) -> bool {
+    matches!(end.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout))
+}
+
+fn latency(board: &Board) -> Vec<(Duration, u64)> {
+    let mut sum: Vec<(Duration, u64)> = Vec::new();
+    for task in board.tasks() {
+        for (place, (bound, count)) in task.latency.counts().enumerate() {
+            match sum.get_mut(place) {
+                Some(slot) => slot.1 += count,
+                None => sum.push((bound, count)),
+            }
+        }
+    }
+    sum
+}
