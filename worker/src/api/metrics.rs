@@ -4,11 +4,11 @@
 
 use super::Site;
 use super::checkpoints::cause_name;
-use super::process::Usage;
 use super::refusal::Refusal;
 use crate::dataflow::metrics::Distribution;
 use crate::job::board::Board;
 use crate::job::reading::TaskReading;
+use crate::job::usage;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -19,18 +19,18 @@ use std::time::Duration;
 use weir_protocol::EventTime;
 
 pub(super) async fn show(State(site): State<Arc<Site>>) -> Result<impl IntoResponse, Refusal> {
-    let text = text(&site.view.board, Usage::now()).map_err(|error| {
+    let text = text(&site.view.board).map_err(|error| {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "this is a mistake in Weir; please report it")
     })?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
 /// All metrics as text.
-pub(super) fn text(board: &Board, usage: Usage) -> prometheus::Result<String> {
+pub(super) fn text(board: &Board) -> prometheus::Result<String> {
     let mut families = of_tasks(&board.readings());
     families.push(late_rows(board));
     families.extend(of_checkpoints(board));
-    families.extend(of_job(board, usage));
+    families.extend(of_job(board));
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
 }
@@ -124,11 +124,11 @@ fn of_checkpoints(board: &Board) -> Vec<MetricFamily> {
     ]
 }
 
-fn of_job(board: &Board, usage: Usage) -> Vec<MetricFamily> {
+fn of_job(board: &Board) -> Vec<MetricFamily> {
     let restarts = board.status().map_or(0, |(status, _)| status.restarts);
     let generation = board.generation().map(|generation| gauge(Vec::new(), generation.0 as f64));
-    let resident = usage.resident_bytes.map(|bytes| gauge(Vec::new(), bytes as f64));
-    let cpu = usage.cpu_seconds.map(|seconds| counter(Vec::new(), seconds));
+    let resident = usage::memory_bytes().map(|bytes| gauge(Vec::new(), bytes as f64));
+    let cpu = usage::cpu_seconds().map(|seconds| counter(Vec::new(), seconds));
     vec![
         family(
             "weir_restarts_total",

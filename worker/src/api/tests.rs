@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::process::Usage;
 use super::{Server, View, metrics, serve};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Ends, TaskMetrics};
@@ -200,7 +199,7 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
 fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up() {
     let board = board();
     let line = |wanted: &str| {
-        let text = metrics::text(&board, Usage::default()).unwrap();
+        let text = metrics::text(&board).unwrap();
         text.lines().filter(|line| line.starts_with(wanted)).map(str::to_owned).collect::<Vec<_>>()
     };
     let label = r#"{chain="0",name="numbers -> files",task="0"}"#;
