@@ -9,7 +9,6 @@ mod health;
 mod job;
 mod metrics;
 mod plan;
-mod process;
 mod rates;
 mod refusal;
 mod savepoints;

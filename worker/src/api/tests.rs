@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::process::Usage;
 use super::{Server, View, metrics, serve};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Ends, TaskMetrics};
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::chain::{Pin, Sizes};
@@ -28,7 +26,8 @@ struct Fixture {
 }
 
 fn board() -> Arc<Board> {
-    let plan = Arc::new(crate::job::tests::plan(10, Path::new("out")));
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Arc::new(crate::job::tests::plan(10, folder.path()));
     let graph = Arc::new(Graph::of(&plan));
     Arc::new(Board::new(plan, graph))
 }
@@ -230,7 +229,7 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
 fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up() {
     let board = board();
     let line = |wanted: &str| {
-        let text = metrics::text(&board, Usage::default()).unwrap();
+        let text = metrics::text(&board).unwrap();
         text.lines().filter(|line| line.starts_with(wanted)).map(str::to_owned).collect::<Vec<_>>()
     };
     let label = r#"{chain="0",name="numbers -> files",task="0"}"#;
