@@ -64,7 +64,7 @@ pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> 
     let incarnation = uuid::Uuid::new_v4().to_string();
     Options {
         job: start.job.clone(),
-        claimant: Claimant { revision: start.claimant.revision, attempt: unix_ms(), pod: incarnation.clone() },
+        claimant: start.claimant.clone(),
         incarnation,
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
