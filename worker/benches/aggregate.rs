@@ -88,7 +88,8 @@ fn context() -> OperatorContext {
 }
 
 fn output(keys: &[usize], calls: &[Call], times: usize) -> SchemaRef {
-    let time = |number: usize| Field::new(format!("t{number}"), DataType::Timestamp(TimeUnit::Millisecond, None), false);
+    let time =
+        |number: usize| Field::new(format!("t{number}"), DataType::Timestamp(TimeUnit::Millisecond, None), false);
     let keys = keys.iter().map(|key| schema().field(*key).clone());
     let results = calls.iter().map(|call| Field::new(&call.name, call.result_type.clone(), true));
     Arc::new(Schema::new(keys.chain(results).chain((0..times).map(time)).collect::<Vec<_>>()))
@@ -108,7 +109,9 @@ fn bids(mut key: impl FnMut(&mut Numbers, f64) -> i64) -> Vec<Batch> {
             Arc::new(Int64Array::from(keys)),
             Arc::new(StringViewArray::from_iter_values((0..ROWS).map(|_| "2026-11-20"))),
             Arc::new(Int64Array::from(prices.clone())),
-            Arc::new(TimestampMillisecondArray::from_iter_values((0..ROWS).map(|row| (number * ROWS + row) as i64 / 10))),
+            Arc::new(TimestampMillisecondArray::from_iter_values(
+                (0..ROWS).map(|row| (number * ROWS + row) as i64 / 10),
+            )),
             is(&|price| price < 10_000),
             is(&|price| (10_000..1_000_000).contains(&price)),
             is(&|price| price >= 1_000_000),
@@ -173,7 +176,12 @@ fn windows(criterion: &mut Criterion) {
         ("hop 2 s, 10 s", Window::Hop { slide_ms: 2 * second, size_ms: 10 * second, offset_ms: 0 }),
     ];
     for (name, window) in kinds {
-        let spec = plan::WindowAggregate { window, time: 3, keys: vec![0], calls: vec![call(Function::CountRows, None, None)] };
+        let spec = plan::WindowAggregate {
+            window,
+            time: 3,
+            keys: vec![0],
+            calls: vec![call(Function::CountRows, None, None)],
+        };
         let keyed = || {
             let output = output(&spec.keys, &spec.calls, 3);
             window::keyed(&spec, InputForm::Rows, &schema(), output, &context()).expect("bids have windows")

@@ -1,5 +1,6 @@
 //! The engine: SQL to a streaming plan, the plan to tasks, tasks to exactly-once results.
 
+pub mod api;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
@@ -11,5 +12,5 @@ pub mod format;
 pub mod job;
 pub mod operator;
 pub mod plan;
-pub mod state;
 pub mod sql;
+pub mod state;

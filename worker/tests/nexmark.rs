@@ -169,7 +169,8 @@ fn folded(lines: &[String]) -> Vec<String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for line in lines {
         let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        let values = row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let values =
+            row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let sign = if matches!(row["op"].as_str().unwrap(), "+I" | "+U") { 1 } else { -1 };
         *counts.entry(values.collect::<Vec<_>>().join("\t")).or_default() += sign;
     }
@@ -238,7 +239,10 @@ fn a_job_goes_on_at_another_parallelism() {
         let mut moments = Moments(7);
         let job = Job::new(query, "20ms");
         for parallelism in ["1", "3", "8", "2", "5", "4"] {
-            if job.run_and_kill(Duration::from_millis(400) + moments.next(400), &["--speed", "12", "--parallelism", parallelism]) {
+            if job.run_and_kill(
+                Duration::from_millis(400) + moments.next(400),
+                &["--speed", "12", "--parallelism", parallelism],
+            ) {
                 break;
             }
         }

@@ -50,7 +50,9 @@ pub(super) fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
 pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
-        return Err(Refusal::user(format!("{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
+        return Err(Refusal::user(format!(
+            "{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
+        )));
     };
     let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
     let connectors = sql::BuiltInConnectors { environment };
@@ -73,7 +75,11 @@ pub(super) fn read(file: &str) -> Result<(String, String), Refusal> {
 fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {
     let shown = mistakes.iter().map(|mistake| {
         let position = mistake.line.zip(mistake.column).map(|(line, column)| Position { line, column });
-        let message = if mistake.path.is_empty() { mistake.message.clone() } else { format!("{}: {}", mistake.path, mistake.message) };
+        let message = if mistake.path.is_empty() {
+            mistake.message.clone()
+        } else {
+            format!("{}: {}", mistake.path, mistake.message)
+        };
         render(name, text, &Diagnostic { message, position, hint: mistake.hint.clone() })
     });
     Refusal::user(shown.collect::<Vec<_>>().join("\n"))
@@ -83,7 +89,9 @@ fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {
 fn of_sql(name: &str, text: &str, job: &ValidatedJob, script: &str, mistakes: Vec<Diagnostic>) -> Refusal {
     let shown = mistakes.into_iter().map(|mut mistake| match job.sql_position {
         Some(start) => {
-            mistake.position = mistake.position.map(|at| Position { line: start.line + at.line - 1, column: start.column + at.column - 1 });
+            mistake.position = mistake
+                .position
+                .map(|at| Position { line: start.line + at.line - 1, column: start.column + at.column - 1 });
             render(name, text, &mistake)
         }
         None => render(&format!("{name}: spec.pipeline.sql"), script, &mistake),

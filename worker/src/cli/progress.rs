@@ -78,7 +78,11 @@ impl View {
         }
         let totals = self.board.totals();
         let late = if totals.late_rows > 0 { format!(", {} late", totals.late_rows) } else { String::new() };
-        let bad = if totals.bad_records > 0 { format!(", {} bad records left out", totals.bad_records) } else { String::new() };
+        let bad = if totals.bad_records > 0 {
+            format!(", {} bad records left out", totals.bad_records)
+        } else {
+            String::new()
+        };
         eprintln!("{}: {} rows in, {} rows out{late}{bad}", self.name, totals.rows_in, totals.rows_out);
     }
 
@@ -101,7 +105,11 @@ impl View {
                 let shown = time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string());
                 let now_ms = crate::dataflow::task::time_of_day_ms();
                 let lag = now_ms.saturating_sub(watermark.0);
-                let lag = if (0..86_400_000).contains(&lag) { format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100) } else { String::new() };
+                let lag = if (0..86_400_000).contains(&lag) {
+                    format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100)
+                } else {
+                    String::new()
+                };
                 format!(", watermark {shown}{lag}")
             }
             _ => String::new(),

@@ -3,6 +3,7 @@
 use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
+use crate::api::{self, Server, View};
 use crate::job::budget;
 use crate::job::runner::{Handle, Job, Runner};
 use crate::job::settings;
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// Memory that state may take, such as 512mb; past it the job fails and says which operator has it.
     #[arg(long, value_name = "SIZE", value_parser = crate::connector::options::parse_bytes)]
     state_budget: Option<u64>,
+    /// Serve the job's state, checkpoints, savepoints and metrics on this address, such as 127.0.0.1:8081.
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
     quiet: bool,
@@ -84,11 +88,22 @@ pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
     });
+    let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
     let end = runner.run();
-    drop(progress);
+    drop((server, progress));
     tell(&planned.job.name, end, arguments.quiet)
+}
+
+fn serve(arguments: &Arguments, name: &str, runner: &Runner) -> Result<Option<Server>, Refusal> {
+    let Some(address) = &arguments.http else { return Ok(None) };
+    let view = View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
+    let server = api::serve(address, view)?;
+    if !arguments.quiet {
+        eprintln!("http://{}", server.address());
+    }
+    Ok(Some(server))
 }
 
 fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal> {
@@ -104,8 +119,8 @@ fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal>
 
 /// The first signal stops the job, the second one ends the process.
 fn on_signals(job: Handle) -> Result<(), Refusal> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
     std::thread::spawn(move || {
         let mut seen = 0;
         for _ in &mut signals {
@@ -135,13 +150,16 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Done)
         }
         End::Stopped { checkpoint, .. } => {
-            let from = checkpoint.map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
+            let from = checkpoint
+                .map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
             say(format!("job {name} has stopped; the next run goes on {from}"));
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
-        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
+            Err(Refusal::user(format!("error: job {name}: {message}")))
+        }
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }
 }

@@ -281,7 +281,11 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 }
 
 /// Reads a table's options as those of a source.
-pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn source(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
     match options.required("connector").as_str() {
         "datagen" => datagen::source(options, shape),
         "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
@@ -291,7 +295,11 @@ pub fn source(options: &Options, shape: &TableShape, environment: &Environment) 
 }
 
 /// Reads a table's options as those of a sink.
-pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn sink(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
     match options.required("connector").as_str() {
         "blackhole" => blackhole::sink(options),
         "filesystem" => filesystem::sink::sink(options, shape, environment),

@@ -72,7 +72,9 @@ impl Options {
     pub fn required(&self, key: &str) -> String {
         self.text(key).unwrap_or_else(|| {
             let message = format!("table '{}' needs the option '{key}'", self.table);
-            self.mistake(Diagnostic::new(message).at(self.table_position).hint(format!("add '{key}' = '…' to its WITH clause")));
+            self.mistake(
+                Diagnostic::new(message).at(self.table_position).hint(format!("add '{key}' = '…' to its WITH clause")),
+            );
             String::new()
         })
     }

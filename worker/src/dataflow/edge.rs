@@ -107,7 +107,9 @@ impl EdgeWriter {
             Spread::Hash(spread) => spread.permutation(&batch, targets)?,
         };
         match permutation {
-            Permutation::All(target) if targets == 1 => self.waited += self.targets[target].send(Element::Batch(batch))?,
+            Permutation::All(target) if targets == 1 => {
+                self.waited += self.targets[target].send(Element::Batch(batch))?
+            }
             Permutation::All(target) => self.waited += self.targets[target].add(batch)?,
             Permutation::Sorted { indices, starts } => {
                 let sorted = batch.take(&indices)?;

@@ -87,25 +87,73 @@ impl TaskMetrics {
     }
 }
 
-const BUCKETS: usize = 40;
+/// Enough for some minutes; the last bucket takes all that is longer.
+const BUCKETS: usize = 58;
 
 /// A histogram of durations in buckets that double from a microsecond.
 #[derive(Debug)]
 pub struct Latency {
     buckets: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: [const { AtomicU64::new(0) }; BUCKETS] }
+        Self { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum_us: AtomicU64::new(0) }
+    }
+}
+
+/// What a histogram of durations had counted at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// By bucket; empty when nothing was counted.
+    counts: Vec<u64>,
+    sum_us: u64,
+}
+
+impl Distribution {
+    /// How many durations were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many of them were at most `bound`. Exact for powers of two in microseconds, otherwise rounded down to a bucket.
+    #[must_use]
+    pub fn up_to(&self, bound: Duration) -> u64 {
+        let limited = self.counts.iter().take(BUCKETS - 1).enumerate();
+        limited.filter(|(place, _)| Duration::from_micros(bound_us(*place)) <= bound).map(|(_, count)| count).sum()
+    }
+
+    /// The sum of all durations.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_us)
+    }
+
+    /// Adds what another histogram has counted.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+        self
     }
 }
 
 impl Latency {
     /// Counts `rows` rows that took as long.
     pub fn observe(&self, took: Duration, rows: u64) {
-        let quarters = quarter_octave(took.as_micros() as u64);
-        self.buckets[quarters.min(BUCKETS - 1)].fetch_add(rows, Ordering::Relaxed);
+        let micros = took.as_micros() as u64;
+        self.buckets[quarter_octave(micros)].fetch_add(rows, Ordering::Relaxed);
+        self.sum_us.fetch_add(micros.saturating_mul(rows), Ordering::Relaxed);
+    }
+
+    /// What it has counted up to now.
+    #[must_use]
+    pub fn read(&self) -> Distribution {
+        let counts = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        Distribution { counts, sum_us: self.sum_us.load(Ordering::Relaxed) }
     }
 
     /// The counts, each with the upper bound of its bucket.

@@ -1,13 +1,16 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
-use super::deploy::Deployment;
+use super::reading::TaskReading;
+use super::savepoints::{Conflict, SavepointRequest, Savepoints};
 use crate::dataflow::graph::Graph;
-use crate::dataflow::metrics::TaskMetrics;
+use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use weir_protocol::chain::Sizes;
 use weir_protocol::leader::{ErrorKind, FailureCause, Notice, Status};
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, TaskId};
@@ -21,7 +24,24 @@ pub struct Board {
     pub plan: Arc<Plan>,
     /// Its chains.
     pub graph: Arc<Graph>,
+    /// What checkpoints cost since the run began.
+    pub costs: Costs,
+    began: Instant,
+    changes: watch::Sender<()>,
     state: Mutex<State>,
+}
+
+/// How long checkpoints and their parts took, since the run began.
+#[derive(Debug, Default)]
+pub struct Costs {
+    /// Completed checkpoints, from trigger to completion.
+    pub duration: Latency,
+    /// From the first barrier of an input to the last, by task.
+    pub align: Latency,
+    /// In the task, by task.
+    pub sync: Latency,
+    /// Encoding and upload beside the task, by task.
+    pub upload: Latency,
 }
 
 #[derive(Default)]
@@ -30,9 +50,11 @@ struct State {
     generation: Option<Generation>,
     tasks: Vec<Arc<TaskMetrics>>,
     /// Sums of the tasks of generations that have ended.
-    before: Totals,
+    before: BTreeMap<TaskId, TaskReading>,
+    /// The most late rows that each chain had in any generation that has ended.
+    late_before: BTreeMap<u32, u64>,
     checkpoints: VecDeque<CheckpointDetails>,
-    savepoints: BTreeMap<String, Savepoint>,
+    savepoints: Savepoints,
     notices: VecDeque<String>,
     last_failure: Option<LastFailure>,
 }
@@ -55,10 +77,14 @@ pub struct Totals {
 /// One checkpoint, for the status page.
 #[derive(Debug, Clone)]
 pub struct CheckpointDetails {
+    /// The generation that took it: numbers of failed checkpoints come again in the next one.
+    pub generation: Option<Generation>,
     /// Its number.
     pub checkpoint: CheckpointId,
     /// What became of it.
     pub outcome: CheckpointOutcome,
+    /// How large it is, once it is complete.
+    pub sizes: Option<Sizes>,
     /// By task.
     pub tasks: BTreeMap<TaskId, SnapshotCost>,
 }
@@ -84,17 +110,6 @@ pub enum CheckpointOutcome {
     },
 }
 
-/// What is known of a savepoint that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Savepoint {
-    /// It will be taken.
-    Pending,
-    /// It is there.
-    Completed(LinkNumber),
-    /// It is not.
-    Failed(String),
-}
-
 /// Why the job's last generation failed.
 #[derive(Debug, Clone)]
 pub struct LastFailure {
@@ -108,12 +123,36 @@ impl Board {
     /// An empty board for a plan.
     #[must_use]
     pub fn new(plan: Arc<Plan>, graph: Arc<Graph>) -> Self {
-        Self { plan, graph, state: Mutex::new(State::default()) }
+        let (changes, _) = watch::channel(());
+        let state = Mutex::new(State::default());
+        Self { plan, graph, costs: Costs::default(), began: Instant::now(), changes, state }
+    }
+
+    /// How long the run has been going on.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Hears of every change of a savepoint.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The leader's status, and the moment on its clock.
     pub fn update(&self, status: &Status, now: Now) {
-        self.state.lock().status = Some((status.clone(), now, Instant::now()));
+        let mut state = self.state.lock();
+        if let Some(last) = status.last {
+            let same = |details: &&mut CheckpointDetails| {
+                details.checkpoint == last.checkpoint
+                    && matches!(details.outcome, CheckpointOutcome::Completed { link, .. } if link == last.link)
+            };
+            if let Some(details) = state.checkpoints.iter_mut().rev().find(same) {
+                details.sizes = Some(last.sizes);
+            }
+        }
+        state.status = Some((status.clone(), now, Instant::now()));
     }
 
     /// The leader's status, with the moment on its clock.
@@ -135,11 +174,30 @@ impl Board {
         self.state.lock().generation
     }
 
+    /// The numbers of all tasks, each with those of its predecessors in earlier generations of this run.
+    #[must_use]
+    pub fn readings(&self) -> Vec<TaskReading> {
+        let state = self.state.lock();
+        let mut readings = state.before.clone();
+        for task in &state.tasks {
+            let reading = TaskReading::of(task).after(state.before.get(&task.task));
+            readings.insert(task.task, reading);
+        }
+        readings.into_values().collect()
+    }
+
+    /// Rows that came too late, by chain. A generation goes on with the count of the checkpoint it was restored from:
+    /// generations are not added up, and the count never falls.
+    #[must_use]
+    pub fn late_rows(&self) -> BTreeMap<u32, u64> {
+        self.state.lock().late_rows()
+    }
+
     /// Sums over all generations of this run.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let state = self.state.lock();
-        state.tasks.iter().fold(state.before, |totals, task| totals.plus(task))
+        let late_rows = self.late_rows().values().sum();
+        self.readings().iter().fold(Totals { late_rows, ..Totals::default() }, Totals::plus)
     }
 
     /// Details of the newest checkpoints, oldest first.
@@ -148,15 +206,26 @@ impl Board {
         self.state.lock().checkpoints.iter().cloned().collect()
     }
 
-    /// Savepoints that were asked for during this run.
+    /// Savepoints that were asked for during this run, by name.
     #[must_use]
-    pub fn savepoints(&self) -> BTreeMap<String, Savepoint> {
-        self.state.lock().savepoints.clone()
+    pub fn savepoints(&self) -> BTreeMap<String, SavepointRequest> {
+        self.state.lock().savepoints.requests().clone()
     }
 
-    /// Notes that a savepoint was asked for.
-    pub fn savepoint_asked(&self, name: &str) {
-        self.state.lock().savepoints.entry(name.to_owned()).or_insert(Savepoint::Pending);
+    /// Notes that a savepoint is asked for, unless the name is taken; then the job is not to be asked.
+    pub fn ask_savepoint(&self, name: &str, uid: &str) -> Result<(), Conflict> {
+        let mut state = self.state.lock();
+        let State { status, savepoints, .. } = &mut *state;
+        let pin = status.as_ref().and_then(|(status, ..)| status.savepoints.get(name));
+        savepoints.ask(name, uid, pin)
+    }
+
+    /// Notes that a savepoint is being given up.
+    pub fn release_savepoint(&self, name: &str) -> Result<(), Conflict> {
+        let mut state = self.state.lock();
+        let State { status, savepoints, .. } = &mut *state;
+        let pin = status.as_ref().and_then(|(status, ..)| status.savepoints.get(name));
+        savepoints.release(name, pin)
     }
 
     /// Remarks for the user since the last call.
@@ -172,26 +241,38 @@ impl Board {
     }
 
     /// The tasks of a generation run.
-    pub fn deployed(&self, generation: Generation, deployment: &Deployment) {
+    pub fn deployed(&self, generation: Generation, tasks: impl IntoIterator<Item = Arc<TaskMetrics>>) {
         let mut state = self.state.lock();
         state.generation = Some(generation);
-        state.tasks = deployment.tasks.values().map(|task| Arc::clone(&task.metrics)).collect();
+        state.tasks = tasks.into_iter().collect();
     }
 
     /// They have ended.
     pub fn cancelled(&self) {
         let mut state = self.state.lock();
-        let ended = std::mem::take(&mut state.tasks);
-        state.before = ended.iter().fold(state.before, |totals, task| totals.plus(task));
+        state.late_before = state.late_rows();
+        for task in std::mem::take(&mut state.tasks) {
+            let reading = TaskReading::of(&task).after(state.before.get(&task.task));
+            state.before.insert(task.task, reading.ended());
+        }
     }
 
     /// A task has acknowledged a checkpoint.
-    pub fn cost(&self, checkpoint: CheckpointId, task: TaskId, cost: SnapshotCost) {
-        self.state.lock().details(checkpoint).tasks.insert(task, cost);
+    pub fn cost(&self, generation: Generation, checkpoint: CheckpointId, task: TaskId, cost: SnapshotCost) {
+        self.costs.align.observe(Duration::from_micros(cost.align_us), 1);
+        self.costs.sync.observe(Duration::from_micros(cost.sync_us), 1);
+        self.costs.upload.observe(Duration::from_micros(cost.upload_us), 1);
+        let mut state = self.state.lock();
+        if state.generation == Some(generation) {
+            state.details(checkpoint).tasks.insert(task, cost);
+        }
     }
 
     /// Something that the leader reports.
     pub fn notice(&self, notice: &Notice) {
+        if let Notice::CheckpointCompleted { duration_ms, .. } = notice {
+            self.costs.duration.observe(Duration::from_millis(*duration_ms), 1);
+        }
         let mut state = self.state.lock();
         if let Some(text) = state.note(notice) {
             tracing::info!(notice = text, "job");
@@ -200,31 +281,49 @@ impl Board {
                 state.notices.pop_front();
             }
         }
+        drop(state);
+        self.changes.send_replace(());
     }
 }
 
 impl Totals {
-    fn plus(self, task: &Arc<TaskMetrics>) -> Self {
+    fn plus(self, task: &TaskReading) -> Self {
         let source = |count: u64| if task.ends.source { count } else { 0 };
         Self {
-            rows_in: self.rows_in + source(task.rows_in.get()),
-            bytes_in: self.bytes_in + source(task.bytes_in.get()),
-            rows_out: self.rows_out + if task.ends.sink { task.rows_written.get() } else { 0 },
-            late_rows: self.late_rows + task.late_rows.get(),
-            bad_records: self.bad_records + task.bad_records.get(),
+            rows_in: self.rows_in + source(task.rows_in),
+            bytes_in: self.bytes_in + source(task.bytes_in),
+            rows_out: self.rows_out + if task.ends.sink { task.rows_written } else { 0 },
+            late_rows: self.late_rows,
+            bad_records: self.bad_records + task.bad_records,
         }
     }
 }
 
 impl State {
+    fn late_rows(&self) -> BTreeMap<u32, u64> {
+        let mut late: BTreeMap<u32, u64> = BTreeMap::new();
+        for task in &self.tasks {
+            *late.entry(task.task.chain).or_default() += task.late_rows.get();
+        }
+        for (chain, before) in &self.late_before {
+            let now = late.entry(*chain).or_default();
+            *now = (*now).max(*before);
+        }
+        late
+    }
+
+    /// The checkpoint of this number of the running generation.
     fn details(&mut self, checkpoint: CheckpointId) -> &mut CheckpointDetails {
-        let place = self.checkpoints.iter().position(|details| details.checkpoint == checkpoint);
+        let generation = self.generation;
+        let same = |details: &CheckpointDetails| details.checkpoint == checkpoint && details.generation == generation;
+        let place = self.checkpoints.iter().position(same);
         let place = place.unwrap_or_else(|| {
             if self.checkpoints.len() == HISTORY {
                 self.checkpoints.pop_front();
             }
             let outcome = CheckpointOutcome::InProgress;
-            self.checkpoints.push_back(CheckpointDetails { checkpoint, outcome, tasks: BTreeMap::new() });
+            let details = CheckpointDetails { generation, checkpoint, outcome, sizes: None, tasks: BTreeMap::new() };
+            self.checkpoints.push_back(details);
             self.checkpoints.len() - 1
         });
         &mut self.checkpoints[place]
@@ -247,19 +346,24 @@ impl State {
                 self.details(*checkpoint).outcome = CheckpointOutcome::Failed { cause, message: text };
                 Some(format!("checkpoint {checkpoint} failed: {message}"))
             }
-            Notice::LinkUnusable { link, message } => Some(format!("link {link} of the chain cannot be used: {message}")),
+            Notice::LinkUnusable { link, message } => {
+                Some(format!("link {link} of the chain cannot be used: {message}"))
+            }
             Notice::StoreTrouble { message } => Some(format!("the store has trouble, trying again: {message}")),
             Notice::CommitTrouble { message } => Some(format!("a sink could not commit, trying again: {message}")),
-            Notice::SavepointCompleted { name, link, .. } => {
-                self.savepoints.insert(name.clone(), Savepoint::Completed(*link));
+            Notice::SavepointCompleted { name, uid, link } => {
+                self.savepoints.completed(name, uid, *link);
                 Some(format!("savepoint '{name}' is complete"))
             }
-            Notice::SavepointFailed { name, message, .. } => {
-                self.savepoints.insert(name.clone(), Savepoint::Failed(message.clone()));
+            Notice::SavepointFailed { name, uid, message } => {
+                self.savepoints.failed(name, uid, message);
                 Some(format!("savepoint '{name}' failed: {message}"))
             }
             Notice::SavepointReleased { name } => {
-                self.savepoints.remove(name);
+                self.savepoints.released(name);
+                if let Some((status, ..)) = &mut self.status {
+                    status.savepoints.remove(name);
+                }
                 Some(format!("savepoint '{name}' is deleted"))
             }
             Notice::StopFailed { message } => Some(format!("the job could not be stopped and goes on: {message}")),

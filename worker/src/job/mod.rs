@@ -8,9 +8,11 @@ pub mod history;
 pub mod lock;
 pub mod maintain;
 pub mod measure;
+pub mod reading;
 pub mod runner;
+pub mod savepoints;
 pub mod settings;
 pub mod state;
-pub mod usage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod usage;

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, Options, OpId, Request, Restore, Then};
+use weir_protocol::leader::{
+    Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, OpId, Options, Request, Restore, Then,
+};
 use weir_protocol::{CheckpointId, Generation, Now, OperatorId, TaskId};
 
 /// What a job is run with.
@@ -48,6 +50,12 @@ pub enum Message {
 pub struct Handle(mpsc::Sender<Message>);
 
 impl Handle {
+    /// Steers the job that reads these messages.
+    #[must_use]
+    pub fn new(messages: mpsc::Sender<Message>) -> Self {
+        Self(messages)
+    }
+
     /// Takes a last checkpoint and ends the job.
     pub fn stop(&self) {
         self.send(Event::StopRequested);
@@ -98,7 +106,9 @@ impl Runner {
     pub fn new(job: Job) -> Self {
         let (sender, messages) = mpsc::channel();
         let committers = job.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
-            (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?)),
+            (NodeKind::Sink(sink), Some(id)) => {
+                Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?))
+            }
             _ => None,
         });
         let commits = beside::committers(committers.collect(), sender.clone());
@@ -204,8 +214,8 @@ impl Runner {
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Leader(event) => {
-                if let Event::Acked { checkpoint, snapshot, .. } = &event {
-                    self.board.cost(*checkpoint, snapshot.task, snapshot.cost);
+                if let Event::Acked { generation, checkpoint, snapshot } = &event {
+                    self.board.cost(*generation, *checkpoint, snapshot.task, snapshot.cost);
                 }
                 self.step(event)
             }
@@ -322,7 +332,7 @@ impl Runner {
         let deployment = prepared.start()?;
         let ids = deployment.tasks.keys().copied().collect();
         let sources = deployment.sources().collect();
-        self.board.deployed(generation, &deployment);
+        self.board.deployed(generation, deployment.tasks.values().map(|task| Arc::clone(&task.metrics)));
         self.deployment = Some((generation, deployment));
         self.cancelling = false;
         Ok(Event::Deployed { generation, tasks: ids, sources })

@@ -88,10 +88,12 @@ fn claimant() -> Claimant {
 
 fn strategy(restart: &RestartStrategy) -> Strategy {
     match *restart {
-        RestartStrategy::ExponentialDelay { initial, max, multiplier, jitter, reset_after } => Strategy::ExponentialDelay {
-            pace: Pace { initial_ms: ms(initial), max_ms: ms(max), multiplier, jitter },
-            reset_after_ms: ms(reset_after),
-        },
+        RestartStrategy::ExponentialDelay { initial, max, multiplier, jitter, reset_after } => {
+            Strategy::ExponentialDelay {
+                pace: Pace { initial_ms: ms(initial), max_ms: ms(max), multiplier, jitter },
+                reset_after_ms: ms(reset_after),
+            }
+        }
         RestartStrategy::FixedDelay { attempts, delay } => Strategy::FixedDelay { attempts, delay_ms: ms(delay) },
         RestartStrategy::FailureRate { max_failures, window, delay } => {
             Strategy::FailureRate { max_failures, window_ms: ms(window), delay_ms: ms(delay) }

@@ -18,7 +18,7 @@ use weir_protocol::leader::{Already, CheckpointOptions, End, Mode, Options, Resu
 use weir_protocol::restart::Strategy;
 
 /// `datagen` numbers 0 to `rows`, written as they are to JSON files in `out`.
-fn plan(rows: u32, out: &Path) -> Plan {
+pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
     let shape = |name: &str| TableShape {
         name: name.into(),

@@ -2,7 +2,6 @@
 
 use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
 use super::calc::{CalcOperator, Passthrough};
-use super::window_assign::WindowAssignOperator;
 use super::{Counter, Operator, OperatorContext};
 use crate::dataflow::graph::Role;
 use crate::failure::{Failure, Result};
@@ -52,7 +51,7 @@ fn of_node(plan: &Plan, node: &Node, role: Role, context: &OperatorContext) -> R
     match &node.kind {
         NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(calc.clone()))),
         NodeKind::Union => Ok(Box::new(Passthrough)),
-        NodeKind::WindowAssign(assign) => Ok(Box::new(WindowAssignOperator::new(assign, output()))),
+        NodeKind::WindowAssign(assign) => Ok(Box::new(window::WindowAssign::new(assign, output())?)),
         NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, context),
         NodeKind::WindowAggregate(spec) => {
             window::keyed(spec, form(role, input().changelog), &input().schema, output(), context)

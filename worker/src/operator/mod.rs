@@ -10,7 +10,6 @@ pub mod calc;
 pub mod key_hash;
 pub mod snapshot;
 pub mod window;
-pub mod window_assign;
 
 use crate::batch::Batch;
 use crate::failure::Result;

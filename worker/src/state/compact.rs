@@ -69,7 +69,8 @@ fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u32>> 
     let keys = &rows.columns()[..key_columns];
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let keys = RowConverter::new(fields)?.convert_columns(keys)?;
-    let mut seen: HashSet<&[u8], foldhash::fast::FixedState> = HashSet::with_capacity_and_hasher(count, Default::default());
+    let mut seen: HashSet<&[u8], foldhash::fast::FixedState> =
+        HashSet::with_capacity_and_hasher(count, Default::default());
     let mut kept: Vec<u32> =
         (0..count).rev().filter(|row| seen.insert(keys.row(*row).data())).map(|row| row as u32).collect();
     kept.reverse();
@@ -88,8 +89,10 @@ mod tests {
     /// `key=value` rows, `key=-` for a tombstone, with the value as expiry too.
     fn delta(rows: &str) -> TableDelta {
         let pairs: Vec<(&str, &str)> = rows.split_whitespace().map(|row| row.split_once('=').unwrap()).collect();
-        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|(key, _)| key.parse::<i64>().unwrap())));
-        let values: ArrayRef = Arc::new(Int64Array::from_iter(pairs.iter().map(|(_, value)| value.parse::<i64>().ok())));
+        let keys: ArrayRef =
+            Arc::new(Int64Array::from_iter_values(pairs.iter().map(|(key, _)| key.parse::<i64>().unwrap())));
+        let values: ArrayRef =
+            Arc::new(Int64Array::from_iter(pairs.iter().map(|(_, value)| value.parse::<i64>().ok())));
         TableDelta {
             table: "t".into(),
             rows: RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap(),
@@ -104,7 +107,8 @@ mod tests {
         let deltas: Vec<TableDelta> = deltas.iter().map(|rows| delta(rows)).collect();
         let merged = merge(&deltas, tombstones, EventTime(watermark)).unwrap();
         let shown = merged.map_or(String::new(), |merged| {
-            let (keys, values) = (merged.rows.column(0).as_primitive::<Int64Type>(), merged.rows.column(1).as_primitive::<Int64Type>());
+            let (keys, values) =
+                (merged.rows.column(0).as_primitive::<Int64Type>(), merged.rows.column(1).as_primitive::<Int64Type>());
             let row = |row: usize| match merged.deleted.as_ref().is_some_and(|marks| marks.value(row)) {
                 true => format!("{}=-", keys.value(row)),
                 false => format!("{}={}", keys.value(row), values.value(row)),

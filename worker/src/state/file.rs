@@ -117,7 +117,8 @@ impl FileBuilder {
         }
         let footer = serde_json::to_vec(&self.footer)
             .map_err(|error| Failure::bug("the footer of a state file could not be written").because(error))?;
-        let length = u32::try_from(footer.len()).map_err(|error| Failure::bug("a footer is too long").because(error))?;
+        let length =
+            u32::try_from(footer.len()).map_err(|error| Failure::bug("a footer is too long").because(error))?;
         self.body.extend_from_slice(&footer);
         self.body.extend_from_slice(&length.to_le_bytes());
         self.body.extend_from_slice(&xxh3_64(&footer).to_le_bytes());
@@ -239,8 +240,8 @@ fn unpack(packed: &[u8]) -> Result<RecordBatch> {
     decoder
         .and_then(|mut decoder| decoder.read_to_end(&mut plain))
         .map_err(|error| Failure::corrupt("decompression failed").because(error))?;
-    let mut reader = StreamReader::try_new(plain.as_slice(), None)
-        .map_err(|error| Failure::corrupt("no schema").because(error))?;
+    let mut reader =
+        StreamReader::try_new(plain.as_slice(), None).map_err(|error| Failure::corrupt("no schema").because(error))?;
     match reader.next() {
         Some(Ok(rows)) => Ok(rows),
         Some(Err(error)) => Err(Failure::corrupt("no rows").because(error)),

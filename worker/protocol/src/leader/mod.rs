@@ -239,6 +239,7 @@ impl Leader {
             restarts: self.status.restarts,
             retained: retained.collect(),
             unconfirmed: self.unconfirmed.values().map(BTreeMap::len).sum(),
+            savepoints: self.savepoints.clone(),
             savepoints_pending: self.wishes.iter().map(|wish| wish.name.clone()).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! What a status page shows.
 
 use super::event::FailureCause;
-use crate::chain::{Manifest, Sizes, Stop};
+use crate::chain::{Manifest, Pin, Sizes, Stop};
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now};
 use std::collections::BTreeMap;
 
@@ -98,6 +98,8 @@ pub struct Status {
     pub retained: Vec<Retained>,
     /// Committables that are not confirmed.
     pub unconfirmed: usize,
+    /// All savepoints of the job, by name.
+    pub savepoints: BTreeMap<String, Pin>,
     /// The names of the savepoints that are asked but not taken.
     pub savepoints_pending: Vec<String>,
 }

@@ -36,7 +36,8 @@ pub(super) struct Task {
 
 /// Runs the task in a new process.
 pub(super) fn spawn(task: &Task) -> Result<Measured, Refusal> {
-    let failed = |error: std::io::Error| Refusal::failed(format!("error: a process for the query could not be run: {error}"));
+    let failed =
+        |error: std::io::Error| Refusal::failed(format!("error: a process for the query could not be run: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let command = &mut Command::new(program);
     command.args(["bench", COMMAND]).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -106,7 +106,9 @@ impl Place {
         let directory = match (&manifest, &self.state_dir) {
             (Some(manifest), given) => job::directory_of(&manifest.job, given.as_deref())?,
             (None, Some(given)) => given.clone(),
-            (None, None) => return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir")),
+            (None, None) => {
+                return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
+            }
         };
         let Some(history) = History::read(&directory)? else {
             return Err(no_state(&directory));
@@ -142,12 +144,17 @@ impl Found {
         let hint = match (near, savepoints.is_empty()) {
             (Some(near), _) => format!("perhaps '{near}' is meant"),
             (None, true) => "there is none yet".to_owned(),
-            (None, false) => format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
+            (None, false) => {
+                format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+            }
         };
         Err(Refusal::user(format!("error: job {} has no savepoint '{name}'\nhint: {hint}", self.history.job)))
     }
 }
 
 fn no_state(directory: &Path) -> Refusal {
-    Refusal::user(format!("error: {} holds no state of a job\nhint: run the job first, or name its directory with --state-dir", directory.display()))
+    Refusal::user(format!(
+        "error: {} holds no state of a job\nhint: run the job first, or name its directory with --state-dir",
+        directory.display()
+    ))
 }

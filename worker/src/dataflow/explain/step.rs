@@ -34,7 +34,9 @@ pub(super) fn details(plan: &Plan, index: NodeIndex, role: Role) -> Vec<(&'stati
         NodeKind::Calc(calc) => of_calc(calc, &plan.nodes[node.inputs[0]].schema),
         NodeKind::GroupAggregate(aggregate) => of_group(aggregate),
         NodeKind::WindowAssign(assign) => vec![("time", name(&plan.nodes[node.inputs[0]].schema, assign.time))],
-        NodeKind::WindowAggregate(aggregate) => vec![("time", name(&plan.nodes[node.inputs[0]].schema, aggregate.time))],
+        NodeKind::WindowAggregate(aggregate) => {
+            vec![("time", name(&plan.nodes[node.inputs[0]].schema, aggregate.time))]
+        }
         NodeKind::Union => Vec::new(),
     };
     details.extend(tables(&state_schema(plan, node)).into_iter().map(|table| ("keeps", table)));
@@ -65,7 +67,9 @@ fn of_source(source: &SourceNode, node: &Node) -> Vec<(&'static str, String)> {
     }
     if let Some(watermark) = &source.watermark {
         let column = name(&node.schema, watermark.column);
-        let idle = watermark.idle_timeout.map_or(String::new(), |idle| format!(", a split is idle after {} ms", idle.as_millis()));
+        let idle = watermark
+            .idle_timeout
+            .map_or(String::new(), |idle| format!(", a split is idle after {} ms", idle.as_millis()));
         details.push(("watermark", format!("{column} AS {}{idle}", expression(&watermark.expression))));
     }
     details.push(("keeps", "how far each split is read, and its watermark".to_owned()));
@@ -112,7 +116,8 @@ fn computed(calc: &Calc) -> Vec<(&'static str, String)> {
 }
 
 fn of_group(aggregate: &GroupAggregate) -> Vec<(&'static str, String)> {
-    let forgets = |ttl: std::time::Duration| ("forgets", format!("a group that no row touched for {} ms", ttl.as_millis()));
+    let forgets =
+        |ttl: std::time::Duration| ("forgets", format!("a group that no row touched for {} ms", ttl.as_millis()));
     aggregate.state_ttl.map(forgets).into_iter().collect()
 }
 
@@ -122,19 +127,31 @@ fn tables(schema: &Value) -> Vec<String> {
 }
 
 fn table(table: &Value) -> String {
-    let columns: Vec<String> = list(table, "columns").filter_map(|column| Some(column.get("name")?.as_str()?.to_owned())).collect();
+    let columns: Vec<String> =
+        list(table, "columns").filter_map(|column| Some(column.get("name")?.as_str()?.to_owned())).collect();
     let keys = table.get("key_columns").and_then(Value::as_u64).map_or(0, |keys| keys as usize).min(columns.len());
     let gathers = list(table, "accumulators").filter_map(|one| {
         let gathers = one.get("gathers")?.as_str()?;
-        Some(one.get("argument").and_then(Value::as_str).map_or_else(|| gathers.to_owned(), |of| format!("{gathers} of {of}")))
+        Some(
+            one.get("argument")
+                .and_then(Value::as_str)
+                .map_or_else(|| gathers.to_owned(), |of| format!("{gathers} of {of}")),
+        )
     });
     let mut values: Vec<String> = gathers.collect();
     if values.is_empty() {
         values = columns[keys..].to_vec();
     }
     let by = if keys == 0 { "one row".to_owned() } else { format!("by ({})", columns[..keys].join(", ")) };
-    let expires = table.get("expires").and_then(Value::as_str).map_or(String::new(), |column| format!("; a row ends at its {column}"));
-    format!("table {} {by}: {}{expires}", table.get("table").and_then(Value::as_str).unwrap_or("state"), values.join(", "))
+    let expires = table
+        .get("expires")
+        .and_then(Value::as_str)
+        .map_or(String::new(), |column| format!("; a row ends at its {column}"));
+    format!(
+        "table {} {by}: {}{expires}",
+        table.get("table").and_then(Value::as_str).unwrap_or("state"),
+        values.join(", ")
+    )
 }
 
 fn list<'a>(table: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

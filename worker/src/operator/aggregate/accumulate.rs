@@ -76,9 +76,9 @@ fn values(kind: Kind, argument: &ArrayRef) -> Result<Values> {
     Ok(match (kind, argument.data_type()) {
         (Kind::CountRows | Kind::CountValues, _) => Values::None,
         (Kind::SumFloats, DataType::Float64) => Values::Floats(argument.as_primitive::<Float64Type>().values().clone()),
-        (Kind::SumFloats, _) => {
-            Values::Floats(argument.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)).collect())
-        }
+        (Kind::SumFloats, _) => Values::Floats(
+            argument.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)).collect(),
+        ),
         (Kind::SumDecimals | Kind::Extreme(_, Shape::Decimal), _) => {
             Values::Decimals(argument.as_primitive::<Decimal128Type>().values().clone())
         }
@@ -111,7 +111,13 @@ fn passes(target: &mut Target<'_>, inputs: &[Input], range: Range<usize>, sign: 
 }
 
 #[inline]
-fn pass(target: &mut Target<'_>, to: &Accumulator, input: &Input, rows: Range<usize>, sign: impl Fn(usize) -> i64 + Copy) {
+fn pass(
+    target: &mut Target<'_>,
+    to: &Accumulator,
+    input: &Input,
+    rows: Range<usize>,
+    sign: impl Fn(usize) -> i64 + Copy,
+) {
     let (stride, word) = (target.layout.stride, to.word);
     let groups = target.groups;
     let words = &mut *target.words;

@@ -141,12 +141,8 @@ impl GroupAggregate {
         if kinds.is_empty() {
             return Ok(());
         }
-        let rows = RowSet {
-            words: &self.changed,
-            stride: self.layout.stride,
-            picks: None,
-            arena: self.state.table.arena(),
-        };
+        let rows =
+            RowSet { words: &self.changed, stride: self.layout.stride, picks: None, arena: self.state.table.arena() };
         let mut columns = self.layout.key.decode(&rows)?;
         columns.extend(results(&self.layout, &rows)?);
         let mut changes = from_columns(&self.output, columns, kinds.len())?;
@@ -174,7 +170,9 @@ impl GroupAggregate {
                 row[0] |= flag::EMITTED;
                 self.changed.extend_from_slice(row);
                 kinds.push(RowKind::Insert as u8);
-            } else if lives && !same_results(&self.layout, before, self.state.table.row(*group), self.state.table.arena()) {
+            } else if lives
+                && !same_results(&self.layout, before, self.state.table.row(*group), self.state.table.arena())
+            {
                 self.changed.extend_from_slice(before);
                 self.changed.extend_from_slice(self.state.table.row(*group));
                 kinds.extend([RowKind::UpdateBefore as u8, RowKind::UpdateAfter as u8]);

@@ -168,7 +168,8 @@ impl GroupState {
         if !dirty.is_empty() {
             let owned = self.owned();
             let rows = self.table.pick(&dirty);
-            let values = owned.words.iter().map(|word| rows.column(*word).map(|value| value as i64).collect()).collect();
+            let values =
+                owned.words.iter().map(|word| rows.column(*word).map(|value| value as i64).collect()).collect();
             let deleted = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
             tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs)?);
         }

@@ -71,7 +71,11 @@ impl KeyLayout {
         let mut columns = Vec::with_capacity(fields.len());
         for (place, field) in fields.into_iter().enumerate() {
             let form = Form::of(&field)?;
-            let null = if null_words == 0 { (0, 1 << (NULL_SHIFT + place as u32)) } else { (1 + place / 64, 1 << (place % 64)) };
+            let null = if null_words == 0 {
+                (0, 1 << (NULL_SHIFT + place as u32))
+            } else {
+                (1 + place / 64, 1 << (place % 64))
+            };
             let words = form.words();
             columns.push(KeyColumn { field, form, word, null });
             word += words;
@@ -153,7 +157,8 @@ impl KeyColumn {
             }
             Form::Bytes => batch.encode_bytes(word, as_bytes(array)),
             Form::Encoded(converter) => {
-                let encoded: ArrayRef = Arc::new(converter.convert_columns(&[array.clone()])?.try_into_binary()?);
+                let encoded: ArrayRef =
+                    Arc::new(converter.convert_columns(std::slice::from_ref(array))?.try_into_binary()?);
                 batch.encode_bytes(word, compute::cast(&encoded, &DataType::BinaryView)?.as_binary_view().clone());
             }
         }
@@ -177,7 +182,9 @@ impl KeyColumn {
         let (word, (null_word, null)) = (self.word, self.null);
         let nulls = present(rows, |row| row[null_word] & null == 0);
         match &self.form {
-            Form::Word => from_words(rows.column(word).map(|value| value as i64).collect(), nulls, self.field.data_type()),
+            Form::Word => {
+                from_words(rows.column(word).map(|value| value as i64).collect(), nulls, self.field.data_type())
+            }
             Form::Decimal => decimals(rows, word, nulls, self.field.data_type()),
             Form::Bytes => Ok(bytes(rows, word, nulls.as_ref(), self.field.data_type())),
             Form::Encoded(converter) => {
@@ -285,7 +292,12 @@ pub(super) fn present(rows: &RowSet<'_>, is_present: impl Fn(&[u64]) -> bool) ->
 }
 
 /// A decimal column out of two words per row.
-pub(super) fn decimals(rows: &RowSet<'_>, word: usize, nulls: Option<NullBuffer>, data_type: &DataType) -> Result<ArrayRef> {
+pub(super) fn decimals(
+    rows: &RowSet<'_>,
+    word: usize,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> Result<ArrayRef> {
     let values = rows.iter().map(|row| decimal(row, word)).collect();
     Ok(Arc::new(Decimal128Array::new(values, nulls).with_data_type(data_type.clone())))
 }

@@ -347,9 +347,9 @@ impl Builder {
 
     fn find(&self, kind: Kind, call: &Call) -> Option<usize> {
         let argument = if kind == Kind::CountRows { None } else { call.argument };
-        self.accumulators.iter().position(|known| {
-            known.kind == kind && known.argument == argument && known.filter == call.filter
-        })
+        self.accumulators
+            .iter()
+            .position(|known| known.kind == kind && known.argument == argument && known.filter == call.filter)
     }
 
     fn add(&mut self, kind: Kind, call: &Call) -> usize {

@@ -126,7 +126,8 @@ impl Operator for LocalGroupAggregate {
         add(&mut target, &inputs(&self.layout, &batch)?, 0..batch.num_rows());
         self.rows += batch.num_rows();
         self.born = self.born.into_iter().chain(batch.born).min();
-        let is_full = self.table.len() >= MOST_GROUPS || self.rows >= MOST_ROWS || self.table.used_bytes() >= MOST_BYTES;
+        let is_full =
+            self.table.len() >= MOST_GROUPS || self.rows >= MOST_ROWS || self.table.used_bytes() >= MOST_BYTES;
         if is_full { self.flush(out) } else { Ok(()) }
     }
 

@@ -105,7 +105,6 @@ impl Multiset {
             }
         }
     }
-
 }
 
 impl Multisets {
@@ -185,7 +184,8 @@ impl Multisets {
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.sets.capacity() * (size_of::<Vec<Multiset>>() + self.accumulators.len() * size_of::<Multiset>())
+        self.bytes
+            + self.sets.capacity() * (size_of::<Vec<Multiset>>() + self.accumulators.len() * size_of::<Multiset>())
     }
 }
 

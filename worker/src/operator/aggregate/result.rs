@@ -115,14 +115,19 @@ fn round_division(sum: i128, count: i128, digits: u32) -> Option<i128> {
 }
 
 fn same(result: &ResultColumn, left: &[u64], right: &[u64], arena: &Arena) -> bool {
-    let both = |presence: Presence, equal: &dyn Fn() -> bool| match (is_present(left, presence), is_present(right, presence)) {
+    let both = |presence: Presence, equal: &dyn Fn() -> bool| match (
+        is_present(left, presence),
+        is_present(right, presence),
+    ) {
         (true, true) => equal(),
         (left, right) => left == right,
     };
     match result.kind {
         ResultKind::Count(word) => left[word] == right[word],
         ResultKind::SumWords(word, presence) => both(presence, &|| left[word] == right[word]),
-        ResultKind::SumFloats(word, presence) => both(presence, &|| f64::from_bits(left[word]) == f64::from_bits(right[word])),
+        ResultKind::SumFloats(word, presence) => {
+            both(presence, &|| f64::from_bits(left[word]) == f64::from_bits(right[word]))
+        }
         ResultKind::AvgWords(_, count) => {
             both(Presence::Count(count), &|| average(result.kind, left) == average(result.kind, right))
         }
@@ -134,7 +139,9 @@ fn same(result: &ResultColumn, left: &[u64], right: &[u64], arena: &Arena) -> bo
             decimal_result(result.kind, left) == decimal_result(result.kind, right)
         }
         ResultKind::Extreme(word, Shape::Word, presence) => both(presence, &|| left[word] == right[word]),
-        ResultKind::Extreme(word, Shape::Decimal, presence) => both(presence, &|| left[word..word + 2] == right[word..word + 2]),
+        ResultKind::Extreme(word, Shape::Decimal, presence) => {
+            both(presence, &|| left[word..word + 2] == right[word..word + 2])
+        }
         ResultKind::Extreme(word, Shape::Bytes, presence) => both(presence, &|| {
             let (mut one, mut other) = ([0; 16], [0; 16]);
             arena.read([left[word], left[word + 1]], &mut one) == arena.read([right[word], right[word + 1]], &mut other)
@@ -148,7 +155,8 @@ mod tests {
 
     #[test]
     fn averages_of_decimals_round_half_away_from_zero() {
-        let cases = [(10, 4, 0, 3), (-10, 4, 0, -3), (7, 3, 6, 2_333_333), (8, 3, 6, 2_666_667), (-8, 3, 6, -2_666_667)];
+        let cases =
+            [(10, 4, 0, 3), (-10, 4, 0, -3), (7, 3, 6, 2_333_333), (8, 3, 6, 2_666_667), (-8, 3, 6, -2_666_667)];
         for (sum, count, digits, expected) in cases {
             assert_eq!(round_division(sum, count, digits), Some(expected), "{sum} / {count}");
         }

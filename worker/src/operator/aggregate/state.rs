@@ -72,7 +72,8 @@ impl Table<'_> {
         if !fits {
             let found = delta.rows.schema();
             return Err(Failure::user(format!(
-                "the state table {} has the columns {found}, which do not fit the query any more", delta.table
+                "the state table {} has the columns {found}, which do not fit the query any more",
+                delta.table
             )));
         }
         let (key, values) = columns.split_at(self.keys());

@@ -18,10 +18,8 @@ use std::sync::Arc;
 /// True when [`to_words`] takes columns of this type.
 pub(super) fn is_word(data_type: &DataType) -> bool {
     use DataType as T;
-    matches!(
-        data_type,
-        T::Boolean | T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Date32
-    ) || matches!(data_type, T::Time32(TimeUnit::Millisecond))
+    matches!(data_type, T::Boolean | T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Date32)
+        || matches!(data_type, T::Time32(TimeUnit::Millisecond))
         || matches!(data_type, T::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _))
 }
 
@@ -89,7 +87,13 @@ pub(super) fn from_words(words: Vec<i64>, nulls: Option<NullBuffer>, data_type: 
 }
 
 fn order_float(value: f64) -> i64 {
-    let canonical = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
+    let canonical = if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f64::NAN
+    } else {
+        value
+    };
     let bits = canonical.to_bits() as i64;
     bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
@@ -108,7 +112,9 @@ mod tests {
         let floats = vec![f64::NEG_INFINITY, -2.5, -1e-300, 0.0, 1e-300, 2.5, f64::INFINITY, f64::NAN];
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Float64Array::from(floats.clone())),
-            Arc::new(Float32Array::from(floats.iter().map(|value| *value as f32 * 1e38).collect::<Vec<_>>()).slice(0, 2)),
+            Arc::new(
+                Float32Array::from(floats.iter().map(|value| *value as f32 * 1e38).collect::<Vec<_>>()).slice(0, 2),
+            ),
             Arc::new(Int8Array::from(vec![i8::MIN, -1, 0, i8::MAX])),
             Arc::new(BooleanArray::from(vec![false, true])),
             Arc::new(Date32Array::from(vec![-5, 7])),

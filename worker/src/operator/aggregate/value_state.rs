@@ -38,7 +38,12 @@ impl Changed {
     }
 
     /// The delta; `None` when nothing changed.
-    pub(super) fn into_delta(self, layout: &Layout, table: &GroupTable, accumulator: usize) -> Result<Option<TableDelta>> {
+    pub(super) fn into_delta(
+        self,
+        layout: &Layout,
+        table: &GroupTable,
+        accumulator: usize,
+    ) -> Result<Option<TableDelta>> {
         if self.groups.is_empty() {
             return Ok(None);
         }
@@ -59,7 +64,12 @@ impl Changed {
 }
 
 /// Encodes the keys of a delta's rows and returns their values with counts, 0 for deleted ones.
-pub(super) fn read(delta: &TableDelta, layout: &Layout, accumulator: usize, keys: &mut KeyBatch) -> Result<Vec<(Value, i64)>> {
+pub(super) fn read(
+    delta: &TableDelta,
+    layout: &Layout,
+    accumulator: usize,
+    keys: &mut KeyBatch,
+) -> Result<Vec<(Value, i64)>> {
     let expected = fields(layout, accumulator);
     let columns = delta.rows.columns();
     let fits = columns.len() == expected.len()
@@ -72,9 +82,12 @@ pub(super) fn read(delta: &TableDelta, layout: &Layout, accumulator: usize, keys
     let values = values(&columns[expected.len() - 2])?;
     let counts = columns[expected.len() - 1].as_primitive::<Int64Type>().values();
     let is_deleted = |row: usize| delta.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
-    Ok(values.into_iter().zip(counts).enumerate().map(|(row, (value, count))| {
-        (value, if is_deleted(row) { 0 } else { *count })
-    }).collect())
+    Ok(values
+        .into_iter()
+        .zip(counts)
+        .enumerate()
+        .map(|(row, (value, count))| (value, if is_deleted(row) { 0 } else { *count }))
+        .collect())
 }
 
 /// The table's description.

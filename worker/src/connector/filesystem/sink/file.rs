@@ -68,8 +68,10 @@ impl Format {
                 } else {
                     format!("there is no format '{other}'")
                 };
-                let hint = crate::diagnostic::nearest(other, FORMATS)
-                    .map_or_else(|| format!("available: {}", FORMATS.join(", ")), |name| format!("did you mean '{name}'?"));
+                let hint = crate::diagnostic::nearest(other, FORMATS).map_or_else(
+                    || format!("available: {}", FORMATS.join(", ")),
+                    |name| format!("did you mean '{name}'?"),
+                );
                 options.mistake_in("format", message, Some(hint));
                 None
             }

@@ -117,7 +117,16 @@ fn any_batches() -> impl Strategy<Value = Vec<Vec<Row>>> {
 }
 
 fn any_keys() -> impl Strategy<Value = Vec<usize>> {
-    prop::sample::select(vec![vec![], vec![0], vec![1], vec![0, 1], vec![1, 6, 0], vec![5, 8], vec![7, 1], (0..18).map(|n| n % 3 * 4).collect()])
+    prop::sample::select(vec![
+        vec![],
+        vec![0],
+        vec![1],
+        vec![0, 1],
+        vec![1, 6, 0],
+        vec![5, 8],
+        vec![7, 1],
+        (0..18).map(|n| n % 3 * 4).collect(),
+    ])
 }
 
 proptest! {
@@ -288,9 +297,13 @@ fn held_watermarks_go_after_the_rows_before_them() {
     local.on_watermark(EventTime(3), &mut out).unwrap();
     local.process(0, batch(&[row(1, 5)]), &mut out).unwrap();
     local.before_barrier(&mut out).unwrap();
-    let order: Vec<String> = out.0.iter().map(|element| match element {
-        Element::Batch(batch) => format!("{} rows", batch.num_rows()),
-        Element::Watermark(watermark) => watermark.to_string(),
-    }).collect();
+    let order: Vec<String> = out
+        .0
+        .iter()
+        .map(|element| match element {
+            Element::Batch(batch) => format!("{} rows", batch.num_rows()),
+            Element::Watermark(watermark) => watermark.to_string(),
+        })
+        .collect();
     assert_eq!(order, ["1", "1 rows", "3"]);
 }

@@ -189,9 +189,10 @@ pub(super) fn shown(batch: &Batch) -> Vec<Vec<String>> {
 pub(super) fn restored_for(snapshots: &[Snapshot], last: &[Snapshot], owned: &[KeyGroupRange]) -> Restored {
     let owns = |group: KeyGroup| owned.iter().any(|range| range.start <= group && group < range.end);
     let tables = snapshots.iter().flat_map(|snapshot| &snapshot.tables).filter_map(|delta| keep_groups(delta, owns));
-    let watermarks = last.iter().flat_map(|snapshot| &snapshot.watermarks).flat_map(|(range, watermark)| {
-        (range.start.0..range.end.0).map(|group| (KeyGroup(group), *watermark))
-    });
+    let watermarks = last
+        .iter()
+        .flat_map(|snapshot| &snapshot.watermarks)
+        .flat_map(|(range, watermark)| (range.start.0..range.end.0).map(|group| (KeyGroup(group), *watermark)));
     let one = |group: KeyGroup| KeyGroupRange { start: group, end: KeyGroup(group.0 + 1) };
     Restored {
         tables: tables.collect(),
@@ -214,7 +215,19 @@ fn keep_groups(delta: &TableDelta, owns: impl Fn(KeyGroup) -> bool) -> Option<Ta
 
 /// Rows around each other in event time, with few keys, nulls, and text short and long.
 pub(super) fn any_row(times: std::ops::Range<i64>) -> impl Strategy<Value = Row> {
-    let text = || prop::option::weighted(0.8, prop::sample::select(vec!["", "a", "b", "a text of more than 12 bytes", "a text of more than 12 bytes, too", "ö"]));
+    let text = || {
+        prop::option::weighted(
+            0.8,
+            prop::sample::select(vec![
+                "",
+                "a",
+                "b",
+                "a text of more than 12 bytes",
+                "a text of more than 12 bytes, too",
+                "ö",
+            ]),
+        )
+    };
     let key = (prop::option::weighted(0.9, -2..6_i64), text());
     let numbers = (
         prop::option::weighted(0.7, prop_oneof![-50..50_i64, Just(i64::MAX), Just(i64::MIN)]),

@@ -294,7 +294,8 @@ fn a_row_without_event_time_is_the_users_mistake() {
     let context = context(&owners(1), 0);
     let spec = spec(Window::Tumble { size_ms: 10, offset_ms: 0 }, &[0]);
     let rows = batch(&[]).rows;
-    let mut columns: Vec<_> = rows.columns().iter().map(|column| arrow::array::new_null_array(column.data_type(), 1)).collect();
+    let mut columns: Vec<_> =
+        rows.columns().iter().map(|column| arrow::array::new_null_array(column.data_type(), 1)).collect();
     columns[0] = std::sync::Arc::new(arrow::array::Int64Array::from(vec![1]));
     let null = crate::batch::Batch::inserts(arrow::array::RecordBatch::try_new(rows.schema(), columns).unwrap());
     let mut whole = operator(&spec, InputForm::Rows, &context);
@@ -304,6 +305,40 @@ fn a_row_without_event_time_is_the_users_mistake() {
         assert_eq!(failure.kind, crate::failure::Kind::User);
         assert!(failure.chain().contains("ts IS NOT NULL"), "{}", failure.chain());
     }
+}
+
+#[test]
+fn a_window_function_repeats_rows_per_window_and_keeps_their_kinds() {
+    let window = Window::Cumulate { step_ms: 5, size_ms: 20, offset_ms: 0 };
+    let times = ["window_start", "window_end", "window_time"];
+    let time = |name: &&str| Field::new(*name, DataType::Timestamp(TimeUnit::Millisecond, None), false);
+    let fields = input_schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
+    let schema = arrow::datatypes::Schema::new([fields, times.iter().map(time).collect()].concat());
+    let spec = plan::WindowAssign { window, time: 2 };
+    let mut operator = window::WindowAssign::new(&spec, std::sync::Arc::new(schema)).unwrap();
+    let row = |ts| Row {
+        key: Some(ts),
+        name: None,
+        ts,
+        big: None,
+        small: None,
+        float: None,
+        decimal: None,
+        text: None,
+        flag: None,
+    };
+    let mut out = Collected::default();
+    let rows = [(crate::batch::RowKind::Insert, row(-8)), (crate::batch::RowKind::Delete, row(17))];
+    operator.process(0, super::changes(&rows), &mut out).unwrap();
+    let Element::Batch(batch) = &out.0[0] else { panic!("a batch comes out") };
+    let found: Vec<String> = shown(batch)
+        .iter()
+        .enumerate()
+        .map(|(at, cells)| format!("{} {} {}", batch.kind(at), cells[0], cells[9..].join(" ")))
+        .collect();
+    let expected = [(-20, -5, "+I -8"), (-20, 0, "+I -8"), (0, 20, "-D 17")]
+        .map(|(start, end, row)| format!("{row} {}", [start, end, end - 1].map(oracle::show_time).join(" ")));
+    assert_eq!(found, expected);
 }
 
 fn any_window() -> impl Strategy<Value = Window> {

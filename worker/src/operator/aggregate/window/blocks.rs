@@ -71,7 +71,13 @@ impl Blocks {
     }
 
     /// The merged panes of `[start, start + width)`; `None` when there are none.
-    fn block(&mut self, panes: &BTreeMap<i64, GroupTable>, start: i64, width: i64, pane_ms: i64) -> Option<&GroupTable> {
+    fn block(
+        &mut self,
+        panes: &BTreeMap<i64, GroupTable>,
+        start: i64,
+        width: i64,
+        pane_ms: i64,
+    ) -> Option<&GroupTable> {
         panes.range(start..start + width).next()?;
         if !self.tables.contains_key(&(width, start)) {
             let mut table = GroupTable::new(Arc::clone(&self.layout), self.key_groups);

@@ -138,7 +138,8 @@ impl Operator for LocalPaneAggregate {
                 self.combine(&sorted, cut)?;
             }
         }
-        let is_full = self.store.len() >= MOST_GROUPS || self.rows >= MOST_ROWS || self.store.used_bytes() >= MOST_BYTES;
+        let is_full =
+            self.store.len() >= MOST_GROUPS || self.rows >= MOST_ROWS || self.store.used_bytes() >= MOST_BYTES;
         if is_full { self.flush_all(out) } else { Ok(()) }
     }
 

@@ -1,5 +1,6 @@
 //! Aggregation in windows of event time.
 
+mod assign;
 mod blocks;
 mod emission;
 mod local_pane;
@@ -13,6 +14,7 @@ mod session_store;
 mod timers;
 mod times;
 
+pub use assign::WindowAssign;
 pub use local_pane::LocalPaneAggregate;
 pub use local_session::LocalSessionAggregate;
 pub use pane_aggregate::PaneAggregate;
@@ -60,7 +62,11 @@ pub fn state_schema(
 }
 
 /// The operator before the shuffle.
-pub fn local(spec: &plan::WindowAggregate, input_schema: &SchemaRef, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+pub fn local(
+    spec: &plan::WindowAggregate,
+    input_schema: &SchemaRef,
+    context: &OperatorContext,
+) -> Result<Box<dyn Operator>> {
     if let Window::Session { gap_ms } = spec.window {
         return Ok(Box::new(LocalSessionAggregate::new(spec, gap_ms, input_schema, context)?));
     }

@@ -101,7 +101,8 @@ impl PaneAggregate {
             InputForm::Rows | InputForm::Changes => time_column(batch, self.time)?,
         };
         if !self.progress.is_uniform() {
-            let watermark = |row: usize| self.progress.of(self.key_groups.key_group_of_hash(self.keyed.keys.hashes[row]));
+            let watermark =
+                |row: usize| self.progress.of(self.key_groups.key_group_of_hash(self.keyed.keys.hashes[row]));
             let target = |(row, time): (usize, &i64)| self.target(self.panes.start(*time), watermark(row));
             return Ok(times.iter().enumerate().map(target).collect());
         }
@@ -223,7 +224,13 @@ pub(super) fn merge_table(layout: &Layout, to: &mut GroupTable, from: &GroupTabl
 }
 
 /// Emits the groups of a window, except those of key groups that were past it before a restore.
-fn emit(emission: &mut Emission, progress: &Progress, table: &GroupTable, span: Span, out: &mut dyn Output) -> Result<()> {
+fn emit(
+    emission: &mut Emission,
+    progress: &Progress,
+    table: &GroupTable,
+    span: Span,
+    out: &mut dyn Output,
+) -> Result<()> {
     let rows = table.all();
     for row in rows.iter() {
         let has_fired = !progress.is_uniform() && {
@@ -285,16 +292,22 @@ impl Operator for PaneAggregate {
         let (mut keys, mut buffer) = (KeyBatch::default(), RowBuffer::default());
         for delta in restored.tables.iter().filter(|delta| delta.table == TABLE) {
             let owned = self.shape().read(delta, &mut keys, &mut buffer)?;
-            for row in 0..delta.rows.num_rows() {
+            for (row, (pane, end)) in owned[0].iter().zip(&owned[1]).enumerate() {
                 let watermark = self.progress.of(self.key_groups.key_group_of_hash(keys.hashes[row]));
-                if owned[1][row].saturating_sub(1) <= watermark.0 {
+                if end.saturating_sub(1) <= watermark.0 {
                     continue;
                 }
-                let table = self.store.table(owned[0][row]);
+                let table = self.store.table(*pane);
                 let group = table.find_or_insert(&keys, row) as usize;
                 let (words, arena) = table.parts_mut();
                 let from = &buffer.words[row * self.layout.stride..][..self.layout.stride];
-                state::overwrite(&self.layout, &mut words[group * self.layout.stride..][..self.layout.stride], arena, from, &buffer.arena);
+                state::overwrite(
+                    &self.layout,
+                    &mut words[group * self.layout.stride..][..self.layout.stride],
+                    arena,
+                    from,
+                    &buffer.arena,
+                );
             }
         }
         self.store.tables.values_mut().for_each(GroupTable::mark_restored);

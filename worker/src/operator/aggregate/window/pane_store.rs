@@ -59,7 +59,14 @@ impl Keyed {
     }
 
     /// Adds the prepared `rows` to the groups of a table that `groups` names for them.
-    pub(super) fn apply(&self, layout: &Layout, form: InputForm, table: &mut GroupTable, groups: &[u32], rows: Range<usize>) {
+    pub(super) fn apply(
+        &self,
+        layout: &Layout,
+        form: InputForm,
+        table: &mut GroupTable,
+        groups: &[u32],
+        rows: Range<usize>,
+    ) {
         let (words, arena) = table.parts_mut();
         let mut target = Target { layout, words, arena, groups };
         match form {
@@ -85,7 +92,10 @@ impl PaneStore {
     /// Adds the rows of one stretch to their pane.
     pub(super) fn add(&mut self, pane: i64, rows: Range<usize>, form: InputForm, keyed: &Keyed) {
         let (layout, key_groups, expected) = (&self.layout, self.key_groups, self.expected);
-        let table = self.tables.entry(pane).or_insert_with(|| GroupTable::with_capacity(Arc::clone(layout), key_groups, expected));
+        let table = self
+            .tables
+            .entry(pane)
+            .or_insert_with(|| GroupTable::with_capacity(Arc::clone(layout), key_groups, expected));
         table.groups_of(&keyed.keys, rows.clone(), &mut self.groups);
         for group in &self.groups[rows.clone()] {
             table.mark(*group);

@@ -30,7 +30,8 @@ impl Progress {
                 floors[usize::from(group)] = *watermark;
             }
         }
-        let owned = || self.owned.iter().flat_map(|range| range.start.0..range.end.0).map(|group| floors[usize::from(group)]);
+        let owned =
+            || self.owned.iter().flat_map(|range| range.start.0..range.end.0).map(|group| floors[usize::from(group)]);
         self.watermark = owned().min().unwrap_or(EventTime::MIN);
         self.floors = if owned().all(|floor| floor == self.watermark) { Vec::new() } else { floors };
     }

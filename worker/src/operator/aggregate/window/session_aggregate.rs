@@ -13,8 +13,8 @@ use super::emission::Emission;
 use super::pane_store::Keyed;
 use super::progress::Progress;
 use super::session_store::{Addition, SessionStore, Spans};
-use super::times::{LATE_ROWS, late_counter, pane_column, time_column};
 use super::timers::Timers;
+use super::times::{LATE_ROWS, late_counter, pane_column, time_column};
 use crate::batch::Batch;
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot};
@@ -90,12 +90,12 @@ impl SessionAggregate {
     fn spans(&self, batch: &Batch) -> Result<Spans> {
         let gap_ms = self.gap_ms;
         Ok(match self.input {
-            InputForm::Partials => Spans {
-                starts: pane_column(batch, self.time)?,
-                ends: Some(pane_column(batch, self.time + 1)?),
-                gap_ms,
-            },
-            InputForm::Rows | InputForm::Changes => Spans { starts: time_column(batch, self.time)?, ends: None, gap_ms },
+            InputForm::Partials => {
+                Spans { starts: pane_column(batch, self.time)?, ends: Some(pane_column(batch, self.time + 1)?), gap_ms }
+            }
+            InputForm::Rows | InputForm::Changes => {
+                Spans { starts: time_column(batch, self.time)?, ends: None, gap_ms }
+            }
         })
     }
 
@@ -207,7 +207,11 @@ impl Operator for SessionAggregate {
                 (self.store.table.row(*at), self.store.table.arena(), self.store.span(*at))
             } else {
                 let start = starts[*at as usize];
-                (self.store.gone.all(&self.layout).row(*at as usize), &self.store.gone.arena, Span { start, end: start })
+                (
+                    self.store.gone.all(&self.layout).row(*at as usize),
+                    &self.store.gone.arena,
+                    Span { start, end: start },
+                )
             };
             rows.push(&self.layout, row, arena);
             owned[0].push(span.start);
@@ -229,8 +233,8 @@ impl Operator for SessionAggregate {
         for delta in restored.tables.iter().filter(|delta| delta.table == TABLE) {
             let shape = Table { name: TABLE, layout: &self.layout, owned: &OWNED, expires: Some(1) };
             let owned = shape.read(delta, &mut self.keyed.keys, &mut buffer)?;
-            for row in 0..delta.rows.num_rows() {
-                let span = Span { start: owned[0][row], end: owned[1][row] };
+            for (row, (start, end)) in owned[0].iter().zip(&owned[1]).enumerate() {
+                let span = Span { start: *start, end: *end };
                 let deleted = delta.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
                 let group = self.key_groups.key_group_of_hash(self.keyed.keys.hashes[row]);
                 if deleted {

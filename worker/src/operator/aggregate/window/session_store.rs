@@ -124,14 +124,7 @@ impl SessionStore {
     }
 
     /// The session of the key's chain that the span touches, after merging all those that it touches.
-    fn join(
-        &mut self,
-        head: u32,
-        span: Span,
-        addition: &Addition<'_>,
-        applied: &mut usize,
-        row: usize,
-    ) -> Option<u32> {
+    fn join(&mut self, head: u32, span: Span, addition: &Addition<'_>, applied: &mut usize, row: usize) -> Option<u32> {
         let touching: Vec<u32> = self.chain(head).filter(|session| self.touches(*session, span)).collect();
         let (first, others) = touching.split_first()?;
         if !others.is_empty() {
@@ -243,9 +236,10 @@ impl SessionStore {
     /// The spans of rows of [`gone`](Self::gone), as of sessions: their key groups and starts.
     pub(super) fn gone(&self) -> impl Iterator<Item = (KeyGroup, i64)> {
         let start = self.layout.extra + START;
-        self.gone.words.chunks_exact(self.layout.stride).map(move |row| {
-            (KeyGroup((row[0] & KEY_GROUP) as u16), row[start] as i64)
-        })
+        self.gone
+            .words
+            .chunks_exact(self.layout.stride)
+            .map(move |row| (KeyGroup((row[0] & KEY_GROUP) as u16), row[start] as i64))
     }
 
     /// Gives back unused memory; the new numbers of the sessions if they have new ones.

@@ -1,12 +1,13 @@
 //! The event times of a batch, and what windows count.
 
-use super::super::value::to_words;
+use super::super::value::{from_words, to_words};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use crate::operator::Counter;
-use arrow::array::{Array, AsArray};
+use crate::operator::window::Span;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
 use std::collections::BTreeMap;
 
 /// The counter of late rows in a snapshot.
@@ -41,4 +42,17 @@ pub(super) fn pane_column(batch: &Batch, column: usize) -> Result<ScalarBuffer<i
 /// The counters of a snapshot.
 pub(super) fn late_counter(late_rows: &Counter) -> BTreeMap<String, u64> {
     BTreeMap::from([(LATE_ROWS.to_owned(), late_rows.get())])
+}
+
+/// `window_start`, `window_end` and `window_time`, which are the columns of `schema` from `first` on.
+pub(super) fn window_times(spans: &[Span], schema: &Schema, first: usize) -> Result<[ArrayRef; 3]> {
+    let column = |number: usize, time: fn(&Span) -> i64| {
+        let data_type = schema.field(first + number).data_type();
+        let units = match data_type {
+            DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+            _ => 1,
+        };
+        from_words(spans.iter().map(|span| time(span).saturating_mul(units)).collect(), None, data_type)
+    };
+    Ok([column(0, |span| span.start)?, column(1, |span| span.end)?, column(2, |span| span.max_time().0)?])
 }

@@ -1,0 +1,64 @@
+//! Whether the process lives and the job runs.
+
+use super::Site;
+use super::refusal::Refusal;
+use crate::job::board::Board;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use weir_protocol::leader;
+
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({"alive": true}))
+}
+
+pub(super) async fn ready(State(site): State<Arc<Site>>) -> Result<Json<Value>, Refusal> {
+    let state = state_of(&site.view.board);
+    if state == leader::State::Running {
+        return Ok(Json(json!({"ready": true})));
+    }
+    let mut error = format!("the job's tasks do not run: {}", reason(state));
+    if let Some(failure) = site.view.board.last_failure() {
+        error.push_str("; the last failure: ");
+        error.push_str(&failure.message);
+    }
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "ask again; /v1/job tells more"))
+}
+
+/// Where the leader is.
+pub(super) fn state_of(board: &Board) -> leader::State {
+    board.status().map_or(leader::State::Idle, |(status, _)| status.state)
+}
+
+/// The state's name in the API.
+pub(super) fn name(state: leader::State) -> &'static str {
+    match state {
+        leader::State::Idle => "idle",
+        leader::State::Starting => "starting",
+        leader::State::Settling => "settling",
+        leader::State::Deploying => "deploying",
+        leader::State::Running => "running",
+        leader::State::Stopping => "stopping",
+        leader::State::Cancelling => "cancelling",
+        leader::State::Waiting => "waiting",
+        leader::State::Maintaining => "maintaining",
+        leader::State::Ended => "ended",
+    }
+}
+
+fn reason(state: leader::State) -> &'static str {
+    match state {
+        leader::State::Idle => "it has not begun",
+        leader::State::Starting => "its state is looked up",
+        leader::State::Settling => "sinks commit what an earlier run left",
+        leader::State::Deploying => "they are being started",
+        leader::State::Running => "they do",
+        leader::State::Stopping => "its last checkpoint is complete and sinks commit it",
+        leader::State::Cancelling => "they are being ended",
+        leader::State::Waiting => "it waits for the restart after a failure",
+        leader::State::Maintaining => "its state is worked on",
+        leader::State::Ended => "it has ended",
+    }
+}

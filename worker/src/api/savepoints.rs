@@ -1,0 +1,195 @@
+//! `/v1/savepoints`: takes, shows and deletes savepoints.
+//!
+//! A request is known by its name and uid: repeated, it changes nothing and answers what became of it.
+
+use super::Site;
+use super::checkpoints::sizes;
+use super::refusal::Refusal;
+use crate::job::savepoints::{Conflict, Savepoint};
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_protocol::leader::{self, Status};
+
+/// The longest wait that a client may ask for, in seconds.
+const LONGEST_WAIT: u64 = 600;
+
+/// Bytes of a request's uid.
+const UID_LIMIT: usize = 200;
+
+const NAME_HINT: &str = "use 1 to 63 of a-z, 0-9 and -";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Create {
+    name: String,
+    request_uid: Option<String>,
+    #[serde(default)]
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Then {
+    #[default]
+    Continue,
+    Stop,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    #[serde(default)]
+    wait: u64,
+}
+
+pub(super) async fn create(
+    State(site): State<Arc<Site>>,
+    wait: Result<Query<Wait>, QueryRejection>,
+    request: Result<Json<Create>, JsonRejection>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let wait = bounded(wait)?;
+    let Json(request) = request.map_err(|rejection| {
+        let hint = r#"send {"name": "before-upgrade"} with Content-Type: application/json; "requestUid" and "then" ("continue" or "stop") are optional"#;
+        Refusal::new(rejection.status(), rejection.body_text(), hint)
+    })?;
+    check_name(&request.name)?;
+    let uid = request.request_uid.unwrap_or_else(|| request.name.clone());
+    if uid.is_empty() || uid.len() > UID_LIMIT {
+        return Err(Refusal::malformed(format!("requestUid has {} bytes", uid.len()), format!("use 1 to {UID_LIMIT}")));
+    }
+    let mut changes = site.view.board.changes();
+    site.view.board.ask_savepoint(&request.name, &uid).map_err(|conflict| conflicting(&request.name, conflict))?;
+    let then = match request.then {
+        Then::Continue => leader::Then::Continue,
+        Then::Stop => leader::Then::Stop,
+    };
+    site.view.handle.savepoint(request.name.clone(), uid, then);
+    let state = || site.view.board.savepoints().remove(&request.name).map(|request| request.state);
+    wait_until(&site, &mut changes, wait, || state() != Some(Savepoint::Pending)).await;
+    match state() {
+        Some(Savepoint::Failed(message)) => {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message, "the same request asks for it again"))
+        }
+        Some(Savepoint::Completed(_)) => Ok((StatusCode::OK, describe(&site, &request.name)?)),
+        _ => Ok((StatusCode::ACCEPTED, describe(&site, &request.name)?)),
+    }
+}
+
+pub(super) async fn list(State(site): State<Arc<Site>>) -> Json<Value> {
+    let board = &site.view.board;
+    let mut names: BTreeSet<String> = board.savepoints().into_keys().collect();
+    if let Some((status, _)) = board.status() {
+        names.extend(status.savepoints.into_keys());
+        names.extend(status.savepoints_pending);
+    }
+    let savepoints = names.iter().filter_map(|name| describe(&site, name).ok()).map(|Json(savepoint)| savepoint);
+    Json(json!({"savepoints": savepoints.collect::<Vec<_>>()}))
+}
+
+pub(super) async fn show(State(site): State<Arc<Site>>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+    describe(&site, &name)
+}
+
+pub(super) async fn delete(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    wait: Result<Query<Wait>, QueryRejection>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let (wait, board) = (bounded(wait)?, &site.view.board);
+    let mut changes = board.changes();
+    board.release_savepoint(&name).map_err(|conflict| conflicting(&name, conflict))?;
+    site.view.handle.release_savepoint(name.clone());
+    let gone = || !board.savepoints().contains_key(&name);
+    wait_until(&site, &mut changes, wait, gone).await;
+    let (status, state) = if gone() { (StatusCode::OK, "deleted") } else { (StatusCode::ACCEPTED, "deleting") };
+    Ok((status, Json(json!({"name": name, "state": state}))))
+}
+
+fn bounded(wait: Result<Query<Wait>, QueryRejection>) -> Result<Duration, Refusal> {
+    let hint = format!("give whole seconds up to {LONGEST_WAIT}, such as ?wait=30");
+    let seconds = match wait {
+        Ok(Query(Wait { wait })) => wait,
+        Err(rejection) => return Err(Refusal::malformed(rejection.body_text(), hint)),
+    };
+    if seconds > LONGEST_WAIT {
+        return Err(Refusal::malformed(format!("a wait of {seconds} seconds is too long"), hint));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Waits for the outcome, but no longer than asked for, and not for a job that has ended.
+async fn wait_until(
+    site: &Site,
+    changes: &mut tokio::sync::watch::Receiver<()>,
+    longest: Duration,
+    done: impl Fn() -> bool,
+) {
+    let mut stopping = site.stopping.clone();
+    let outcome = async {
+        // The board lives as long as the site.
+        while !done() && changes.changed().await.is_ok() {}
+    };
+    tokio::select! {
+        biased;
+        () = outcome => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(longest) => {}
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&name.len()) && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Refusal::malformed(format!("{name:?} is no name for a savepoint"), NAME_HINT))
+}
+
+fn conflicting(name: &str, conflict: Conflict) -> Refusal {
+    let (status, hint) = match conflict {
+        Conflict::Exists => (StatusCode::CONFLICT, "choose another name, or repeat the requestUid it was made with"),
+        Conflict::UnderWay => (StatusCode::CONFLICT, "wait for it, or choose another name"),
+        Conflict::Releasing => (StatusCode::CONFLICT, "it goes with the next checkpoint; ask again then"),
+        Conflict::Unknown => (StatusCode::NOT_FOUND, "/v1/savepoints lists them"),
+        Conflict::TooMany => (StatusCode::TOO_MANY_REQUESTS, "wait until some are taken"),
+    };
+    Refusal::new(status, format!("savepoint '{name}': {conflict}"), hint)
+}
+
+/// What this run knows of the request, and what the chain says of the savepoint.
+fn describe(site: &Site, name: &str) -> Result<Json<Value>, Refusal> {
+    let asked = site.view.board.savepoints().remove(name);
+    let status = site.view.board.status().map(|(status, _)| status);
+    let pin = status.as_ref().and_then(|status| status.savepoints.get(name));
+    let pending = status.as_ref().is_some_and(|status| status.savepoints_pending.iter().any(|pending| pending == name));
+    let value = match (asked.as_ref().map(|asked| (&asked.uid, &asked.state)), pin) {
+        (Some((uid, Savepoint::Releasing)), _) => json!({"name": name, "requestUid": uid, "state": "deleting"}),
+        (Some((uid, Savepoint::Completed(link))), _) => completed(name, uid, link.0, status.as_ref()),
+        (Some((uid, Savepoint::Pending)), _) => json!({"name": name, "requestUid": uid, "state": "pending"}),
+        (_, Some(pin)) => completed(name, &pin.uid, pin.link.0, status.as_ref()),
+        (Some((uid, Savepoint::Failed(message))), None) => {
+            json!({"name": name, "requestUid": uid, "state": "failed", "message": message})
+        }
+        (None, None) if pending => json!({"name": name, "state": "pending"}),
+        (None, None) => return Err(conflicting(name, Conflict::Unknown)),
+    };
+    Ok(Json(value))
+}
+
+fn completed(name: &str, uid: &str, link: u64, status: Option<&Status>) -> Value {
+    let mut value = json!({"name": name, "requestUid": uid, "state": "completed", "link": link});
+    let retained = status.and_then(|status| status.retained.iter().find(|retained| retained.link.0 == link));
+    if let Some(retained) = retained {
+        value["checkpoint"] = json!(retained.checkpoint.0);
+        value["completedUnixMs"] = json!(retained.completed_unix_ms);
+        value["sizes"] = sizes(retained.sizes);
+    }
+    value
+}
