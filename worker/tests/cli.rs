@@ -290,6 +290,14 @@ fn a_plan_is_explained() {
     let stable: Vec<String> = page.lines().map(stable).collect();
     let expected = include_str!("cli/explain.txt").lines().collect::<Vec<_>>();
     assert_eq!(stable, expected, "{page}");
+    let windowed = "CREATE TABLE late (ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1.5' SECOND) WITH (
+        'connector' = 'datagen', 'number-of-rows' = '10');
+      CREATE TABLE counts (n BIGINT, window_end TIMESTAMP(3)) WITH ('connector' = 'print');
+      INSERT INTO counts SELECT count(*), window_end FROM TABLE(HOP(TABLE late, DESCRIPTOR(ts), INTERVAL '2' SECOND,
+        INTERVAL '10' SECOND)) GROUP BY window_start, window_end;";
+    fs::write(folder.path().join("late.yaml"), manifest("late", "", windowed)).unwrap();
+    let parts = ["watermark: ts AS ts - INTERVAL '1.5' SECOND", "all rows to one task", "hop", "new rows only"];
+    check(folder.path(), &["explain", "late.yaml"], FINISHED, &parts);
     check(
         folder.path(),
         &["explain", "job.yaml", "--dot"],

@@ -21,7 +21,7 @@ use weir_protocol::key_group::MaxParallelism;
   weir check changed.yaml --against .weir/bids-per-auction
 
 Exit code 2 when the job cannot run or does not fit the state.")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
     /// The directory of a job's state.
@@ -33,7 +33,7 @@ pub struct Arguments {
 }
 
 /// Checks the job.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     for warning in &planned.plan.warnings {
         eprintln!("warning: {warning}");

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use weir_crds::{Mistake, Sql, Storage, ValidatedJob};
 
 /// A manifest that has been read and checked, with its SQL planned.
-pub struct Planned {
+pub(super) struct Planned {
     /// The manifest.
     pub job: ValidatedJob,
     /// Its dataflow.
@@ -36,18 +36,18 @@ fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String
 }
 
 /// Reads and plans the manifest in `file`; `-` is standard input.
-pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+pub(super) fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let (name, text) = read(file)?;
     plan_text(&name, &text, secrets)
 }
 
 /// Checks the manifest in `text`, which mistakes call `name`.
-pub fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
+pub(super) fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
     weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))
 }
 
 /// Plans the manifest in `text`, which mistakes call `name`.
-pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
         return Err(Refusal::user(format!(
@@ -63,7 +63,7 @@ pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Plann
 }
 
 /// What to call the manifest in `file` (`-` is standard input), and its text.
-pub fn read(file: &str) -> Result<(String, String), Refusal> {
+pub(super) fn read(file: &str) -> Result<(String, String), Refusal> {
     let (name, read) = match file {
         "-" => ("standard input", std::io::read_to_string(std::io::stdin())),
         file => (file, std::fs::read_to_string(file)),
@@ -104,7 +104,7 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
 }
 
 /// The state of a job in a directory, held by this process.
-pub struct OpenState {
+pub(super) struct OpenState {
     /// The directory.
     pub directory: PathBuf,
     /// Its objects.
@@ -115,7 +115,7 @@ pub struct OpenState {
 }
 
 /// Opens the directory of a job's state: `given`, else what the manifest says, else `.weir/<name>`.
-pub fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
+pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
     let directory = directory_of(job, given)?;
     let store = Arc::new(DirectoryStore::open(&directory)?);
     let lock = DirectoryLock::take(&directory)?;
@@ -125,7 +125,7 @@ pub fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState,
 }
 
 /// The directory of a job's state.
-pub fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
     match (given, &job.storage) {
         (Some(given), _) => Ok(given.to_path_buf()),
         (None, None) => Ok(Path::new(".weir").join(&job.name)),

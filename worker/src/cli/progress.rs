@@ -139,7 +139,7 @@ fn short(number: u64) -> String {
 
 /// An amount of memory with its unit.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} B"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),

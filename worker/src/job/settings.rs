@@ -17,8 +17,7 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
     let incarnation = uuid::Uuid::new_v4().to_string();
     Ok(Options {
         job: job.name.clone(),
-        // The lock on the directory sees to it that there is one process: it may claim over the one before.
-        claimant: Claimant { revision: 0, attempt: 0, pod: "local".to_owned() },
+        claimant: claimant(),
         incarnation,
         unix_ms: unix_ms(),
         parallelism,
@@ -61,11 +60,10 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
 /// `None` keeps all.
 #[must_use]
 pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> Options {
-    let incarnation = uuid::Uuid::new_v4().to_string();
     Options {
         job: start.job.clone(),
-        claimant: start.claimant.clone(),
-        incarnation,
+        claimant: claimant(),
+        incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
         max_parallelism: start.key_groups.max_parallelism(),
@@ -81,6 +79,11 @@ pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> 
         },
         restart: Strategy::None,
     }
+}
+
+/// The lock on the directory sees to it that there is one process: it may claim over the one before.
+fn claimant() -> Claimant {
+    Claimant { revision: 0, attempt: 0, pod: "local".to_owned() }
 }
 
 fn strategy(restart: &RestartStrategy) -> Strategy {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Measure what queries cost on this machine.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -69,7 +69,7 @@ struct Nexmark {
 }
 
 /// Runs the benchmark.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::Nexmark(arguments) => arguments.run(),
         Command::Measure => child::run(),

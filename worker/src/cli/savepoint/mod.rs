@@ -16,7 +16,7 @@ use weir_protocol::chain::Pin;
 ///
 /// `weir run FILE --restore NAME` begins with one.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -91,7 +91,7 @@ struct Manifest {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),

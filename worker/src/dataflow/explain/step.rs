@@ -5,8 +5,8 @@ use crate::connector::Assignment;
 use crate::operator::build::state_schema;
 use crate::plan::{Calc, Changelog, GroupAggregate, Node, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
 use arrow::datatypes::Schema;
-use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion_physical_expr::expressions::{Column, Literal};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -159,7 +159,18 @@ fn list<'a>(table: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 fn expression(expression: &Arc<dyn PhysicalExpr>) -> String {
-    Sql(expression.as_ref()).to_string()
+    moved(expression).unwrap_or_else(|| Sql(expression.as_ref()).to_string())
+}
+
+/// A moment moved by a constant interval, as it is written in SQL: most watermarks are such.
+fn moved(expression: &Arc<dyn PhysicalExpr>) -> Option<String> {
+    let call = expression.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == "plus_interval")?;
+    let [moment, interval] = call.args() else { return None };
+    let micros: i64 = interval.downcast_ref::<Literal>()?.value().to_string().parse().ok()?;
+    let sign = if micros < 0 { '-' } else { '+' };
+    let (seconds, rest) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:06}").trim_end_matches('0').to_owned() };
+    Some(format!("{} {sign} INTERVAL '{seconds}{fraction}' SECOND", Sql(moment.as_ref())))
 }
 
 struct Sql<'a>(&'a dyn PhysicalExpr);
