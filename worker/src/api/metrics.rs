@@ -20,7 +20,11 @@ use weir_protocol::EventTime;
 
 pub(super) async fn show(State(site): State<Arc<Site>>) -> Result<impl IntoResponse, Refusal> {
     let text = text(&site.view.board).map_err(|error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "this is a mistake in Weir; please report it")
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+            "this is a mistake in Weir; please report it",
+        )
     })?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
@@ -39,7 +43,9 @@ fn of_tasks(tasks: &[TaskReading]) -> Vec<MetricFamily> {
     let counters: [(&str, &str, fn(&TaskReading) -> f64); 8] = [
         ("weir_task_rows_in_total", "Rows read from the source, or received.", |task| task.rows_in as f64),
         ("weir_task_rows_out_total", "Rows written to sinks, or sent.", |task| task.rows_out as f64),
-        ("weir_task_bytes_in_total", "Bytes read from the source before decoding, or received.", |task| task.bytes_in as f64),
+        ("weir_task_bytes_in_total", "Bytes read from the source before decoding, or received.", |task| {
+            task.bytes_in as f64
+        }),
         ("weir_task_bytes_out_total", "Bytes given out.", |task| task.bytes_out as f64),
         ("weir_task_busy_seconds_total", "Seconds of work.", |task| seconds_of(task.busy_ns)),
         ("weir_task_idle_seconds_total", "Seconds of waiting for input.", |task| seconds_of(task.idle_ns)),
@@ -60,7 +66,8 @@ fn of_tasks(tasks: &[TaskReading]) -> Vec<MetricFamily> {
     families.push(family("weir_task_state_bytes", "Bytes of state.", MetricType::GAUGE, state));
     let watermarks = running().filter_map(|task| Some((task, task.watermark.filter(|time| *time != EventTime::MAX)?)));
     let watermarks = watermarks.map(|(task, watermark)| gauge(labels_of(task), watermark.0 as f64)).collect();
-    let help = "The task's watermark, in milliseconds of event time since 1970; absent before the first and after the last.";
+    let help =
+        "The task's watermark, in milliseconds of event time since 1970; absent before the first and after the last.";
     families.push(family("weir_task_watermark_ms", help, MetricType::GAUGE, watermarks));
     let sinks = tasks.iter().filter(|task| task.ends.sink);
     let latency = sinks.map(|task| histogram(labels_of(task), &task.latency, 7)).collect();
