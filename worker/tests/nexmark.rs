@@ -1,7 +1,7 @@
 //! Nexmark queries on a frozen input, as a user runs them, against what Apache Flink answered: at several parallelisms,
 //! killed at random moments, stopped and rescaled.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says its seed")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The source and the views of the benchmark; `EVENTS` is the input file.
+/// The source and the views of the benchmark; `SOURCE` are the source's options.
 const TABLES: &str = include_str!("nexmark/tables.sql");
 
 /// A query: its name, its sink's columns, and the query.
@@ -59,11 +59,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Job {
     folder: tempfile::TempDir,
     query: &'static str,
+    source: String,
 }
 
 impl Job {
     fn new(query: &'static str, interval: &str) -> Self {
-        let job = Self { folder: tempfile::tempdir().unwrap(), query };
+        let events = root().join("examples/nexmark/events.jsonl.gz");
+        let source = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", events.display());
+        Self::reading(&source, query, interval)
+    }
+
+    /// A job with another source.
+    fn reading(source: &str, query: &'static str, interval: &str) -> Self {
+        let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned() };
         job.write_manifest(interval);
         job
     }
@@ -86,7 +94,7 @@ impl Job {
              INSERT INTO sink {select};",
             folder.path().join("out").display()
         );
-        let tables = TABLES.replace("EVENTS", root().join("examples/nexmark/events.jsonl.gz").to_str().unwrap());
+        let tables = TABLES.replace("SOURCE", &self.source);
         let script = format!("{tables}\n{sink}").replace('\n', "\n      ");
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {query}}}\nspec:\n  parallelism: 2\n  \
@@ -243,9 +251,26 @@ fn a_finished_job_repeats_nothing_and_a_fresh_one_begins_anew() {
 }
 
 #[test]
+fn generated_events_give_the_same_at_any_parallelism_and_none_is_late() {
+    let source = "'connector' = 'nexmark', 'events.num' = '60000', 'first-event.rate' = '1000'";
+    let output = |parallelism: &str| {
+        let job = Job::reading(source, "q11", "20ms");
+        job.run(&["--parallelism", parallelism]);
+        job.output()
+    };
+    let alone = output("1");
+    let counted: u64 = alone.iter().map(|row| row.split('\t').nth(1).unwrap().parse::<u64>().unwrap()).sum();
+    // 46 of 50 events are bids: each is in a session.
+    assert_eq!(counted, 60_000 / 50 * 46);
+    for parallelism in ["2", "5"] {
+        assert_eq!(output(parallelism), alone);
+    }
+}
+
+#[test]
 fn a_killed_job_loses_and_repeats_nothing() {
     let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
-    println!("WEIR_KILL_SEED={seed}");
+    eprintln!("WEIR_KILL_SEED={seed}");
     for (query, ..) in QUERIES {
         let mut moments = Moments(seed);
         let job = Job::new(query, "30ms");
@@ -253,7 +278,6 @@ fn a_killed_job_loses_and_repeats_nothing() {
         while kills < 20 && !job.run_and_kill(moments.next(900), &["--speed", "10"]) {
             kills += 1;
         }
-        println!("{query}: {kills} kills");
         assert_eq!(job.run(&["--speed", "1000"]), 0);
         job.check();
     }

@@ -39,8 +39,11 @@ pub(super) fn text(board: &Board) -> prometheus::Result<String> {
     TextEncoder::new().encode_to_string(&families)
 }
 
+/// A counter of a task: its name, what it counts, and where it is read.
+type Reading = (&'static str, &'static str, fn(&TaskReading) -> f64);
+
 fn of_tasks(tasks: &[TaskReading]) -> Vec<MetricFamily> {
-    let counters: [(&str, &str, fn(&TaskReading) -> f64); 8] = [
+    let counters: [Reading; 8] = [
         ("weir_task_rows_in_total", "Rows read from the source, or received.", |task| task.rows_in as f64),
         ("weir_task_rows_out_total", "Rows written to sinks, or sent.", |task| task.rows_out as f64),
         ("weir_task_bytes_in_total", "Bytes read from the source before decoding, or received.", |task| {

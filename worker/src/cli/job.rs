@@ -105,8 +105,6 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
 
 /// The state of a job in a directory, held by this process.
 pub(super) struct OpenState {
-    /// The directory.
-    pub directory: PathBuf,
     /// Its objects.
     pub store: Arc<DirectoryStore>,
     /// Unique for the job.
@@ -121,7 +119,7 @@ pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<Ope
     let lock = DirectoryLock::take(&directory)?;
     store.remove_partial()?;
     let uid = state::uid(&directory, &job.name)?;
-    Ok(OpenState { directory, store, uid, _lock: lock })
+    Ok(OpenState { store, uid, _lock: lock })
 }
 
 /// The directory of a job's state.

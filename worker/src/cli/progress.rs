@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 
 /// Shows progress until it is dropped.
-pub struct Progress {
+pub(super) struct Progress {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -16,7 +16,7 @@ pub struct Progress {
 impl Progress {
     /// Begins to show the job's progress on standard error; `quiet` shows nothing.
     #[must_use]
-    pub fn start(name: &str, board: Arc<Board>, quiet: bool) -> Self {
+    pub(super) fn start(name: &str, board: Arc<Board>, quiet: bool) -> Self {
         if quiet {
             return Self { stop: None, thread: None };
         }

@@ -24,7 +24,7 @@ use weir_protocol::leader::{Already, End, ErrorKind, Mode, Resume, Stops};
   weir run job.yaml --fresh
   weir run job.yaml --restore before-upgrade
   generate-job | weir run -")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
     /// Subtasks of every keyed operator, instead of spec.parallelism.
@@ -64,7 +64,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 }
 
 /// Runs the job.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;

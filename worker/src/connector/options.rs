@@ -147,6 +147,7 @@ impl Options {
     }
 
     /// Notes a mistake about the option `key`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the message for it")]
     pub fn mistake_in(&self, key: &str, message: String, hint: Option<String>) {
         let position = self.entries.get(key).and_then(|entry| entry.position).or(self.table_position);
         self.mistake(Diagnostic { message: format!("table '{}': {message}", self.table), position, hint });

@@ -117,9 +117,9 @@ fn push_fraction(micros: i64, out: &mut Vec<u8>) {
     }
     out.push(b'.');
     if micros.is_multiple_of(1000) {
-        push_digits((micros / 1000).into(), 3, out)
+        push_digits((micros / 1000).into(), 3, out);
     } else {
-        push_digits(micros.into(), 6, out)
+        push_digits(micros.into(), 6, out);
     }
 }
 

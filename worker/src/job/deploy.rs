@@ -327,6 +327,7 @@ impl<'a> Builder<'a> {
             name: self.blueprint.plan.nodes[node].name.clone(),
             inbox: Arc::clone(inbox),
             queue: Arc::clone(&self.queues[&node]),
+            assignment: source.source.assignment(),
             reader: self.reader(source, id)?,
             compute: source.compute.clone(),
             watermark: source.watermark.clone(),

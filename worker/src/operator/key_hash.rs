@@ -56,7 +56,7 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         ($type:ty) => {{
             let array = column.as_primitive::<$type>();
             let values = array.values();
-            fold(column, first, hashes, |row| xxh3_64(&(values[row] as i64).to_le_bytes()))
+            fold(column, first, hashes, |row| xxh3_64(&i64::from(values[row]).to_le_bytes()))
         }};
     }
     match column.data_type() {
@@ -200,7 +200,7 @@ mod tests {
         let hashed = hashes(&[row]);
         assert_ne!(hashed[0], hashed[1]);
         let decimal: ArrayRef = Arc::new(Decimal128Array::from(vec![1, 2]));
-        assert_ne!(hashes(&[decimal.clone()])[0], hashes(&[decimal])[1]);
+        assert_ne!(hashes(std::slice::from_ref(&decimal))[0], hashes(&[decimal])[1]);
     }
 
     const GOLDEN_BIGINT: [u64; 4] =

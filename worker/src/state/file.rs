@@ -185,7 +185,7 @@ impl<'a> FileReader<'a> {
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
-        let (rows, deleted) = restored(rows)?;
+        let (rows, deleted) = restored(&rows)?;
         Ok(TableDelta {
             table: self.footer.table.clone(),
             key_columns: self.footer.key_columns,
@@ -278,7 +278,7 @@ fn storable(delta: &TableDelta) -> Result<RecordBatch> {
     batch(Arc::new(Schema::new(fields)), columns, delta.rows.num_rows())
 }
 
-fn restored(rows: RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
     let count = rows.num_rows();
     let schema = rows.schema();
     let has_deleted = schema.fields().last().is_some_and(|field| field.name() == DELETED);

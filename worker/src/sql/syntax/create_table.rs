@@ -30,6 +30,7 @@ pub(in crate::sql) struct Column {
 
 /// The kinds of columns.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few dozen live while a script is planned")]
 pub(in crate::sql) enum ColumnKind {
     /// Read from and written to the table.
     Physical { data_type: SqlType, nullability: Nullability, position: Option<Position> },

@@ -61,7 +61,7 @@ pub(super) enum AtCheckpoint {
 }
 
 /// Reads the options of a filesystem sink.
-pub fn sink(
+pub(crate) fn sink(
     options: &Options,
     shape: &TableShape,
     environment: &Environment,
