@@ -245,7 +245,7 @@ fn savepoints_are_made_shown_restored_and_deleted() {
 fn what_a_running_job_does_itself_is_told() {
     let folder = after_a_run();
     let state = folder.path().join(".weir/count");
-    let held = weir_worker::job::lock::DirectoryLock::take(&state).unwrap();
+    let held = weir_worker::job::directory::lock::DirectoryLock::take(&state).unwrap();
     let holder = format!("in use by process {}", std::process::id());
     let create = ["savepoint", "create", "a", "job.yaml"];
     check(folder.path(), &create, USER_ERROR, &[&holder, "weir run --http", "http://ADDRESS/v1/savepoints"]);

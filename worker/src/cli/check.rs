@@ -4,7 +4,7 @@ use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::time;
 use crate::dataflow::graph::Graph;
-use crate::job::history::History;
+use crate::job::directory::history::History;
 use crate::job::settings;
 use crate::plan::{NodeKind, Plan};
 use std::path::{Path, PathBuf};

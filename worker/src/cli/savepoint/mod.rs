@@ -6,7 +6,7 @@ mod show;
 use super::exit::{Code, Refusal};
 use super::job;
 use crate::diagnostic::nearest;
-use crate::job::history::History;
+use crate::job::directory::history::History;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use weir_crds::ValidatedJob;
