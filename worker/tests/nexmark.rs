@@ -60,6 +60,7 @@ struct Job {
     folder: tempfile::TempDir,
     query: &'static str,
     source: String,
+    sink_options: &'static str,
 }
 
 impl Job {
@@ -71,7 +72,7 @@ impl Job {
 
     /// A job with another source.
     fn reading(source: &str, query: &'static str, interval: &str) -> Self {
-        let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned() };
+        let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned(), sink_options: "" };
         job.write_manifest(interval);
         job
     }
@@ -90,9 +91,10 @@ impl Job {
         // A changelog can only be written as JSON; what only grows is compared as it was written.
         let format = if query == "q17" { "'json'" } else { "'csv', 'csv.field-delimiter' = '\\t'" };
         let sink = format!(
-            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format});\n\
+            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format}{});\n\
              INSERT INTO sink {select};",
-            folder.path().join("out").display()
+            folder.path().join("out").display(),
+            self.sink_options
         );
         let tables = TABLES.replace("SOURCE", &self.source);
         let script = format!("{tables}\n{sink}").replace('\n', "\n      ");
@@ -281,6 +283,22 @@ fn a_killed_job_loses_and_repeats_nothing() {
         assert_eq!(job.run(&["--speed", "1000"]), 0);
         job.check();
     }
+}
+
+#[test]
+fn files_that_go_on_after_a_checkpoint_lose_and_repeat_nothing() {
+    let mut job = Job::new("q0", "30ms");
+    job.sink_options = ", 'sink.rolling-policy.on-checkpoint' = 'false', 'sink.rolling-policy.file-size' = '200 kb'";
+    job.write_manifest("30ms");
+    let mut moments = Moments(3);
+    for parallelism in ["2", "3", "1", "4"] {
+        job.run_and_kill(
+            Duration::from_millis(500) + moments.next(300),
+            &["--speed", "20", "--parallelism", parallelism],
+        );
+    }
+    job.run(&[]);
+    job.check();
 }
 
 #[test]

@@ -214,7 +214,8 @@ pub trait SinkWriter: Send {
         Ok(())
     }
 
-    /// The barrier of a checkpoint: all rows so far become part of it. `last` when no rows will follow.
+    /// The barrier of a checkpoint: all rows so far become part of it. `last` when no rows will follow, or
+    /// what was written must stand for itself.
     fn prepare(&mut self, checkpoint: CheckpointId, last: bool) -> Result<Prepared>;
 }
 

@@ -122,8 +122,10 @@ fn of_group(aggregate: &GroupAggregate) -> Vec<(&'static str, String)> {
 }
 
 /// The tables of keyed state, as their operator describes them.
+/// The state of windows says what the windows are beside its tables.
 fn tables(schema: &Value) -> Vec<String> {
-    schema.as_array().into_iter().flatten().map(table).collect()
+    let tables = schema.get("tables").unwrap_or(schema);
+    tables.as_array().into_iter().flatten().map(table).collect()
 }
 
 fn table(table: &Value) -> String {
