@@ -51,7 +51,7 @@ pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Resul
     let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
         return Err(Refusal::user(format!(
-            "{name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
+            "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
         )));
     };
     let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };

@@ -325,7 +325,12 @@ fn unknown_connector(options: &Options, name: &str, known: &[&str]) -> Vec<crate
     } else {
         let hint = nearest(name, known.iter().copied())
             .map_or_else(|| format!("available here: {list}"), |name| format!("did you mean '{name}'?"));
-        Diagnostic::new(format!("table '{}': there is no connector '{name}' for this use", options.table())).hint(hint)
+        let message = match name {
+            "datagen" | "nexmark" => format!("the connector '{name}' can be read only, not written to"),
+            "blackhole" | "print" => format!("the connector '{name}' can be written to only, not read"),
+            _ => format!("there is no connector '{name}'"),
+        };
+        Diagnostic::new(format!("table '{}': {message}", options.table())).hint(hint)
     };
     vec![diagnostic.at(position)]
 }

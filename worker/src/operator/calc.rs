@@ -5,6 +5,7 @@ use crate::batch::{self, Batch};
 use crate::failure::{Failure, Result};
 use crate::plan::Calc;
 use arrow::array::{ArrayRef, AsArray};
+use arrow::error::ArrowError;
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 
@@ -39,7 +40,19 @@ fn failure(error: DataFusionError) -> Failure {
         DataFusionError::Internal(_) | DataFusionError::NotImplemented(_) => {
             Failure::bug(format!("an expression could not be evaluated: {}", error.strip_backtrace()))
         }
+        DataFusionError::ArrowError(cause, _) => Failure::user(of_values(cause)),
+        DataFusionError::Execution(text) => Failure::user(text.clone()),
         _ => Failure::user(error.strip_backtrace()),
+    }
+}
+
+/// What was wrong with the values, and what the query can do about it.
+fn of_values(error: &ArrowError) -> String {
+    match error {
+        ArrowError::DivideByZero => "division by zero: write NULLIF(divisor, 0) to get NULL instead".to_owned(),
+        ArrowError::CastError(text) => format!("{text}: write TRY_CAST to get NULL instead"),
+        ArrowError::ArithmeticOverflow(text) => format!("{text}: CAST to a wider type before calculating"),
+        other => other.to_string(),
     }
 }
 

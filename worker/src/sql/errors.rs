@@ -15,9 +15,17 @@ pub(super) fn from_parser(error: &ParserError) -> Diagnostic {
         }
     };
     match text.rfind(" at Line: ").and_then(|place| Some((place, read_position(&text[place..])?))) {
-        Some((place, position)) => Diagnostic::new(lower_first(&text[..place])).at(position),
-        None => Diagnostic::new(lower_first(text)),
+        Some((place, position)) => syntax_error(&text[..place]).at(position),
+        None => syntax_error(text),
     }
+}
+
+fn syntax_error(text: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new(lower_first(text));
+    if text.starts_with("Expected: the end of the statement") {
+        return diagnostic.hint("a ; ends a statement; perhaps one is missing before, or a clause is not in its place");
+    }
+    diagnostic
 }
 
 /// ` at Line: 2, Column: 18`
@@ -107,6 +115,13 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
         return Diagnostic::new(format!("the row has no field '{name}'"))
             .hint("its fields are in the table's declaration");
     }
+    if let Some(found) = text
+        .strip_prefix("Cannot create filter with non-boolean predicate ")
+        .and_then(|rest| rest.split_once(" returning "))
+    {
+        let message = format!("a condition is BOOLEAN, but {} is {}", found.0, with_sql_types(found.1));
+        return Diagnostic::new(message).hint("compare it with something: … = …, … IS NOT NULL");
+    }
     let first_line = text.lines().next().unwrap_or(text);
     let message = error.diagnostic().map_or(first_line, |diagnostic| diagnostic.message.as_str());
     let notes: Vec<String> = error
@@ -118,6 +133,11 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
         ("UNION queries have different number of columns", _) => diagnostic.hint("select as many columns on each side"),
         ("expressions have incompatible types", [left, right]) => {
             diagnostic.hint(format!("the left side {left}, the right side {right}: CAST one of them"))
+        }
+        (message, [])
+            if message.contains("must appear in GROUP BY") || message.contains("must appear in the GROUP BY") =>
+        {
+            diagnostic.hint("add it to GROUP BY, or aggregate it: MAX(…), MIN(…), LAST_VALUE(…)")
         }
         (_, []) => diagnostic,
         _ => diagnostic.hint(lower_first(&notes.join("; "))),

@@ -90,7 +90,8 @@ fn check_count(insert: &Insert, table: &Table, targets: &[usize], plan: &Logical
     let fields = table.shape.schema.fields();
     let query = describe(&mut plan.schema().fields().iter());
     let wanted = describe(&mut targets.iter().map(|place| &fields[*place]));
-    let message = format!("the query has {found} columns, but table '{}' takes {}", table.shape.name, targets.len());
+    let columns = if found == 1 { "1 column".to_owned() } else { format!("{found} columns") };
+    let message = format!("the query has {columns}, but table '{}' takes {}", table.shape.name, targets.len());
     let at = syntax::name_position(&insert.table);
     Err(Diagnostic::new(message).at(at).hint(format!("the query has ({query}), the table ({wanted})")))
 }

@@ -2,7 +2,7 @@
 
 use super::super::super::options::Options;
 use crate::batch::Batch;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use crate::format::encode_json::{JsonEncoder, Op};
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
@@ -263,8 +263,16 @@ pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
+/// A full disk may have room again; what may not be written will not be writable at the next attempt either.
 fn failure(path: &Path, error: io::Error) -> Failure {
-    Failure::transient(format!("{} could not be written", path.display())).because(error)
+    use io::ErrorKind as E;
+    let kind = match error.kind() {
+        E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory | E::IsADirectory | E::InvalidFilename => {
+            Kind::User
+        }
+        _ => Kind::Transient,
+    };
+    Failure::new(kind, format!("{} could not be written", path.display())).because(error)
 }
 
 fn parquet_failure(path: &Path, error: parquet::errors::ParquetError) -> Failure {
