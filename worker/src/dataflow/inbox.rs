@@ -233,10 +233,10 @@ mod tests {
                 Received::Nothing => return received,
                 Received::Control(control) => received.push(format!("{control:?}")),
                 Received::Element(input, Element::Batch(batch)) => {
-                    received.push(format!("{input}:{}", batch.num_rows()))
+                    received.push(format!("{input}:{}", batch.num_rows()));
                 }
                 Received::Element(input, Element::Watermark(watermark)) => {
-                    received.push(format!("{input}:w{watermark}"))
+                    received.push(format!("{input}:w{watermark}"));
                 }
                 Received::Element(input, element) => received.push(format!("{input}:{element:?}")),
             }
