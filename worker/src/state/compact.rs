@@ -7,7 +7,8 @@ use arrow::compute;
 use arrow::datatypes::Int64Type;
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashSet;
-use weir_protocol::EventTime;
+use std::collections::BTreeMap;
+use weir_protocol::{EventTime, KeyGroup};
 
 /// What a merge may leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,40 @@ pub fn merge(deltas: &[TableDelta], tombstones: Tombstones, watermark: EventTime
         key_groups: vec![(first.key_groups[0].0, rows.num_rows())],
         rows,
         deleted: (marks.true_count() > 0).then_some(marks),
+    }))
+}
+
+/// Merges deltas of a table, given in the order in which they are to be applied, key group by key group. `None` when
+/// there are no rows.
+pub fn fold(deltas: &[TableDelta]) -> Result<Option<TableDelta>> {
+    let mut groups: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
+    for delta in deltas {
+        let mut start = 0;
+        for (group, rows) in &delta.key_groups {
+            groups.entry(*group).or_default().push(TableDelta {
+                table: delta.table.clone(),
+                rows: delta.rows.slice(start, *rows),
+                key_columns: delta.key_columns,
+                expires: delta.expires,
+                deleted: delta.deleted.as_ref().map(|deleted| deleted.slice(start, *rows)),
+                key_groups: vec![(*group, *rows)],
+            });
+            start += rows;
+        }
+    }
+    let mut merged = Vec::new();
+    for of_group in groups.values() {
+        merged.extend(merge(of_group, Tombstones::Keep, EventTime::MIN)?);
+    }
+    let Some(first) = merged.first() else { return Ok(None) };
+    let marks = BooleanArray::from(deleted_rows(&merged));
+    Ok(Some(TableDelta {
+        table: first.table.clone(),
+        rows: compute::concat_batches(&first.rows.schema(), merged.iter().map(|delta| &delta.rows))?,
+        key_columns: first.key_columns,
+        expires: first.expires,
+        deleted: (marks.true_count() > 0).then_some(marks),
+        key_groups: merged.iter().flat_map(|delta| delta.key_groups.clone()).collect(),
     }))
 }
 
@@ -84,7 +119,6 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
     use std::sync::Arc;
-    use weir_protocol::KeyGroup;
 
     /// `key=value` rows, `key=-` for a tombstone, with the value as expiry too.
     fn delta(rows: &str) -> TableDelta {
