@@ -137,7 +137,7 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
         (message, [])
             if message.contains("must appear in GROUP BY") || message.contains("must appear in the GROUP BY") =>
         {
-            diagnostic.hint("add it to GROUP BY, or aggregate it: MAX(…), MIN(…), LAST_VALUE(…)")
+            diagnostic.hint("add it to GROUP BY, or aggregate it: MAX(…), MIN(…)")
         }
         (_, []) => diagnostic,
         _ => diagnostic.hint(lower_first(&notes.join("; "))),
@@ -175,6 +175,17 @@ pub(super) fn unknown_table(name: &str, names: &dyn Names) -> Diagnostic {
         &known,
         "declare it with CREATE TABLE or CREATE VIEW before it is used",
     )
+}
+
+/// The name of the column that an error misses.
+pub(super) fn missing_column(error: &DataFusionError) -> Option<&str> {
+    match innermost(error) {
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Some(&field.name),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn describe_schema_error(error: &SchemaError) -> Diagnostic {

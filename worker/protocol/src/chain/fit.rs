@@ -20,7 +20,7 @@ pub enum Misfit {
     /// The plan has lost an operator whose state exists.
     #[error(
         "the plan no longer has the operator {operator} ({kind}) of the state: \
-             put it back, or set allowDroppedState to lose its state"
+             put it back, set spec.allowDroppedState to lose its state, or begin anew"
     )]
     Dropped {
         /// The operator.

@@ -173,7 +173,7 @@ impl Leader {
         self.restored = restored;
         self.base = start.origin.clone();
         for number in &start.skipped {
-            let message = match self.view.unreadable.get(number) {
+            let message = match self.view.unreadable.get(number).or_else(|| self.damaged.get(number)) {
                 Some(details) => details.clone(),
                 None => format!("the state files of link {number} cannot be used"),
             };

@@ -92,7 +92,7 @@ pub struct Leader {
     looking_back: Option<look_back::LookBack>,
     restart: Option<Restart>,
     /// Checkpoints whose files are not usable.
-    damaged: BTreeSet<LinkNumber>,
+    damaged: BTreeMap<LinkNumber, String>,
 
     tasks: BTreeSet<TaskId>,
     sources: BTreeSet<TaskId>,
@@ -162,7 +162,7 @@ impl Leader {
             permit: None,
             looking_back: None,
             restart: None,
-            damaged: BTreeSet::new(),
+            damaged: BTreeMap::new(),
             tasks: BTreeSet::new(),
             sources: BTreeSet::new(),
             ended: BTreeSet::new(),

@@ -40,7 +40,7 @@ impl Leader {
         if kind == ErrorKind::Corrupt && self.base == self.start_link().origin {
             // Nothing was completed since the restore, so the restored checkpoint is what cannot be used.
             if let Origin::Link(number) = self.base {
-                self.damaged.insert(number);
+                self.damaged.insert(number, message.clone());
             }
         }
         let then = match kind {

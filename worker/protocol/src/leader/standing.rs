@@ -57,8 +57,8 @@ fn user(message: String) -> End {
     End::Failed { kind: ErrorKind::User, message }
 }
 
-fn corrupt(error: &FallbackError, view: &View) -> End {
-    let details: Vec<&str> = view.unreadable.values().map(String::as_str).collect();
+fn corrupt(error: &FallbackError, view: &View, damaged: &BTreeMap<LinkNumber, String>) -> End {
+    let details: Vec<&str> = view.unreadable.values().chain(damaged.values()).map(String::as_str).collect();
     let message = match details.is_empty() {
         true => error.to_string(),
         false => format!("{error} ({})", details.join("; ")),
@@ -72,8 +72,8 @@ pub(super) struct Beginning<'a> {
     pub(super) resume: &'a Resume,
     /// Whether this leader has not started a generation yet: only then it may lift a stop.
     pub(super) first: bool,
-    /// Checkpoints whose files turned out to be unusable.
-    pub(super) damaged: &'a BTreeSet<LinkNumber>,
+    /// Checkpoints whose files turned out to be unusable, and what was wrong with them.
+    pub(super) damaged: &'a BTreeMap<LinkNumber, String>,
     /// False only in a test of that rule.
     pub(super) obey: bool,
 }
@@ -109,15 +109,22 @@ fn stand(view: &View, begin: &Beginning<'_>) -> Result<Standing, End> {
         Ok(()) => {}
         // Whoever begins from another state does not need the one that cannot be read.
         Err(_) if !matches!(begin.resume, Resume::Head) => standing.origin = Origin::Empty,
-        Err(error) => return Err(corrupt(&error, view)),
+        Err(error) => return Err(corrupt(&error, view, begin.damaged)),
     }
     Ok(standing)
+}
+
+/// What the plan has that the state does not know, which may be what became of the operators that are missed.
+fn added(manifest: &Manifest, options: &Options) -> String {
+    let new = options.plan.operators.iter().filter(|(id, _)| !manifest.operators.contains_key(id));
+    let new: Vec<String> = new.map(|(id, plan)| format!("{id} ({})", plan.kind)).collect();
+    if new.is_empty() { String::new() } else { format!("; new in the plan: {}", new.join(", ")) }
 }
 
 /// Goes back behind links that cannot be used, as far as that repeats nothing.
 fn way_back(
     view: &View,
-    damaged: &BTreeSet<LinkNumber>,
+    damaged: &BTreeMap<LinkNumber, String>,
     unreadable: Option<LinkNumber>,
     standing: &mut Standing,
 ) -> Result<(), FallbackError> {
@@ -127,7 +134,7 @@ fn way_back(
     }
     while let Origin::Link(number) = standing.origin {
         let readable = view.links.get(&number).and_then(Link::manifest).is_some();
-        if readable && !damaged.contains(&number) {
+        if readable && !damaged.contains_key(&number) {
             break;
         }
         standing.skipped.insert(number);
@@ -184,7 +191,7 @@ fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing
         let misfits = check_fit(manifest, &options.plan, options.max_parallelism);
         if !misfits.is_empty() {
             let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-            return Err(user(all.join("; ")));
+            return Err(user(format!("{}{}", all.join("; "), added(manifest, options))));
         }
     }
     let newest = newest_start(view).filter(|start| start.key_groups.max_parallelism() == options.max_parallelism);

@@ -93,7 +93,9 @@ impl Catalog {
     /// What is wrong in a part of the syntax tree, and where.
     pub(in crate::sql) fn locate<T: ast::Visit + ast::Spanned>(&self, error: &DataFusionError, tree: &T) -> Diagnostic {
         let mistake = errors::from_datafusion(error, self);
-        let found = mistake.position.or_else(|| syntax::place::find(tree, &error.to_string()));
+        // The text of an unknown column names all others too.
+        let named = errors::missing_column(error).map_or_else(|| error.to_string(), str::to_owned);
+        let found = mistake.position.or_else(|| syntax::place::find(tree, &named));
         mistake.at_if_unknown(found).at_if_unknown(syntax::position(tree))
     }
 
