@@ -34,7 +34,8 @@ fn reader() -> Box<dyn SourceReader> {
     };
     let options = Options::of("events", &[("connector", "nexmark")]);
     let source = source(&options, &shape, &Environment::default()).expect("the options are sound");
-    let context = ReaderContext { projection: vec![0, 1, 2, 3], subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH };
+    let context =
+        ReaderContext { projection: vec![0, 1, 2, 3], subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH };
     let mut reader = source.reader(context).expect("a generator needs nothing to start");
     let splits = source.enumerator().and_then(|mut splits| splits.discover()).expect("splits are known beforehand");
     for split in splits {

@@ -167,7 +167,7 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let kinds = self.kinds.as_ref().map_or(0, Array::len);
-        kinds + self.rows.columns().iter().map(|column| column_bytes(column)).sum::<usize>()
+        kinds + self.rows.columns().iter().map(column_bytes).sum::<usize>()
     }
 }
 

@@ -52,8 +52,11 @@ impl Diagnostic {
         {
             let number = position.line.to_string();
             let margin = " ".repeat(number.len());
-            let indent: String =
-                line.chars().take(position.column.saturating_sub(1) as usize).map(|c| if c == '\t' { c } else { ' ' }).collect();
+            let indent: String = line
+                .chars()
+                .take(position.column.saturating_sub(1) as usize)
+                .map(|c| if c == '\t' { c } else { ' ' })
+                .collect();
             out.push_str(&format!("\n{margin} |\n{number} | {line}\n{margin} | {indent}^"));
         }
         if let Some(hint) = &self.hint {

@@ -12,5 +12,5 @@ pub mod format;
 pub mod job;
 pub mod operator;
 pub mod plan;
-pub mod state;
 pub mod sql;
+pub mod state;

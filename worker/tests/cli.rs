@@ -95,7 +95,11 @@ fn a_bad_manifest_is_refused_with_its_place_and_nothing_is_written() {
         ("two choices", manifest("job", "  restart: {none: {}, fixedDelay: {}}\n", COUNT), &["spec.restart"]),
         ("too parallel", manifest("job", "  maxParallelism: 1\n", COUNT), &["parallelism", "maxParallelism"]),
         ("SQL", manifest("job", "", "INSERT INTO nowhere SELECT k, count( FROM numbers;"), &["line 12", "^"]),
-        ("table", manifest("job", "", &COUNT.replace("FROM numbers", "FROM number")), &["line 12", "number", "numbers"]),
+        (
+            "table",
+            manifest("job", "", &COUNT.replace("FROM numbers", "FROM number")),
+            &["line 12", "number", "numbers"],
+        ),
     ];
     for (what, text, parts) in table {
         let folder = tempfile::tempdir().unwrap();
@@ -113,8 +117,12 @@ fn what_is_wrong_with_files_and_folders_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     fs::write(path.join("job.yaml"), manifest("job", "", COUNT)).unwrap();
-    fs::write(path.join("config.yaml"), manifest("job", "", COUNT).split("  pipeline:").next().unwrap().to_owned()
-        + "  pipeline: {sqlFrom: {configMapKeyRef: {name: a, key: b}}}\n").unwrap();
+    fs::write(
+        path.join("config.yaml"),
+        manifest("job", "", COUNT).split("  pipeline:").next().unwrap().to_owned()
+            + "  pipeline: {sqlFrom: {configMapKeyRef: {name: a, key: b}}}\n",
+    )
+    .unwrap();
     fs::write(path.join("file"), "").unwrap();
     fs::create_dir(path.join("empty")).unwrap();
     let table: [(&[&str], &[&str]); 9] = [
@@ -146,7 +154,12 @@ fn a_folder_that_may_not_be_written_is_refused() {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
     // Root may write everywhere.
     if fs::write(locked.join("probe"), "").is_err() {
-        check(folder.path(), &["run", "job.yaml", "--state-dir", "locked/state"], USER_ERROR, &["locked/state", "denied"]);
+        check(
+            folder.path(),
+            &["run", "job.yaml", "--state-dir", "locked/state"],
+            USER_ERROR,
+            &["locked/state", "denied"],
+        );
     }
 }
 
@@ -155,7 +168,12 @@ fn a_finished_job_says_so_and_its_state_is_checked_against_changes() {
     let folder = after_a_run();
     let path = folder.path();
     check(path, &["run", "job.yaml"], FINISHED, &["has finished before", "--fresh"]);
-    check(path, &["check", "job.yaml", "--against", ".weir/count"], FINISHED, &["ok: job count", "fits checkpoint", "has finished"]);
+    check(
+        path,
+        &["check", "job.yaml", "--against", ".weir/count"],
+        FINISHED,
+        &["ok: job count", "fits checkpoint", "has finished"],
+    );
     let write = |name: &str, text: String| fs::write(path.join(name), text).unwrap();
     write("other.yaml", manifest("other", "", COUNT));
     write("groups.yaml", manifest("count", "  maxParallelism: 64\n", COUNT));
@@ -185,14 +203,39 @@ fn savepoints_are_made_shown_restored_and_deleted() {
     check(path, &["savepoint", "create", "before-upgrade", "job.yaml"], FINISHED, &["'before-upgrade' is complete"]);
     check(path, &["savepoint", "create", "before-upgrade", "job.yaml"], USER_ERROR, &["choose another name"]);
     check(path, &["savepoint", "create", "a/b", "job.yaml"], USER_ERROR, &["is no name for a savepoint"]);
-    check(path, &["savepoint", "list", "--state-dir", ".weir/count"], FINISHED, &["name", "checkpoint", "before-upgrade"]);
+    check(
+        path,
+        &["savepoint", "list", "--state-dir", ".weir/count"],
+        FINISHED,
+        &["name", "checkpoint", "before-upgrade"],
+    );
     check(path, &["savepoint", "list", "job.yaml", "--json"], FINISHED, &["\"name\":\"before-upgrade\""]);
-    check(path, &["savepoint", "inspect", "before-upgrade", "job.yaml"], FINISHED, &["group by k", "source numbers", "2 of 128 key groups"]);
+    check(
+        path,
+        &["savepoint", "inspect", "before-upgrade", "job.yaml"],
+        FINISHED,
+        &["group by k", "source numbers", "2 of 128 key groups"],
+    );
     check(path, &["savepoint", "inspect", "latest", "job.yaml", "--json"], FINISHED, &["\"operators\""]);
-    check(path, &["savepoint", "inspect", "before-upgrad", "job.yaml"], USER_ERROR, &["perhaps 'before-upgrade' is meant"]);
-    check(path, &["savepoint", "delete", "befor-upgrade", "job.yaml"], USER_ERROR, &["perhaps 'before-upgrade' is meant"]);
+    check(
+        path,
+        &["savepoint", "inspect", "before-upgrad", "job.yaml"],
+        USER_ERROR,
+        &["perhaps 'before-upgrade' is meant"],
+    );
+    check(
+        path,
+        &["savepoint", "delete", "befor-upgrade", "job.yaml"],
+        USER_ERROR,
+        &["perhaps 'before-upgrade' is meant"],
+    );
     check(path, &["run", "job.yaml"], FINISHED, &["has finished before"]);
-    check(path, &["run", "job.yaml", "--restore", "before-upgrade"], FINISHED, &["goes on from checkpoint", "has finished"]);
+    check(
+        path,
+        &["run", "job.yaml", "--restore", "before-upgrade"],
+        FINISHED,
+        &["goes on from checkpoint", "has finished"],
+    );
     check(path, &["savepoint", "delete", "before-upgrade", "--state-dir", ".weir/count"], FINISHED, &["is deleted"]);
     check(path, &["savepoint", "list", "job.yaml"], FINISHED, &["has no savepoints"]);
     check(path, &["run", "job.yaml", "--restore", "before-upgrade"], USER_ERROR, &["no savepoint"]);
@@ -202,7 +245,7 @@ fn savepoints_are_made_shown_restored_and_deleted() {
 fn what_a_running_job_does_itself_is_told() {
     let folder = after_a_run();
     let state = folder.path().join(".weir/count");
-    let held = weir_worker::job::lock::DirectoryLock::take(&state).unwrap();
+    let held = weir_worker::job::directory::lock::DirectoryLock::take(&state).unwrap();
     let holder = format!("in use by process {}", std::process::id());
     let create = ["savepoint", "create", "a", "job.yaml"];
     check(folder.path(), &create, USER_ERROR, &[&holder, "weir run --http", "http://ADDRESS/v1/savepoints"]);
@@ -247,7 +290,20 @@ fn a_plan_is_explained() {
     let stable: Vec<String> = page.lines().map(stable).collect();
     let expected = include_str!("cli/explain.txt").lines().collect::<Vec<_>>();
     assert_eq!(stable, expected, "{page}");
-    check(folder.path(), &["explain", "job.yaml", "--dot"], FINISHED, &["digraph \"count\"", "subgraph cluster_1", "shuffled by key (k)"]);
+    let windowed = "CREATE TABLE late (ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1.5' SECOND) WITH (
+        'connector' = 'datagen', 'number-of-rows' = '10');
+      CREATE TABLE counts (n BIGINT, window_end TIMESTAMP(3)) WITH ('connector' = 'print');
+      INSERT INTO counts SELECT count(*), window_end FROM TABLE(HOP(TABLE late, DESCRIPTOR(ts), INTERVAL '2' SECOND,
+        INTERVAL '10' SECOND)) GROUP BY window_start, window_end;";
+    fs::write(folder.path().join("late.yaml"), manifest("late", "", windowed)).unwrap();
+    let parts = ["watermark: ts AS ts - INTERVAL '1.5' SECOND", "all rows to one task", "hop", "new rows only"];
+    check(folder.path(), &["explain", "late.yaml"], FINISHED, &parts);
+    check(
+        folder.path(),
+        &["explain", "job.yaml", "--dot"],
+        FINISHED,
+        &["digraph \"count\"", "subgraph cluster_1", "shuffled by key (k)"],
+    );
 }
 
 #[test]
@@ -258,7 +314,8 @@ fn a_benchmark_measures_each_query_in_its_own_process() {
     assert!(output.status.success(), "{}", text(&output));
     let objects: Vec<serde_json::Value> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let queries: Vec<_> = objects.iter().map(|object| (object["query"].as_str().unwrap(), object["events"].as_u64().unwrap())).collect();
+    let queries: Vec<_> =
+        objects.iter().map(|object| (object["query"].as_str().unwrap(), object["events"].as_u64().unwrap())).collect();
     assert_eq!(queries, [("q1", 3000), ("q2", 3000)]);
     assert!(objects.iter().all(|object| object["checkpoints"].as_u64().unwrap() >= 1));
 }

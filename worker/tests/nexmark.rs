@@ -1,7 +1,7 @@
 //! Nexmark queries on a frozen input, as a user runs them, against what Apache Flink answered: at several parallelisms,
 //! killed at random moments, stopped and rescaled.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says its seed")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The source and the views of the benchmark; `EVENTS` is the input file.
+/// The source and the views of the benchmark; `SOURCE` are the source's options.
 const TABLES: &str = include_str!("nexmark/tables.sql");
 
 /// A query: its name, its sink's columns, and the query.
@@ -59,27 +59,50 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Job {
     folder: tempfile::TempDir,
     query: &'static str,
+    source: String,
+    sink_options: &'static str,
 }
 
 impl Job {
     fn new(query: &'static str, interval: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let events = root().join("examples/nexmark/events.jsonl.gz");
+        let source = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", events.display());
+        Self::reading(&source, query, interval)
+    }
+
+    /// A job with another source.
+    fn reading(source: &str, query: &'static str, interval: &str) -> Self {
+        let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned(), sink_options: "" };
+        job.write_manifest(interval);
+        job
+    }
+
+    /// The same job, where it is now, in another folder.
+    fn copy(&self, interval: &str) -> Self {
+        let copy = Self::new(self.query, interval);
+        copy_folder(self.folder.path(), copy.folder.path());
+        copy.write_manifest(interval);
+        copy
+    }
+
+    fn write_manifest(&self, interval: &str) {
+        let (folder, query) = (&self.folder, self.query);
         let (_, columns, select) = QUERIES.iter().find(|(name, ..)| *name == query).unwrap();
         // A changelog can only be written as JSON; what only grows is compared as it was written.
         let format = if query == "q17" { "'json'" } else { "'csv', 'csv.field-delimiter' = '\\t'" };
         let sink = format!(
-            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format});\n\
+            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format}{});\n\
              INSERT INTO sink {select};",
-            folder.path().join("out").display()
+            folder.path().join("out").display(),
+            self.sink_options
         );
-        let tables = TABLES.replace("EVENTS", root().join("examples/nexmark/events.jsonl.gz").to_str().unwrap());
+        let tables = TABLES.replace("SOURCE", &self.source);
         let script = format!("{tables}\n{sink}").replace('\n', "\n      ");
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {query}}}\nspec:\n  parallelism: 2\n  \
              checkpoint: {{interval: {interval}}}\n  pipeline:\n    sql: |\n      {script}\n"
         );
         fs::write(folder.path().join("job.yaml"), manifest).unwrap();
-        Self { folder, query }
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
@@ -151,6 +174,19 @@ impl Job {
     }
 }
 
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
@@ -169,7 +205,8 @@ fn folded(lines: &[String]) -> Vec<String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for line in lines {
         let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        let values = row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let values =
+            row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let sign = if matches!(row["op"].as_str().unwrap(), "+I" | "+U") { 1 } else { -1 };
         *counts.entry(values.collect::<Vec<_>>().join("\t")).or_default() += sign;
     }
@@ -216,9 +253,26 @@ fn a_finished_job_repeats_nothing_and_a_fresh_one_begins_anew() {
 }
 
 #[test]
+fn generated_events_give_the_same_at_any_parallelism_and_none_is_late() {
+    let source = "'connector' = 'nexmark', 'events.num' = '60000', 'first-event.rate' = '1000'";
+    let output = |parallelism: &str| {
+        let job = Job::reading(source, "q11", "20ms");
+        job.run(&["--parallelism", parallelism]);
+        job.output()
+    };
+    let alone = output("1");
+    let counted: u64 = alone.iter().map(|row| row.split('\t').nth(1).unwrap().parse::<u64>().unwrap()).sum();
+    // 46 of 50 events are bids: each is in a session.
+    assert_eq!(counted, 60_000 / 50 * 46);
+    for parallelism in ["2", "5"] {
+        assert_eq!(output(parallelism), alone);
+    }
+}
+
+#[test]
 fn a_killed_job_loses_and_repeats_nothing() {
     let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
-    println!("WEIR_KILL_SEED={seed}");
+    eprintln!("WEIR_KILL_SEED={seed}");
     for (query, ..) in QUERIES {
         let mut moments = Moments(seed);
         let job = Job::new(query, "30ms");
@@ -226,23 +280,41 @@ fn a_killed_job_loses_and_repeats_nothing() {
         while kills < 20 && !job.run_and_kill(moments.next(900), &["--speed", "10"]) {
             kills += 1;
         }
-        println!("{query}: {kills} kills");
         assert_eq!(job.run(&["--speed", "1000"]), 0);
         job.check();
     }
 }
 
 #[test]
-fn a_job_goes_on_at_another_parallelism() {
+fn files_that_go_on_after_a_checkpoint_lose_and_repeat_nothing() {
+    let mut job = Job::new("q0", "30ms");
+    job.sink_options = ", 'sink.rolling-policy.on-checkpoint' = 'false', 'sink.rolling-policy.file-size' = '200 kb'";
+    job.write_manifest("30ms");
+    let mut moments = Moments(3);
+    for parallelism in ["2", "3", "1", "4"] {
+        job.run_and_kill(
+            Duration::from_millis(500) + moments.next(300),
+            &["--speed", "20", "--parallelism", parallelism],
+        );
+    }
+    job.run(&[]);
+    job.check();
+}
+
+#[test]
+fn a_job_goes_on_at_any_other_parallelism() {
     for query in ["q11", "q17"] {
-        let mut moments = Moments(7);
-        let job = Job::new(query, "20ms");
-        for parallelism in ["1", "3", "8", "2", "5", "4"] {
-            if job.run_and_kill(Duration::from_millis(400) + moments.next(400), &["--speed", "12", "--parallelism", parallelism]) {
-                break;
+        for before in 1..=8 {
+            let job = Job::new(query, "20ms");
+            let before = before.to_string();
+            // Well before the end of a run that takes a second and more.
+            let ended = job.run_and_kill(Duration::from_millis(700), &["--speed", "30", "--parallelism", &before]);
+            assert!(!ended, "{query} was too fast to be interrupted");
+            for after in 1..=8 {
+                let copy = job.copy("1h");
+                copy.run(&["--parallelism", &after.to_string()]);
+                copy.check();
             }
         }
-        assert_eq!(job.run(&["--parallelism", "7"]), 0);
-        job.check();
     }
 }

@@ -29,7 +29,10 @@ pub(super) async fn list(State(site): State<Arc<Site>>) -> Json<Value> {
 
 pub(super) async fn show(State(site): State<Arc<Site>>, Path(number): Path<String>) -> Result<Json<Value>, Refusal> {
     let Ok(wanted) = number.parse::<u64>() else {
-        return Err(Refusal::malformed(format!("'{number}' is no number of a checkpoint"), "/v1/checkpoints lists them"));
+        return Err(Refusal::malformed(
+            format!("'{number}' is no number of a checkpoint"),
+            "/v1/checkpoints lists them",
+        ));
     };
     let checkpoints = site.view.board.checkpoints();
     let Some(details) = checkpoints.iter().rev().find(|details| details.checkpoint.0 == wanted) else {

@@ -1,7 +1,7 @@
 //! Whether the process lives and the job runs.
 
-use super::refusal::Refusal;
 use super::Site;
+use super::refusal::Refusal;
 use crate::job::board::Board;
 use axum::Json;
 use axum::extract::State;

@@ -4,11 +4,11 @@
 
 use super::Site;
 use super::checkpoints::cause_name;
-use super::process::Usage;
 use super::refusal::Refusal;
 use crate::dataflow::metrics::Distribution;
 use crate::job::board::Board;
 use crate::job::reading::TaskReading;
+use crate::job::usage;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -19,27 +19,36 @@ use std::time::Duration;
 use weir_protocol::EventTime;
 
 pub(super) async fn show(State(site): State<Arc<Site>>) -> Result<impl IntoResponse, Refusal> {
-    let text = text(&site.view.board, Usage::now()).map_err(|error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "this is a mistake in Weir; please report it")
+    let text = text(&site.view.board).map_err(|error| {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+            "this is a mistake in Weir; please report it",
+        )
     })?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
 /// All metrics as text.
-pub(super) fn text(board: &Board, usage: Usage) -> prometheus::Result<String> {
+pub(super) fn text(board: &Board) -> prometheus::Result<String> {
     let mut families = of_tasks(&board.readings());
     families.push(late_rows(board));
     families.extend(of_checkpoints(board));
-    families.extend(of_job(board, usage));
+    families.extend(of_job(board));
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
 }
 
+/// A counter of a task: its name, what it counts, and where it is read.
+type Reading = (&'static str, &'static str, fn(&TaskReading) -> f64);
+
 fn of_tasks(tasks: &[TaskReading]) -> Vec<MetricFamily> {
-    let counters: [(&str, &str, fn(&TaskReading) -> f64); 8] = [
+    let counters: [Reading; 8] = [
         ("weir_task_rows_in_total", "Rows read from the source, or received.", |task| task.rows_in as f64),
         ("weir_task_rows_out_total", "Rows written to sinks, or sent.", |task| task.rows_out as f64),
-        ("weir_task_bytes_in_total", "Bytes read from the source before decoding, or received.", |task| task.bytes_in as f64),
+        ("weir_task_bytes_in_total", "Bytes read from the source before decoding, or received.", |task| {
+            task.bytes_in as f64
+        }),
         ("weir_task_bytes_out_total", "Bytes given out.", |task| task.bytes_out as f64),
         ("weir_task_busy_seconds_total", "Seconds of work.", |task| seconds_of(task.busy_ns)),
         ("weir_task_idle_seconds_total", "Seconds of waiting for input.", |task| seconds_of(task.idle_ns)),
@@ -60,7 +69,8 @@ fn of_tasks(tasks: &[TaskReading]) -> Vec<MetricFamily> {
     families.push(family("weir_task_state_bytes", "Bytes of state.", MetricType::GAUGE, state));
     let watermarks = running().filter_map(|task| Some((task, task.watermark.filter(|time| *time != EventTime::MAX)?)));
     let watermarks = watermarks.map(|(task, watermark)| gauge(labels_of(task), watermark.0 as f64)).collect();
-    let help = "The task's watermark, in milliseconds of event time since 1970; absent before the first and after the last.";
+    let help =
+        "The task's watermark, in milliseconds of event time since 1970; absent before the first and after the last.";
     families.push(family("weir_task_watermark_ms", help, MetricType::GAUGE, watermarks));
     let sinks = tasks.iter().filter(|task| task.ends.sink);
     let latency = sinks.map(|task| histogram(labels_of(task), &task.latency, 7)).collect();
@@ -124,11 +134,11 @@ fn of_checkpoints(board: &Board) -> Vec<MetricFamily> {
     ]
 }
 
-fn of_job(board: &Board, usage: Usage) -> Vec<MetricFamily> {
+fn of_job(board: &Board) -> Vec<MetricFamily> {
     let restarts = board.status().map_or(0, |(status, _)| status.restarts);
     let generation = board.generation().map(|generation| gauge(Vec::new(), generation.0 as f64));
-    let resident = usage.resident_bytes.map(|bytes| gauge(Vec::new(), bytes as f64));
-    let cpu = usage.cpu_seconds.map(|seconds| counter(Vec::new(), seconds));
+    let resident = usage::memory_bytes().map(|bytes| gauge(Vec::new(), bytes as f64));
+    let cpu = usage::cpu_seconds().map(|seconds| counter(Vec::new(), seconds));
     vec![
         family(
             "weir_restarts_total",

@@ -9,7 +9,6 @@ mod health;
 mod job;
 mod metrics;
 mod plan;
-mod process;
 mod rates;
 mod refusal;
 mod savepoints;
@@ -99,7 +98,9 @@ impl Site {
 /// is malformed or cannot be had.
 pub fn serve(address: &str, view: View) -> Result<Server> {
     let listener = bind(address)?;
-    let failed = |what: &str, error: std::io::Error| Failure::transient(format!("the HTTP server on {address} {what}")).because(error);
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::transient(format!("the HTTP server on {address} {what}")).because(error)
+    };
     let local = listener.local_addr().map_err(|error| failed("has no address", error))?;
     listener.set_nonblocking(true).map_err(|error| failed("could not be set up", error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

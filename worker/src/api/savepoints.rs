@@ -125,7 +125,12 @@ fn bounded(wait: Result<Query<Wait>, QueryRejection>) -> Result<Duration, Refusa
 }
 
 /// Waits for the outcome, but no longer than asked for, and not for a job that has ended.
-async fn wait_until(site: &Site, changes: &mut tokio::sync::watch::Receiver<()>, longest: Duration, done: impl Fn() -> bool) {
+async fn wait_until(
+    site: &Site,
+    changes: &mut tokio::sync::watch::Receiver<()>,
+    longest: Duration,
+    done: impl Fn() -> bool,
+) {
     let mut stopping = site.stopping.clone();
     let outcome = async {
         // The board lives as long as the site.

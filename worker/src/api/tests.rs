@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::process::Usage;
 use super::{Server, View, metrics, serve};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Ends, TaskMetrics};
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::chain::{Pin, Sizes};
@@ -28,7 +26,8 @@ struct Fixture {
 }
 
 fn board() -> Arc<Board> {
-    let plan = Arc::new(crate::job::tests::plan(10, Path::new("out")));
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Arc::new(crate::job::tests::plan(10, folder.path()));
     let graph = Arc::new(Graph::of(&plan));
     Arc::new(Board::new(plan, graph))
 }
@@ -111,7 +110,10 @@ fn check(fixture: &Fixture, (method, path, body): (&str, &str, &str), expected: 
     assert_eq!(status, expected, "{method} {path} {body}: {text}");
     assert!(contains(&answer, part), "{method} {path} {body}: {text}");
     if expected >= 400 {
-        assert!(!answer["error"].as_str().unwrap().is_empty() && !answer["hint"].as_str().unwrap().is_empty(), "{text}");
+        assert!(
+            !answer["error"].as_str().unwrap().is_empty() && !answer["hint"].as_str().unwrap().is_empty(),
+            "{text}"
+        );
     }
 }
 
@@ -137,14 +139,38 @@ fn every_path_answers_json() {
         ("GET", "/readyz", "", 200, json!({"ready": true})),
         ("GET", "/v1/job", "", 200, json!({"name": "bids", "state": "running", "generation": 1, "restarts": 1})),
         ("GET", "/v1/job", "", 200, json!({"tasks": [task], "totals": totals, "lastFailure": null})),
-        ("GET", "/v1/job/plan", "", 200, json!({"nodes": [{"kind": "source", "connector": "datagen"}, {"operatorId": "files"}]})),
+        (
+            "GET",
+            "/v1/job/plan",
+            "",
+            200,
+            json!({"nodes": [{"kind": "source", "connector": "datagen"}, {"operatorId": "files"}]}),
+        ),
         ("GET", "/v1/job/plan", "", 200, json!({"chains": [{"tasks": 1}], "edges": []})),
-        ("GET", "/v1/checkpoints", "", 200, json!({"history": [{"checkpoint": 2, "outcome": "completed", "durationMs": 9}]})),
+        (
+            "GET",
+            "/v1/checkpoints",
+            "",
+            200,
+            json!({"history": [{"checkpoint": 2, "outcome": "completed", "durationMs": 9}]}),
+        ),
         ("GET", "/v1/checkpoints", "", 200, json!({"failed": {"timeout": 1}, "retained": [{"savepoints": ["old"]}]})),
-        ("GET", "/v1/checkpoints/2", "", 200, json!({"tasks": [{"id": "0.0", "alignUs": 1, "syncUs": 2, "uploadUs": 3, "bytes": 4}]})),
+        (
+            "GET",
+            "/v1/checkpoints/2",
+            "",
+            200,
+            json!({"tasks": [{"id": "0.0", "alignUs": 1, "syncUs": 2, "uploadUs": 3, "bytes": 4}]}),
+        ),
         ("GET", "/v1/checkpoints/9", "", 404, json!({})),
         ("GET", "/v1/checkpoints/x", "", 400, json!({})),
-        ("GET", "/v1/savepoints", "", 200, json!({"savepoints": [{"name": "old", "state": "completed", "checkpoint": 2}]})),
+        (
+            "GET",
+            "/v1/savepoints",
+            "",
+            200,
+            json!({"savepoints": [{"name": "old", "state": "completed", "checkpoint": 2}]}),
+        ),
         ("GET", "/v1/savepoints/none", "", 404, json!({})),
         ("DELETE", "/v1/savepoints/none", "", 404, json!({})),
         ("POST", "/v1/savepoints", "{}", 422, json!({})),
@@ -170,7 +196,8 @@ fn a_job_is_not_ready_before_its_tasks_run_and_says_why() {
     fixture.board.update(&status(State::Waiting), Now(0));
     let (generation, kind, message) = (Generation(1), ErrorKind::Transient, "the disk is full".to_owned());
     fixture.board.notice(&Notice::GenerationFailed { generation, task: None, kind, message, restart_in_ms: Some(5) });
-    let error = "the job's tasks do not run: it waits for the restart after a failure; the last failure: the disk is full";
+    let error =
+        "the job's tasks do not run: it waits for the restart after a failure; the last failure: the disk is full";
     check(&fixture, ("GET", "/readyz", ""), 503, &json!({"error": error}));
 }
 
@@ -185,7 +212,9 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
     assert!(fixture.messages.try_iter().all(asked));
 
     let address = fixture.server.address();
-    let waiting = std::thread::spawn(move || ask(address, "POST", "/v1/savepoints?wait=600", r#"{"name": "new", "requestUid": "u"}"#));
+    let waiting = std::thread::spawn(move || {
+        ask(address, "POST", "/v1/savepoints?wait=600", r#"{"name": "new", "requestUid": "u"}"#)
+    });
     assert!(matches!(fixture.messages.recv(), Ok(Message::Leader(Event::SavepointRequested { .. }))));
     fixture.board.notice(&Notice::SavepointCompleted { name: "new".into(), uid: "u".into(), link: LinkNumber(4) });
     let (status, text) = waiting.join().unwrap();
@@ -200,7 +229,7 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
 fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up() {
     let board = board();
     let line = |wanted: &str| {
-        let text = metrics::text(&board, Usage::default()).unwrap();
+        let text = metrics::text(&board).unwrap();
         text.lines().filter(|line| line.starts_with(wanted)).map(str::to_owned).collect::<Vec<_>>()
     };
     let label = r#"{chain="0",name="numbers -> files",task="0"}"#;
@@ -213,7 +242,10 @@ fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up()
     board.deployed(Generation(2), [task(4, 1)]);
     assert_eq!(line("weir_task_rows_in_total"), rows(7));
     assert_eq!(line("weir_task_busy_seconds_total"), vec![format!("weir_task_busy_seconds_total{label} 3.5")]);
-    assert_eq!(line("weir_task_late_rows_total"), vec![r#"weir_task_late_rows_total{chain="0",name="numbers -> files"} 2"#]);
+    assert_eq!(
+        line("weir_task_late_rows_total"),
+        vec![r#"weir_task_late_rows_total{chain="0",name="numbers -> files"} 2"#]
+    );
     assert_eq!(line("weir_sink_latency_seconds_count"), vec![format!("weir_sink_latency_seconds_count{label} 7")]);
     assert_eq!(line("weir_generation"), vec!["weir_generation 2"]);
 }

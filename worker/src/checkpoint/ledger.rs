@@ -104,12 +104,21 @@ mod tests {
     use weir_protocol::snapshot::{Committable, SplitProgress};
 
     fn file(path: &str, bytes: u64) -> StateFile {
-        StateFile { path: path.into(), table: "t".into(), sequence: 0, bytes, rows: 1, checksum: 0, key_groups: Vec::new() }
+        StateFile {
+            path: path.into(),
+            table: "t".into(),
+            sequence: 0,
+            bytes,
+            rows: 1,
+            checksum: 0,
+            key_groups: Vec::new(),
+        }
     }
 
     fn part(name: &str) -> OperatorSnapshot {
         let committable = Committable { id: name.into(), payload: serde_json::Value::Null };
-        let split = |split: String, finished| SplitProgress { split, position: 0.into(), watermark: EventTime::MIN, finished };
+        let split =
+            |split: String, finished| SplitProgress { split, position: 0.into(), watermark: EventTime::MIN, finished };
         OperatorSnapshot {
             added: vec![file(name, 100)],
             committables: vec![committable],

@@ -5,6 +5,7 @@
 
 use super::ledger::{Ledger, Replacement};
 use super::store::{Put, Store};
+use crate::connector::Prepared;
 use crate::dataflow::chain::{Part, Taken};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,8 @@ pub struct SnapshotWriter {
     generation: Generation,
     ledgers: BTreeMap<(TaskId, OperatorId), Ledger>,
     owned: BTreeMap<TaskId, Vec<KeyGroupRange>>,
+    /// Changes that could not be stored: they go with the next snapshot, merged with its own.
+    unwritten: BTreeMap<(TaskId, OperatorId), Snapshot>,
     /// Above the sequence numbers of all files that the generation goes on from.
     sequence: u64,
 }
@@ -31,7 +34,14 @@ impl SnapshotWriter {
     /// A writer for a generation whose files are numbered from `sequence`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, generation: Generation, sequence: u64) -> Self {
-        Self { store, generation, ledgers: BTreeMap::new(), owned: BTreeMap::new(), sequence }
+        Self {
+            store,
+            generation,
+            ledgers: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
+            sequence,
+        }
     }
 
     /// A task begins with these files of an operator and owns these key groups.
@@ -40,17 +50,22 @@ impl SnapshotWriter {
         self.owned.insert(task, owned);
     }
 
-    /// Writes a task's snapshot; the answer is its acknowledgement.
+    /// Writes a task's snapshot; the answer is its acknowledgement. A failure loses nothing: what was not written is
+    /// written with the task's next snapshot, and what was is acknowledged with it.
     pub fn write(&mut self, snapshot: TakenSnapshot) -> Result<TaskSnapshot> {
         let began = Instant::now();
         let mut operators = BTreeMap::new();
         let mut bytes = 0;
-        for taken in snapshot.taken {
-            let Taken { operator, part } = taken;
-            let part = self.part(&operator, part)?;
+        let mut failed = None;
+        for Taken { operator, part } in snapshot.taken {
+            let (part, outcome) = self.part(snapshot.task, &operator, part);
             bytes += part.added.iter().map(|file| file.bytes).sum::<u64>();
             let ledger = self.ledgers.entry((snapshot.task, operator.clone())).or_default();
             operators.insert(operator, ledger.take(snapshot.checkpoint, part));
+            failed = failed.or(outcome.err());
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
         }
         let cost = SnapshotCost {
             align_us: snapshot.align.as_micros() as u64,
@@ -105,34 +120,52 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    fn part(&mut self, operator: &OperatorId, part: Part) -> Result<OperatorSnapshot> {
+    /// What the acknowledgement says of a part, and whether all of it could be written.
+    fn part(&mut self, task: TaskId, operator: &OperatorId, part: Part) -> (OperatorSnapshot, Result<()>) {
         match part {
-            Part::Source(splits) => Ok(OperatorSnapshot { splits, ..OperatorSnapshot::default() }),
-            Part::Sink(prepared) => Ok(OperatorSnapshot {
-                committables: prepared.committables,
-                writer: prepared.writer,
-                ..OperatorSnapshot::default()
-            }),
-            Part::State(state) => self.state(operator, state),
+            Part::Source(splits) => (OperatorSnapshot { splits, ..OperatorSnapshot::default() }, Ok(())),
+            Part::Sink(prepared) => {
+                let Prepared { committables, writer } = prepared;
+                (OperatorSnapshot { committables, writer, ..OperatorSnapshot::default() }, Ok(()))
+            }
+            Part::State(state) => self.state(task, operator, state),
         }
     }
 
-    fn state(&mut self, operator: &OperatorId, state: Snapshot) -> Result<OperatorSnapshot> {
-        let mut added = Vec::new();
-        for delta in &state.tables {
-            let mut builder = FileBuilder::new(delta);
-            builder.add(delta)?;
-            if let Some(encoded) = builder.finish()? {
-                self.sequence += 1;
-                added.push(self.put(operator, &delta.table, self.sequence, encoded)?);
+    fn state(&mut self, task: TaskId, operator: &OperatorId, mut state: Snapshot) -> (OperatorSnapshot, Result<()>) {
+        let key = (task, operator.clone());
+        if let Some(earlier) = self.unwritten.remove(&key) {
+            match fold(earlier.tables, state.tables) {
+                Ok(tables) => state.tables = tables,
+                Err(failure) => return (OperatorSnapshot::default(), Err(failure)),
             }
         }
-        Ok(OperatorSnapshot {
-            added,
-            watermarks: state.watermarks,
-            counters: state.counters,
+        let mut told = OperatorSnapshot {
+            watermarks: state.watermarks.clone(),
+            counters: state.counters.clone(),
             ..OperatorSnapshot::default()
-        })
+        };
+        while let Some(delta) = state.tables.last() {
+            match self.table(operator, delta) {
+                Ok(file) => {
+                    told.added.extend(file);
+                    state.tables.pop();
+                }
+                Err(failure) => {
+                    self.unwritten.insert(key, state);
+                    return (told, Err(failure));
+                }
+            }
+        }
+        (told, Ok(()))
+    }
+
+    fn table(&mut self, operator: &OperatorId, delta: &TableDelta) -> Result<Option<StateFile>> {
+        let mut builder = FileBuilder::new(delta);
+        builder.add(delta)?;
+        let Some(encoded) = builder.finish()? else { return Ok(None) };
+        self.sequence += 1;
+        self.put(operator, &delta.table, self.sequence, encoded).map(Some)
     }
 
     fn put(&self, operator: &OperatorId, table: &str, sequence: u64, encoded: Encoded) -> Result<StateFile> {
@@ -153,6 +186,16 @@ impl SnapshotWriter {
             key_groups: encoded.key_groups,
         })
     }
+}
+
+/// Later changes over earlier ones, table by table.
+fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDelta>> {
+    let mut tables: BTreeMap<String, Vec<TableDelta>> = BTreeMap::new();
+    for delta in earlier.into_iter().chain(later) {
+        tables.entry(delta.table.clone()).or_default().push(delta);
+    }
+    let folded = tables.into_values().map(|deltas| compact::fold(&deltas));
+    Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Merges files key group by key group, so that memory holds one key group at a time besides the result.
@@ -178,4 +221,100 @@ fn merge_files(
         }
     }
     builder.map_or(Ok(None), FileBuilder::finish)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use parking_lot::Mutex;
+    use std::ops::Range;
+    use std::time::Duration;
+
+    /// Objects in memory; takes none while it is full.
+    #[derive(Default)]
+    struct Memory {
+        objects: Mutex<BTreeMap<String, Vec<u8>>>,
+        full: Mutex<bool>,
+    }
+
+    impl Store for Memory {
+        fn put_if_absent(&self, key: &str, body: &[u8]) -> Put {
+            if *self.full.lock() {
+                return Put::Failed(Failure::transient("no space"));
+            }
+            self.objects.lock().insert(key.to_owned(), body.to_vec());
+            Put::Done
+        }
+
+        fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+            Ok(self.objects.lock().get(key).cloned())
+        }
+
+        fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+            Ok(self.objects.lock()[key][range.start as usize..range.end as usize].to_vec())
+        }
+
+        fn list(&self, _prefix: &str) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn delete(&self, _keys: &[String]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    const TASK: TaskId = TaskId { chain: 0, subtask: 0 };
+
+    /// A snapshot of a state that now has `key = value` and of a sink that prepared a file.
+    fn snapshot(checkpoint: u64, rows: &[(i64, i64)]) -> TakenSnapshot {
+        let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+        let keys = column(rows.iter().map(|(key, _)| *key).collect());
+        let values = column(rows.iter().map(|(_, value)| *value).collect());
+        let delta = TableDelta {
+            table: "t".into(),
+            rows: RecordBatch::try_from_iter([("k", keys), ("v", values)]).unwrap(),
+            key_columns: 1,
+            expires: None,
+            deleted: None,
+            key_groups: vec![(KeyGroup(1), rows.len())],
+        };
+        let state = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
+        let id = format!("file-{checkpoint}");
+        let committable = weir_protocol::snapshot::Committable { id, payload: serde_json::Value::Null };
+        let sink = Part::Sink(Prepared { committables: vec![committable], writer: Vec::new() });
+        let taken = |name: &str, part| Taken { operator: OperatorId(name.into()), part };
+        TakenSnapshot {
+            task: TASK,
+            checkpoint: CheckpointId(checkpoint),
+            taken: vec![taken("state", state), taken("sink", sink)],
+            align: Duration::ZERO,
+            sync: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_stored_goes_with_the_next_snapshot() {
+        let store = Arc::new(Memory::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 0);
+        *store.full.lock() = true;
+        assert!(writer.write(snapshot(1, &[(1, 10), (2, 20)])).is_err());
+        assert!(writer.write(snapshot(2, &[(2, 21), (3, 30)])).is_err());
+        *store.full.lock() = false;
+        let told = writer.write(snapshot(3, &[(4, 40)])).unwrap();
+        let ids: Vec<&str> =
+            told.operators[&OperatorId("sink".into())].committables.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(ids, ["file-1", "file-2", "file-3"]);
+        let files = &told.operators[&OperatorId("state".into())].added;
+        let all = [KeyGroupRange { start: KeyGroup(0), end: KeyGroup(9) }];
+        let restored = file::restore(store.as_ref(), files, &all).unwrap();
+        let pairs = restored.iter().flat_map(|delta| {
+            let column = |place: usize| delta.rows.column(place).as_primitive::<Int64Type>().values().to_vec();
+            column(0).into_iter().zip(column(1))
+        });
+        assert_eq!(pairs.collect::<BTreeMap<_, _>>(), BTreeMap::from([(1, 10), (2, 21), (3, 30), (4, 40)]));
+    }
 }

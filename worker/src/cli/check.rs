@@ -4,7 +4,7 @@ use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::time;
 use crate::dataflow::graph::Graph;
-use crate::job::history::History;
+use crate::job::directory::history::History;
 use crate::job::settings;
 use crate::plan::{NodeKind, Plan};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use weir_protocol::key_group::MaxParallelism;
   weir check changed.yaml --against .weir/bids-per-auction
 
 Exit code 2 when the job cannot run or does not fit the state.")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
     /// The directory of a job's state.
@@ -33,7 +33,7 @@ pub struct Arguments {
 }
 
 /// Checks the job.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     for warning in &planned.plan.warnings {
         eprintln!("warning: {warning}");
@@ -69,7 +69,9 @@ fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> 
         )));
     }
     if history.deleted {
-        return Err(Refusal::user(format!("error: the job whose state is in {shown} has been deleted: its state can no longer be used")));
+        return Err(Refusal::user(format!(
+            "error: the job whose state is in {shown} has been deleted: its state can no longer be used"
+        )));
     }
     let standing = history.standing()?;
     let mut lines: Vec<String> = standing.skipped.iter().map(|link| damage(&history, *link)).collect();
@@ -77,7 +79,8 @@ fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> 
         lines.push(format!("{shown} holds no checkpoint: the job begins at its beginning"));
         return Ok(lines);
     };
-    let max_parallelism = MaxParallelism::new(planned.job.max_parallelism).map_err(|error| Refusal::user(format!("error: {error}")))?;
+    let max_parallelism =
+        MaxParallelism::new(planned.job.max_parallelism).map_err(|error| Refusal::user(format!("error: {error}")))?;
     let plan = settings::plan_of(&planned.plan, planned.job.allow_dropped_state);
     let misfits = check_fit(manifest, &plan, max_parallelism);
     if !misfits.is_empty() {
@@ -94,7 +97,10 @@ fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> 
         let (old, new) = (manifest.parallelism, planned.job.parallelism);
         lines.push(format!("note: the state was written at parallelism {old}, the job goes on with {new}"));
     }
-    lines.extend((standing.stop == Some(Stop::Finished)).then(|| "note: the job has finished: a run only says so, --fresh begins anew".to_owned()));
+    lines.extend(
+        (standing.stop == Some(Stop::Finished))
+            .then(|| "note: the job has finished: a run only says so, --fresh begins anew".to_owned()),
+    );
     Ok(lines)
 }
 
@@ -104,7 +110,8 @@ fn name_of(manifest: &Manifest, directory: &Path) -> String {
 }
 
 fn damage(history: &History, link: weir_protocol::LinkNumber) -> String {
-    let damage = history.damaged.get(&link).cloned().unwrap_or_else(|| format!("{} is missing", ObjectName::Link(link)));
+    let damage =
+        history.damaged.get(&link).cloned().unwrap_or_else(|| format!("{} is missing", ObjectName::Link(link)));
     format!("warning: {damage}; a run goes on from the checkpoint before it, from which on nothing was committed")
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[command(after_long_help = "Examples:
   weir explain job.yaml
   weir explain job.yaml --dot | dot -Tsvg > job.svg")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
     /// Print a drawing for Graphviz.
@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// Prints the plan.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let frame = Frame {
         job: &planned.job.name,

@@ -5,8 +5,8 @@ use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::Environment;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::failure::Failure;
-use crate::job::lock::DirectoryLock;
-use crate::job::state;
+use crate::job::directory::lock::DirectoryLock;
+use crate::job::directory::state;
 use crate::plan::Plan;
 use crate::sql;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use weir_crds::{Mistake, Sql, Storage, ValidatedJob};
 
 /// A manifest that has been read and checked, with its SQL planned.
-pub struct Planned {
+pub(super) struct Planned {
     /// The manifest.
     pub job: ValidatedJob,
     /// Its dataflow.
@@ -36,21 +36,23 @@ fn secret(folder: Option<&Path>, name: &str, key: &str) -> Result<String, String
 }
 
 /// Reads and plans the manifest in `file`; `-` is standard input.
-pub fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+pub(super) fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let (name, text) = read(file)?;
     plan_text(&name, &text, secrets)
 }
 
 /// Checks the manifest in `text`, which mistakes call `name`.
-pub fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
+pub(super) fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
     weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))
 }
 
 /// Plans the manifest in `text`, which mistakes call `name`.
-pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
+pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Planned, Refusal> {
     let job = parse(name, text)?;
     let Sql::Inline(script) = &job.sql else {
-        return Err(Refusal::user(format!("error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql")));
+        return Err(Refusal::user(format!(
+            "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
+        )));
     };
     let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
     let connectors = sql::BuiltInConnectors { environment };
@@ -61,7 +63,7 @@ pub fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Result<Plann
 }
 
 /// What to call the manifest in `file` (`-` is standard input), and its text.
-pub fn read(file: &str) -> Result<(String, String), Refusal> {
+pub(super) fn read(file: &str) -> Result<(String, String), Refusal> {
     let (name, read) = match file {
         "-" => ("standard input", std::io::read_to_string(std::io::stdin())),
         file => (file, std::fs::read_to_string(file)),
@@ -73,7 +75,11 @@ pub fn read(file: &str) -> Result<(String, String), Refusal> {
 fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {
     let shown = mistakes.iter().map(|mistake| {
         let position = mistake.line.zip(mistake.column).map(|(line, column)| Position { line, column });
-        let message = if mistake.path.is_empty() { mistake.message.clone() } else { format!("{}: {}", mistake.path, mistake.message) };
+        let message = if mistake.path.is_empty() {
+            mistake.message.clone()
+        } else {
+            format!("{}: {}", mistake.path, mistake.message)
+        };
         render(name, text, &Diagnostic { message, position, hint: mistake.hint.clone() })
     });
     Refusal::user(shown.collect::<Vec<_>>().join("\n"))
@@ -83,7 +89,9 @@ fn of_manifest(name: &str, text: &str, mistakes: &[Mistake]) -> Refusal {
 fn of_sql(name: &str, text: &str, job: &ValidatedJob, script: &str, mistakes: Vec<Diagnostic>) -> Refusal {
     let shown = mistakes.into_iter().map(|mut mistake| match job.sql_position {
         Some(start) => {
-            mistake.position = mistake.position.map(|at| Position { line: start.line + at.line - 1, column: start.column + at.column - 1 });
+            mistake.position = mistake
+                .position
+                .map(|at| Position { line: start.line + at.line - 1, column: start.column + at.column - 1 });
             render(name, text, &mistake)
         }
         None => render(&format!("{name}: spec.pipeline.sql"), script, &mistake),
@@ -96,9 +104,7 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
 }
 
 /// The state of a job in a directory, held by this process.
-pub struct OpenState {
-    /// The directory.
-    pub directory: PathBuf,
+pub(super) struct OpenState {
     /// Its objects.
     pub store: Arc<DirectoryStore>,
     /// Unique for the job.
@@ -107,17 +113,17 @@ pub struct OpenState {
 }
 
 /// Opens the directory of a job's state: `given`, else what the manifest says, else `.weir/<name>`.
-pub fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
+pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
     let directory = directory_of(job, given)?;
     let store = Arc::new(DirectoryStore::open(&directory)?);
     let lock = DirectoryLock::take(&directory)?;
     store.remove_partial()?;
     let uid = state::uid(&directory, &job.name)?;
-    Ok(OpenState { directory, store, uid, _lock: lock })
+    Ok(OpenState { store, uid, _lock: lock })
 }
 
 /// The directory of a job's state.
-pub fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
     match (given, &job.storage) {
         (Some(given), _) => Ok(given.to_path_buf()),
         (None, None) => Ok(Path::new(".weir").join(&job.name)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 
 /// Shows progress until it is dropped.
-pub struct Progress {
+pub(super) struct Progress {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -16,7 +16,7 @@ pub struct Progress {
 impl Progress {
     /// Begins to show the job's progress on standard error; `quiet` shows nothing.
     #[must_use]
-    pub fn start(name: &str, board: Arc<Board>, quiet: bool) -> Self {
+    pub(super) fn start(name: &str, board: Arc<Board>, quiet: bool) -> Self {
         if quiet {
             return Self { stop: None, thread: None };
         }
@@ -78,7 +78,11 @@ impl View {
         }
         let totals = self.board.totals();
         let late = if totals.late_rows > 0 { format!(", {} late", totals.late_rows) } else { String::new() };
-        let bad = if totals.bad_records > 0 { format!(", {} bad records left out", totals.bad_records) } else { String::new() };
+        let bad = if totals.bad_records > 0 {
+            format!(", {} bad records left out", totals.bad_records)
+        } else {
+            String::new()
+        };
         eprintln!("{}: {} rows in, {} rows out{late}{bad}", self.name, totals.rows_in, totals.rows_out);
     }
 
@@ -101,7 +105,11 @@ impl View {
                 let shown = time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string());
                 let now_ms = crate::dataflow::task::time_of_day_ms();
                 let lag = now_ms.saturating_sub(watermark.0);
-                let lag = if (0..86_400_000).contains(&lag) { format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100) } else { String::new() };
+                let lag = if (0..86_400_000).contains(&lag) {
+                    format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100)
+                } else {
+                    String::new()
+                };
                 format!(", watermark {shown}{lag}")
             }
             _ => String::new(),
@@ -131,7 +139,7 @@ fn short(number: u64) -> String {
 
 /// An amount of memory with its unit.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} B"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),

@@ -24,7 +24,7 @@ use weir_protocol::leader::{Already, End, ErrorKind, Mode, Resume, Stops};
   weir run job.yaml --fresh
   weir run job.yaml --restore before-upgrade
   generate-job | weir run -")]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
     /// Subtasks of every keyed operator, instead of spec.parallelism.
@@ -64,7 +64,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 }
 
 /// Runs the job.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
@@ -119,8 +119,8 @@ fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal>
 
 /// The first signal stops the job, the second one ends the process.
 fn on_signals(job: Handle) -> Result<(), Refusal> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
     std::thread::spawn(move || {
         let mut seen = 0;
         for _ in &mut signals {
@@ -150,13 +150,16 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Done)
         }
         End::Stopped { checkpoint, .. } => {
-            let from = checkpoint.map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
+            let from = checkpoint
+                .map_or_else(|| "at its beginning".to_owned(), |checkpoint| format!("from checkpoint {checkpoint}"));
             say(format!("job {name} has stopped; the next run goes on {from}"));
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
-        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
+            Err(Refusal::user(format!("error: job {name}: {message}")))
+        }
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }
 }

@@ -2,7 +2,7 @@
 
 /// Which side of a column its texts keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(super) enum Align {
     /// Words.
     Left,
     /// Numbers.
@@ -12,7 +12,7 @@ pub enum Align {
 /// The rows below their headings, two blanks between columns; each line ends with a line break. A row has as many texts
 /// as there are headings.
 #[must_use]
-pub fn render(headings: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+pub(super) fn render(headings: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let texts = rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count());
         texts.chain([headings[column].0.chars().count()]).max().unwrap_or(0)

@@ -24,7 +24,6 @@ impl Sink for Blackhole {
     fn writer(&self, _: WriterContext) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Self))
     }
-
 }
 
 impl SinkWriter for Blackhole {

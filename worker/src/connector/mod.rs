@@ -214,7 +214,8 @@ pub trait SinkWriter: Send {
         Ok(())
     }
 
-    /// The barrier of a checkpoint: all rows so far become part of it. `last` when no rows will follow.
+    /// The barrier of a checkpoint: all rows so far become part of it. `last` when no rows will follow, or
+    /// what was written must stand for itself.
     fn prepare(&mut self, checkpoint: CheckpointId, last: bool) -> Result<Prepared>;
 }
 
@@ -281,7 +282,11 @@ pub fn bad_records_batch(records: &[BadRecord]) -> Result<RecordBatch> {
 }
 
 /// Reads a table's options as those of a source.
-pub fn source(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn source(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<Arc<dyn Source>, Vec<crate::diagnostic::Diagnostic>> {
     match options.required("connector").as_str() {
         "datagen" => datagen::source(options, shape),
         "filesystem" => Ok(Arc::new(filesystem::source::FileSource::from_options(options, shape, environment)?)),
@@ -291,7 +296,11 @@ pub fn source(options: &Options, shape: &TableShape, environment: &Environment) 
 }
 
 /// Reads a table's options as those of a sink.
-pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
+pub fn sink(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<Arc<dyn Sink>, Vec<crate::diagnostic::Diagnostic>> {
     match options.required("connector").as_str() {
         "blackhole" => blackhole::sink(options),
         "filesystem" => filesystem::sink::sink(options, shape, environment),

@@ -183,7 +183,11 @@ impl Held {
         let stored: Position = serde_json::from_value(progress.position.clone())
             .map_err(|error| corrupt("its position cannot be read".to_owned()).because(error))?;
         let share = Share { index, splits, block: stored.block };
-        if stored.block == 0 || stored.block > END_OF_NUMBERS >> 16 || stored.next > END_OF_NUMBERS * 2 || !share.owns(stored.next) {
+        if stored.block == 0
+            || stored.block > END_OF_NUMBERS >> 16
+            || stored.next > END_OF_NUMBERS * 2
+            || !share.owns(stored.next)
+        {
             return Err(corrupt(format!("its position {} is not one of its own", progress.position)));
         }
         let name = Arc::from(progress.split.as_str());

@@ -72,7 +72,9 @@ impl Options {
     pub fn required(&self, key: &str) -> String {
         self.text(key).unwrap_or_else(|| {
             let message = format!("table '{}' needs the option '{key}'", self.table);
-            self.mistake(Diagnostic::new(message).at(self.table_position).hint(format!("add '{key}' = '…' to its WITH clause")));
+            self.mistake(
+                Diagnostic::new(message).at(self.table_position).hint(format!("add '{key}' = '…' to its WITH clause")),
+            );
             String::new()
         })
     }
@@ -145,6 +147,7 @@ impl Options {
     }
 
     /// Notes a mistake about the option `key`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the message for it")]
     pub fn mistake_in(&self, key: &str, message: String, hint: Option<String>) {
         let position = self.entries.get(key).and_then(|entry| entry.position).or(self.table_position);
         self.mistake(Diagnostic { message: format!("table '{}': {message}", self.table), position, hint });

@@ -95,7 +95,6 @@ impl Sink for Print {
             stream: self.stream,
         }))
     }
-
 }
 
 enum Lines {
@@ -150,7 +149,9 @@ impl Printer {
             Stream::Error => "stderr",
         };
         written.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::user(format!("{name} was closed: nobody reads what the sink 'print' writes")),
+            ErrorKind::BrokenPipe => {
+                Failure::user(format!("{name} was closed: nobody reads what the sink 'print' writes"))
+            }
             _ => Failure::transient(format!("the sink 'print' cannot write to {name}")).because(error),
         })
     }

@@ -60,11 +60,14 @@ impl Random {
         let end = out.len() + length;
         for _ in 0..length.div_ceil(16) {
             let mut bits = self.next();
-            out.extend(std::iter::repeat_with(|| {
-                let digit = b"0123456789abcdef"[(bits & 15) as usize];
-                bits >>= 4;
-                digit
-            }).take(16));
+            out.extend(
+                std::iter::repeat_with(|| {
+                    let digit = b"0123456789abcdef"[(bits & 15) as usize];
+                    bits >>= 4;
+                    digit
+                })
+                .take(16),
+            );
         }
         out.truncate(end);
     }

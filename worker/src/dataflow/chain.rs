@@ -218,9 +218,7 @@ impl Step {
                 .before_barrier(&mut Downstream(&mut self.next))
                 .and_then(|()| operator.snapshot())
                 .map(Part::State),
-            Work::Sink(writer, _) => {
-                writer.prepare(barrier.checkpoint, barrier.after == After::Nothing).map(Part::Sink)
-            }
+            Work::Sink(writer, _) => writer.prepare(barrier.checkpoint, barrier.after != After::More).map(Part::Sink),
         }
         .map_err(|failure| named(failure, &self.name))?;
         if let Some(operator) = &self.id {

@@ -107,7 +107,9 @@ impl EdgeWriter {
             Spread::Hash(spread) => spread.permutation(&batch, targets)?,
         };
         match permutation {
-            Permutation::All(target) if targets == 1 => self.waited += self.targets[target].send(Element::Batch(batch))?,
+            Permutation::All(target) if targets == 1 => {
+                self.waited += self.targets[target].send(Element::Batch(batch))?;
+            }
             Permutation::All(target) => self.waited += self.targets[target].add(batch)?,
             Permutation::Sorted { indices, starts } => {
                 let sorted = batch.take(&indices)?;
@@ -143,17 +145,17 @@ impl EdgeWriter {
 
     /// Sends a barrier behind everything else.
     pub fn barrier(&mut self, barrier: Barrier) -> Result<()> {
-        self.to_all(&Element::Barrier(barrier))
+        self.broadcast(&Element::Barrier(barrier))
     }
 
     /// Tells that the task has nothing to say for a while.
     pub fn idle(&mut self) -> Result<()> {
-        self.to_all(&Element::Idle)
+        self.broadcast(&Element::Idle)
     }
 
     /// Ends the stream.
     pub fn end(&mut self) -> Result<()> {
-        self.to_all(&Element::End)
+        self.broadcast(&Element::End)
     }
 
     /// How long it waited for room since the last call.
@@ -161,7 +163,7 @@ impl EdgeWriter {
         std::mem::take(&mut self.waited)
     }
 
-    fn to_all(&mut self, element: &Element) -> Result<()> {
+    fn broadcast(&mut self, element: &Element) -> Result<()> {
         self.flush()?;
         for target in &self.targets {
             self.waited += target.send(element.clone())?;

@@ -32,6 +32,8 @@ pub struct Barrier {
 pub enum After {
     /// The stream goes on.
     More,
+    /// The stream goes on, and what came before stands for itself: a savepoint must not need what is written later.
+    MoreApart,
     /// No row follows in this generation: the job stops or has come to its end.
     Nothing,
 }

@@ -157,10 +157,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn begins_chain(&self, node: NodeIndex) -> bool {
         use NodeKind as K;
-        matches!(
-            self.plan.nodes[node].kind,
-            K::Source(_) | K::WindowAggregate(_) | K::GroupAggregate(_) | K::Union
-        )
+        matches!(self.plan.nodes[node].kind, K::Source(_) | K::WindowAggregate(_) | K::GroupAggregate(_) | K::Union)
     }
 
     fn root(&mut self, node: NodeIndex) -> Root {
@@ -179,7 +176,8 @@ impl Builder<'_> {
         let plan = self.plan;
         let mut outs = Vec::new();
         for (reader, candidate) in plan.nodes.iter().enumerate() {
-            let is_bad_records_sink = matches!(&plan.nodes[node].kind, NodeKind::Source(s) if s.bad_records == Some(reader));
+            let is_bad_records_sink =
+                matches!(&plan.nodes[node].kind, NodeKind::Source(s) if s.bad_records == Some(reader));
             let times = candidate.inputs.iter().filter(|input| **input == node).count();
             for _ in 0..if is_bad_records_sink { 0 } else { times } {
                 outs.push(self.out(reader, chain));

@@ -209,3 +209,98 @@ impl Sender {
 fn size(batch: &Batch) -> (u64, u64) {
     (batch.num_rows() as u64, batch.bytes() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::dataflow::element::After;
+    use crate::failure::Kind;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use weir_protocol::EventTime;
+
+    fn rows(count: i64) -> Element {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        Element::Batch(Batch::inserts(RecordBatch::try_from_iter([("n", column)]).unwrap()))
+    }
+
+    /// What is received until nothing is left: `input:rows`, or the element's kind.
+    fn drain(inbox: &Inbox) -> Vec<String> {
+        let mut received = Vec::new();
+        loop {
+            match inbox.receive() {
+                Received::Nothing => return received,
+                Received::Control(control) => received.push(format!("{control:?}")),
+                Received::Element(input, Element::Batch(batch)) => {
+                    received.push(format!("{input}:{}", batch.num_rows()));
+                }
+                Received::Element(input, Element::Watermark(watermark)) => {
+                    received.push(format!("{input}:w{watermark}"));
+                }
+                Received::Element(input, element) => received.push(format!("{input}:{element:?}")),
+            }
+        }
+    }
+
+    #[test]
+    fn channels_take_turns_and_control_comes_first() {
+        let inbox = Inbox::new(2);
+        for count in [1, 2] {
+            inbox.sender(0).send(rows(count)).unwrap();
+            inbox.sender(1).send(rows(count + 10)).unwrap();
+        }
+        inbox.tell(Control::Aborted(CheckpointId(3)));
+        assert_eq!(drain(&inbox), ["Aborted(CheckpointId(3))", "0:1", "1:11", "0:2", "1:12"]);
+    }
+
+    #[test]
+    fn a_blocked_channel_waits_for_the_others() {
+        let inbox = Inbox::new(2);
+        inbox.block(0);
+        inbox.sender(0).send(rows(1)).unwrap();
+        inbox.sender(1).send(rows(2)).unwrap();
+        assert_eq!(drain(&inbox), ["1:2"]);
+        inbox.unblock_all();
+        assert_eq!(drain(&inbox), ["0:1"]);
+    }
+
+    #[test]
+    fn a_watermark_right_behind_another_replaces_it() {
+        let inbox = Inbox::new(1);
+        let sender = inbox.sender(0);
+        for watermark in [1, 5, 3] {
+            sender.send(Element::Watermark(EventTime(watermark))).unwrap();
+        }
+        sender.send(rows(1)).unwrap();
+        sender.send(Element::Watermark(EventTime(7))).unwrap();
+        assert_eq!(drain(&inbox), ["0:w5", "0:1", "0:w7"]);
+    }
+
+    #[test]
+    fn a_full_channel_holds_its_own_sender_only_and_a_cancellation_lets_it_go() {
+        let inbox = Inbox::new(2);
+        let full = CHANNEL_BUDGET.rows.cast_signed();
+        inbox.sender(0).send(rows(full)).unwrap();
+        let waiting = inbox.sender(0);
+        let held = std::thread::spawn(move || waiting.send(rows(1)));
+        inbox.sender(1).send(rows(1)).unwrap();
+        let barrier = Barrier { checkpoint: CheckpointId(1), after: After::More };
+        inbox.sender(0).send(Element::Barrier(barrier)).unwrap();
+        inbox.tell(Control::Cancel);
+        // It waited for room, or came after the cancellation: either way it is told.
+        assert_eq!(held.join().unwrap().unwrap_err().kind, Kind::Cancelled);
+    }
+
+    #[test]
+    fn room_is_given_back_when_a_batch_is_received() {
+        let inbox = Inbox::new(1);
+        let full = CHANNEL_BUDGET.rows.cast_signed();
+        inbox.sender(0).send(rows(full)).unwrap();
+        let waiting = inbox.sender(0);
+        let held = std::thread::spawn(move || waiting.send(rows(2)));
+        assert!(matches!(inbox.receive(), Received::Element(0, Element::Batch(_))));
+        held.join().unwrap().unwrap();
+        assert_eq!(drain(&inbox), ["0:2"]);
+    }
+}

@@ -172,7 +172,7 @@ fn quarter_octave(micros: u64) -> usize {
 
 fn bound_us(place: usize) -> u64 {
     let octave = 1_u64 << (place / 2);
-    if place % 2 == 0 { octave } else { octave + octave / 2 + octave % 2 }
+    if place.is_multiple_of(2) { octave } else { octave + octave / 2 + octave % 2 }
 }
 
 /// The duration below which the share `quantile` (0 to 1) of all counted rows lies; zero without rows.

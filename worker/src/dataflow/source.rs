@@ -10,7 +10,7 @@ use super::task::{Events, TakenSnapshot, TaskEvent, time_of_day_ms};
 use super::throttle::Throttle;
 use super::watermark::{SourceWatermark, Times};
 use crate::batch::Batch;
-use crate::connector::{self, Poll, SourceReader, SourceRows};
+use crate::connector::{self, Assignment, Poll, SourceReader, SourceRows};
 use crate::failure::{Failure, Result};
 use crate::operator::{Output, calc};
 use crate::plan::{Calc, Watermark};
@@ -31,6 +31,8 @@ pub struct SourceTask {
     pub inbox: Arc<Inbox>,
     /// Where splits come from.
     pub queue: Arc<SplitQueue>,
+    /// How they are spread over the tasks.
+    pub assignment: Assignment,
     /// Reads them.
     pub reader: Box<dyn SourceReader>,
     /// Computed columns.
@@ -95,6 +97,7 @@ impl SourceTask {
             housekeeping_due: now,
             task: self,
         };
+        running.take_share()?;
         loop {
             if let Received::Control(control) = running.task.inbox.receive() {
                 running.control(control)?;
@@ -135,12 +138,27 @@ impl Running {
         }
     }
 
+    /// Splits that are read at the same time must be in hand before the first row: event time is their minimum.
+    fn take_share(&mut self) -> Result<()> {
+        if self.task.assignment == Assignment::Concurrent {
+            while let Handout::Split(split) = self.task.queue.next(self.task.task.subtask, Instant::now())? {
+                self.add_split(&split)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
+        self.task.reader.add_split(split).map_err(|failure| failure.within_step(&self.task.name))?;
+        self.mark.add_split(split.split.as_str().into(), split.watermark, Instant::now());
+        Ok(())
+    }
+
     fn next_split(&mut self) -> Result<Turn> {
         let now = Instant::now();
         match self.task.queue.next(self.task.task.subtask, now)? {
             Handout::Split(split) => {
-                self.task.reader.add_split(&split).map_err(|failure| failure.within_step(&self.task.name))?;
-                self.mark.add_split(split.split.as_str().into(), split.watermark, now);
+                self.add_split(&split)?;
                 Ok(Turn::Worked)
             }
             Handout::Later(moment) => Ok(Turn::Wait(Some(moment))),

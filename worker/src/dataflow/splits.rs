@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn an_ordered_source_hands_out_what_was_in_hand_first_and_nothing_twice() {
         let enumerator = Box::new(Growing(vec![vec!["a", "b", "c", "d"]], None));
-        let queue =
-            SplitQueue::new(Assignment::Ordered, 2, enumerator, vec![at("b", 7)], BTreeSet::from(["a".into()])).unwrap();
+        let queue = SplitQueue::new(Assignment::Ordered, 2, enumerator, vec![at("b", 7)], BTreeSet::from(["a".into()]))
+            .unwrap();
         assert_eq!(drain(&queue, 1), ["b@7", "c@0", "d@0"]);
         assert_eq!(queue.next(0, Instant::now()).unwrap(), Handout::Done);
     }
@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn a_concurrent_source_deals_its_splits_evenly_by_number() {
         let enumerator = Box::new(Growing(vec![vec!["s-0", "s-1", "s-2", "s-10", "s-9"]], None));
-        let queue = SplitQueue::new(Assignment::Concurrent, 2, enumerator, vec![at("s-9", 3)], BTreeSet::new()).unwrap();
+        let queue =
+            SplitQueue::new(Assignment::Concurrent, 2, enumerator, vec![at("s-9", 3)], BTreeSet::new()).unwrap();
         assert_eq!(drain(&queue, 0), ["s-0@0", "s-2@0", "s-10@0"]);
         assert_eq!(drain(&queue, 1), ["s-1@0", "s-9@3"]);
     }

@@ -116,7 +116,11 @@ fn push_fraction(micros: i64, out: &mut Vec<u8>) {
         return;
     }
     out.push(b'.');
-    if micros.is_multiple_of(1000) { push_digits((micros / 1000).into(), 3, out) } else { push_digits(micros.into(), 6, out) }
+    if micros.is_multiple_of(1000) {
+        push_digits((micros / 1000).into(), 3, out);
+    } else {
+        push_digits(micros.into(), 6, out);
+    }
 }
 
 /// As `BigDecimal` writes itself: with an exponent where more than five zeros would follow the point.

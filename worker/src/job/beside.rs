@@ -122,7 +122,10 @@ pub enum Commit {
 
 /// Carries out commits.
 #[must_use]
-pub fn committers(mut committers: BTreeMap<OperatorId, Box<dyn Committer>>, answers: mpsc::Sender<Message>) -> Side<Commit> {
+pub fn committers(
+    mut committers: BTreeMap<OperatorId, Box<dyn Committer>>,
+    answers: mpsc::Sender<Message>,
+) -> Side<Commit> {
     Side::start("commit", move |work| match work {
         Commit::Committables(committables) => {
             let results = commit(&mut committers, &committables);
@@ -187,7 +190,8 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
         Write::Begin(generation, tasks) => {
-            let sequences = tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
+            let sequences =
+                tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
             let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
             for task in tasks {
                 for (operator, files) in task.files {
@@ -209,7 +213,12 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
     })
 }
 
-fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, answers: &mpsc::Sender<Message>) {
+fn write(
+    writer: &mut SnapshotWriter,
+    generation: Generation,
+    snapshot: TakenSnapshot,
+    answers: &mpsc::Sender<Message>,
+) {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {

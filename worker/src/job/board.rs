@@ -145,7 +145,8 @@ impl Board {
         let mut state = self.state.lock();
         if let Some(last) = status.last {
             let same = |details: &&mut CheckpointDetails| {
-                details.checkpoint == last.checkpoint && matches!(details.outcome, CheckpointOutcome::Completed { link, .. } if link == last.link)
+                details.checkpoint == last.checkpoint
+                    && matches!(details.outcome, CheckpointOutcome::Completed { link, .. } if link == last.link)
             };
             if let Some(details) = state.checkpoints.iter_mut().rev().find(same) {
                 details.sizes = Some(last.sizes);
@@ -345,7 +346,9 @@ impl State {
                 self.details(*checkpoint).outcome = CheckpointOutcome::Failed { cause, message: text };
                 Some(format!("checkpoint {checkpoint} failed: {message}"))
             }
-            Notice::LinkUnusable { link, message } => Some(format!("link {link} of the chain cannot be used: {message}")),
+            Notice::LinkUnusable { link, message } => {
+                Some(format!("link {link} of the chain cannot be used: {message}"))
+            }
             Notice::StoreTrouble { message } => Some(format!("the store has trouble, trying again: {message}")),
             Notice::CommitTrouble { message } => Some(format!("a sink could not commit, trying again: {message}")),
             Notice::SavepointCompleted { name, uid, link } => {

@@ -10,8 +10,8 @@ use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::SplitQueue;
-use crate::dataflow::throttle::Throttle;
 use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
+use crate::dataflow::throttle::Throttle;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::Restored;
 use crate::operator::{OperatorContext, build};
@@ -121,7 +121,6 @@ impl<'a> Prepared<'a> {
 }
 
 impl Deployment {
-
     /// The tasks that read sources.
     pub fn sources(&self) -> impl Iterator<Item = TaskId> {
         self.tasks.iter().filter(|(_, task)| task.metrics.ends.source).map(|(id, _)| *id)
@@ -164,7 +163,8 @@ fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint)
     let (store, events) = (Arc::clone(&blueprint.store), blueprint.events.clone());
     let run = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
-        let outcome = outcome.unwrap_or_else(|panic| Err(Failure::bug(format!("a task panicked: {}", text_of(panic.as_ref())))));
+        let outcome =
+            outcome.unwrap_or_else(|panic| Err(Failure::bug(format!("a task panicked: {}", text_of(panic.as_ref())))));
         events.send(TaskEvent::Ended(id, outcome));
     };
     let builder = std::thread::Builder::new().name(format!("task-{id}"));
@@ -237,7 +237,9 @@ impl<'a> Builder<'a> {
     fn new(blueprint: &'a Blueprint) -> Result<Self> {
         let parallelism = blueprint.key_groups.parallelism();
         let inboxes = (0..blueprint.graph.chains.len())
-            .map(|chain| (0..parallelism).map(|_| Inbox::new(channels_into(&blueprint.graph, chain, parallelism))).collect())
+            .map(|chain| {
+                (0..parallelism).map(|_| Inbox::new(channels_into(&blueprint.graph, chain, parallelism))).collect()
+            })
             .collect();
         let pace = blueprint.speed.map(|speed| Arc::new(Pace::new(speed)));
         let mut builder = Self { blueprint, parallelism, inboxes, queues: BTreeMap::new(), pace };
@@ -292,7 +294,8 @@ impl<'a> Builder<'a> {
     fn task(&self, chain: usize, subtask: u32) -> Result<(TaskId, Arc<Inbox>, Arc<TaskMetrics>, Task)> {
         let id = TaskId { chain: chain as u32, subtask };
         let inbox = Arc::clone(&self.inboxes[chain][subtask as usize]);
-        let metrics = TaskMetrics::new(id, self.blueprint.graph.chains[chain].name(&self.blueprint.plan), self.ends(chain));
+        let metrics =
+            TaskMetrics::new(id, self.blueprint.graph.chains[chain].name(&self.blueprint.plan), self.ends(chain));
         let task = match &self.blueprint.graph.chains[chain].root {
             Root::Source { node, next, bad_records } => {
                 Task::Source(Box::new(self.source_task(id, *node, (next, bad_records), &inbox, &metrics)?))
@@ -324,6 +327,7 @@ impl<'a> Builder<'a> {
             name: self.blueprint.plan.nodes[node].name.clone(),
             inbox: Arc::clone(inbox),
             queue: Arc::clone(&self.queues[&node]),
+            assignment: source.source.assignment(),
             reader: self.reader(source, id)?,
             compute: source.compute.clone(),
             watermark: source.watermark.clone(),
@@ -360,7 +364,12 @@ impl<'a> Builder<'a> {
                 let operator = node.id.clone().expect("a sink has an id");
                 Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
             }
-            _ => Work::Operator(build::operator(&self.blueprint.plan, step.node, step.role, &self.context(step, id, metrics))?),
+            _ => Work::Operator(build::operator(
+                &self.blueprint.plan,
+                step.node,
+                step.role,
+                &self.context(step, id, metrics),
+            )?),
         };
         let stateful = step.role != Role::Local;
         Ok(Step {
@@ -386,7 +395,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn writer(&self, sink: &SinkNode, operator: OperatorId, node: NodeIndex, id: TaskId) -> Result<Box<dyn crate::connector::SinkWriter>> {
+    fn writer(
+        &self,
+        sink: &SinkNode,
+        operator: OperatorId,
+        node: NodeIndex,
+        id: TaskId,
+    ) -> Result<Box<dyn crate::connector::SinkWriter>> {
         let writers = self.state_of(&operator).map_or(&[][..], |state| &state.writers);
         let share = writers.iter().enumerate().filter(|(place, _)| *place as u32 % self.parallelism == id.subtask);
         let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input]);
@@ -420,7 +435,9 @@ impl<'a> Builder<'a> {
 
     fn ends(&self, chain: usize) -> Ends {
         let steps = self.blueprint.graph.chains[chain].steps();
-        let kind = |wanted: fn(&NodeKind) -> bool| steps.iter().any(|(node, _)| wanted(&self.blueprint.plan.nodes[*node].kind));
+        let kind = |wanted: fn(&NodeKind) -> bool| {
+            steps.iter().any(|(node, _)| wanted(&self.blueprint.plan.nodes[*node].kind))
+        };
         Ends {
             source: kind(|kind| matches!(kind, NodeKind::Source(_))),
             sink: kind(|kind| matches!(kind, NodeKind::Sink(_))),

@@ -80,7 +80,9 @@ fn failure(end: End) -> Failure {
             Failure::new(kind, message)
         }
         End::Fenced { message } => Failure::new(Kind::Fenced, message),
-        End::Maintained | End::Finished { .. } | End::Stopped { .. } => Failure::bug("maintenance ended as if the job had run"),
+        End::Maintained | End::Finished { .. } | End::Stopped { .. } => {
+            Failure::bug("maintenance ended as if the job had run")
+        }
     }
 }
 

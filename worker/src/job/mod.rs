@@ -4,15 +4,13 @@ pub mod beside;
 pub mod board;
 pub mod budget;
 pub mod deploy;
-pub mod history;
-pub mod lock;
+pub mod directory;
 pub mod maintain;
 pub mod measure;
 pub mod reading;
 pub mod runner;
 pub mod savepoints;
 pub mod settings;
-pub mod state;
-pub mod usage;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod usage;

@@ -12,11 +12,13 @@ use crate::dataflow::task::{Events, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::failure::{Kind, Result};
 use crate::plan::{NodeKind, Plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, Options, OpId, Request, Restore, Then};
+use weir_protocol::leader::{
+    Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, OpId, Options, Request, Restore, Then,
+};
 use weir_protocol::{CheckpointId, Generation, Now, OperatorId, TaskId};
 
 /// What a job is run with.
@@ -91,6 +93,8 @@ pub struct Runner {
     writer: Side<Write>,
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
+    /// What to remove once the restored checkpoint is known: the first generation whose files stay, and committables.
+    leftovers: Option<(Generation, BTreeSet<String>)>,
     /// Writers' states of the restored checkpoint, which may name files of earlier generations.
     writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
     board: Arc<Board>,
@@ -104,7 +108,9 @@ impl Runner {
     pub fn new(job: Job) -> Self {
         let (sender, messages) = mpsc::channel();
         let committers = job.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
-            (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?)),
+            (NodeKind::Sink(sink), Some(id)) => {
+                Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: job.uid.clone() })?))
+            }
             _ => None,
         });
         let commits = beside::committers(committers.collect(), sender.clone());
@@ -120,6 +126,7 @@ impl Runner {
             sender,
             deployment: None,
             cancelling: false,
+            leftovers: None,
             writers: BTreeMap::new(),
             board: Arc::new(Board::new(Arc::clone(&job.plan), graph)),
             throttle: Throttle::default(),
@@ -277,9 +284,10 @@ impl Runner {
             Action::NotifyAborted { generation, checkpoint } => self.tell(generation, Control::Aborted(checkpoint)),
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 self.writer.send(Write::Completed(generation, checkpoint));
+                self.remove_tails();
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
-            Action::AbortLeftovers { before, keep, .. } => self.remove_leftovers(before, &keep),
+            Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.
             Action::AbortCommittables { .. } | Action::End(_) => {}
@@ -300,6 +308,7 @@ impl Runner {
     fn try_deploy(&mut self, generation: Generation, start: &Start, restore: Option<Box<Restore>>) -> Result<Event> {
         let restore = restore.map(|restore| restore.manifest);
         let writers = restore.iter().flat_map(|manifest| &manifest.operators);
+        let writers = writers.filter(|(_, state)| !state.writers.is_empty());
         self.writers = writers.map(|(operator, state)| (operator.clone(), state.writers.clone())).collect();
         let (writer, sender) = (self.writer.sender(), self.sender.clone());
         let events = Events::new(move |event| match event {
@@ -323,6 +332,7 @@ impl Runner {
             events,
         };
         let prepared = Prepared::new(&blueprint)?;
+        self.remove_leftovers();
         let tasks = prepared.tasks();
         self.writer.send(Write::Begin(generation, beside::files_of(tasks, blueprint.restore.as_ref())));
         let deployment = prepared.start()?;
@@ -350,7 +360,8 @@ impl Runner {
 
     fn inject(&self, generation: Generation, checkpoint: CheckpointId, kind: BarrierKind) {
         let after = match kind {
-            BarrierKind::Checkpoint | BarrierKind::Savepoint => After::More,
+            BarrierKind::Checkpoint => After::More,
+            BarrierKind::Savepoint => After::MoreApart,
             BarrierKind::Stop | BarrierKind::Final => After::Nothing,
         };
         if let Some((_, deployment)) = self.deployment.as_ref().filter(|(current, _)| *current == generation) {
@@ -364,8 +375,21 @@ impl Runner {
         }
     }
 
-    fn remove_leftovers(&mut self, before: Generation, keep: &std::collections::BTreeSet<String>) {
-        self.commits.send(Commit::RemoveLeftovers { before, keep: keep.clone(), writers: self.writers.clone() });
+    /// A checkpoint of the own generation is complete: nothing refers to tails of earlier ones any more. What those had
+    /// prepared was committed before the tasks were started.
+    fn remove_tails(&mut self) {
+        if let Some((generation, _)) = self.deployment.as_ref().filter(|_| !self.writers.is_empty()) {
+            self.writers.clear();
+            let (before, keep) = (*generation, BTreeSet::new());
+            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: BTreeMap::new() });
+        }
+    }
+
+    /// Now that the restored checkpoint is known, and with it the files that its writers go on from.
+    fn remove_leftovers(&mut self) {
+        if let Some((before, keep)) = self.leftovers.take() {
+            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: self.writers.clone() });
+        }
     }
 
     fn report(&self, notice: &Notice) {

@@ -82,7 +82,8 @@ impl Savepoints {
         if self.0.len() < LIMIT {
             return Ok(());
         }
-        let ended = |request: &SavepointRequest| matches!(request.state, Savepoint::Completed(_) | Savepoint::Failed(_));
+        let ended =
+            |request: &SavepointRequest| matches!(request.state, Savepoint::Completed(_) | Savepoint::Failed(_));
         let name = self.0.iter().find(|(_, request)| ended(request)).map(|(name, _)| name.clone());
         self.0.remove(&name.ok_or(Conflict::TooMany)?);
         Ok(())

@@ -17,8 +17,7 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
     let incarnation = uuid::Uuid::new_v4().to_string();
     Ok(Options {
         job: job.name.clone(),
-        // The lock on the directory sees to it that there is one process: it may claim over the one before.
-        claimant: Claimant { revision: 0, attempt: 0, pod: "local".to_owned() },
+        claimant: claimant(),
         incarnation,
         unix_ms: unix_ms(),
         parallelism,
@@ -61,11 +60,10 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
 /// `None` keeps all.
 #[must_use]
 pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> Options {
-    let incarnation = uuid::Uuid::new_v4().to_string();
     Options {
         job: start.job.clone(),
-        claimant: Claimant { revision: start.claimant.revision, attempt: unix_ms(), pod: incarnation.clone() },
-        incarnation,
+        claimant: claimant(),
+        incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
         max_parallelism: start.key_groups.max_parallelism(),
@@ -83,12 +81,19 @@ pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> 
     }
 }
 
+/// The lock on the directory sees to it that there is one process: it may claim over the one before.
+fn claimant() -> Claimant {
+    Claimant { revision: 0, attempt: 0, pod: "local".to_owned() }
+}
+
 fn strategy(restart: &RestartStrategy) -> Strategy {
     match *restart {
-        RestartStrategy::ExponentialDelay { initial, max, multiplier, jitter, reset_after } => Strategy::ExponentialDelay {
-            pace: Pace { initial_ms: ms(initial), max_ms: ms(max), multiplier, jitter },
-            reset_after_ms: ms(reset_after),
-        },
+        RestartStrategy::ExponentialDelay { initial, max, multiplier, jitter, reset_after } => {
+            Strategy::ExponentialDelay {
+                pace: Pace { initial_ms: ms(initial), max_ms: ms(max), multiplier, jitter },
+                reset_after_ms: ms(reset_after),
+            }
+        }
         RestartStrategy::FixedDelay { attempts, delay } => Strategy::FixedDelay { attempts, delay_ms: ms(delay) },
         RestartStrategy::FailureRate { max_failures, window, delay } => {
             Strategy::FailureRate { max_failures, window_ms: ms(window), delay_ms: ms(delay) }

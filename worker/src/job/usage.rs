@@ -14,7 +14,13 @@ pub fn cpu_seconds() -> Option<f64> {
 /// The most memory that the process has had so far, in bytes; `None` where it cannot be told.
 #[must_use]
 pub fn peak_memory_bytes() -> Option<u64> {
-    of_status(&fs::read_to_string("/proc/self/status").ok()?)
+    of_status(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The memory that the process has now, in bytes; `None` where it cannot be told.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    of_status(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
 /// User and system time are the 14th and 15th fields; the second one, the name, may hold blanks and parentheses.
@@ -24,8 +30,8 @@ fn of_stat(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
-fn of_status(status: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+fn of_status(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find(|line| line.starts_with(field))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -39,7 +45,7 @@ mod tests {
         let stat = "42 (a) b (c) R 1 42 42 0 -1 4194304 100 0 0 0 250 50 7 8 20 0 3 0 12345";
         assert_eq!(of_stat(stat), Some(3.0));
         assert_eq!(of_stat("42"), None);
-        assert_eq!(of_status("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n"), Some(2048 * 1024));
-        assert_eq!(of_status(""), None);
+        assert_eq!(of_status("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n", "VmHWM:"), Some(2048 * 1024));
+        assert_eq!(of_status("", "VmRSS:"), None);
     }
 }

@@ -34,6 +34,7 @@ fn evaluate(expression: &dyn PhysicalExpr, batch: &Batch) -> Result<ArrayRef> {
 }
 
 /// What goes wrong in an expression comes from values: an overflow, a cast, a division by zero.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn failure(error: DataFusionError) -> Failure {
     match error.find_root() {
         DataFusionError::Internal(_) | DataFusionError::NotImplemented(_) => {

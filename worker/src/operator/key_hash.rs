@@ -7,8 +7,8 @@
 use crate::failure::{Failure, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    Time32MillisecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
 };
 use std::cell::Cell;
 use xxhash_rust::xxh3::xxh3_64;
@@ -56,7 +56,7 @@ fn fold_column(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
         ($type:ty) => {{
             let array = column.as_primitive::<$type>();
             let values = array.values();
-            fold(column, first, hashes, |row| xxh3_64(&(values[row] as i64).to_le_bytes()))
+            fold(column, first, hashes, |row| xxh3_64(&i64::from(values[row]).to_le_bytes()))
         }};
     }
     match column.data_type() {
@@ -128,7 +128,8 @@ fn fold_struct(column: &ArrayRef, first: bool, hashes: &mut [u64]) -> Result<()>
 }
 
 fn fold(column: &ArrayRef, first: bool, hashes: &mut [u64], value: impl Fn(usize) -> u64) {
-    let combine = |before: u64, hash: u64| if first { hash } else { (before.rotate_left(23) ^ hash).wrapping_mul(FOLD) };
+    let combine =
+        |before: u64, hash: u64| if first { hash } else { (before.rotate_left(23) ^ hash).wrapping_mul(FOLD) };
     match column.nulls().filter(|nulls| nulls.null_count() > 0) {
         None => {
             for (row, hash) in hashes.iter_mut().enumerate() {
@@ -144,7 +145,13 @@ fn fold(column: &ArrayRef, first: bool, hashes: &mut [u64], value: impl Fn(usize
 }
 
 fn hash_float(value: f64) -> u64 {
-    let canonical = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
+    let canonical = if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f64::NAN
+    } else {
+        value
+    };
     xxh3_64(&canonical.to_bits().to_le_bytes())
 }
 
@@ -164,7 +171,8 @@ mod tests {
     #[test]
     fn hashes_never_change() {
         let bigint: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1000), Some(-1), None]));
-        let text: ArrayRef = Arc::new(StringViewArray::from(vec![Some(""), Some("a long enough text"), None, Some("x")]));
+        let text: ArrayRef =
+            Arc::new(StringViewArray::from(vec![Some(""), Some("a long enough text"), None, Some("x")]));
         let golden = [
             (vec![bigint.clone()], GOLDEN_BIGINT),
             (vec![text.clone()], GOLDEN_TEXT),
@@ -192,10 +200,13 @@ mod tests {
         let hashed = hashes(&[row]);
         assert_ne!(hashed[0], hashed[1]);
         let decimal: ArrayRef = Arc::new(Decimal128Array::from(vec![1, 2]));
-        assert_ne!(hashes(&[decimal.clone()])[0], hashes(&[decimal])[1]);
+        assert_ne!(hashes(std::slice::from_ref(&decimal))[0], hashes(&[decimal])[1]);
     }
 
-    const GOLDEN_BIGINT: [u64; 4] = [14_374_147_212_387_527_897, 10_021_228_461_726_049_677, 5_841_669_975_847_748_627, 11_160_318_154_034_397_263];
-    const GOLDEN_TEXT: [u64; 4] = [3_244_421_341_483_603_138, 10_628_170_056_305_701_873, 11_160_318_154_034_397_263, 16_929_150_178_197_425_425];
-    const GOLDEN_BOTH: [u64; 4] = [12_467_076_707_640_371_403, 15_406_976_088_442_058_990, 2_171_375_859_470_157_340, 7_796_034_732_826_689_140];
+    const GOLDEN_BIGINT: [u64; 4] =
+        [14_374_147_212_387_527_897, 10_021_228_461_726_049_677, 5_841_669_975_847_748_627, 11_160_318_154_034_397_263];
+    const GOLDEN_TEXT: [u64; 4] =
+        [3_244_421_341_483_603_138, 10_628_170_056_305_701_873, 11_160_318_154_034_397_263, 16_929_150_178_197_425_425];
+    const GOLDEN_BOTH: [u64; 4] =
+        [12_467_076_707_640_371_403, 15_406_976_088_442_058_990, 2_171_375_859_470_157_340, 7_796_034_732_826_689_140];
 }

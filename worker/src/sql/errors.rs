@@ -66,9 +66,9 @@ pub(super) fn from_datafusion(error: &DataFusionError, names: &dyn Names) -> Dia
     {
         return diagnostic.clone();
     }
-    let span = error.diagnostic().and_then(|diagnostic| {
-        diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span))
-    });
+    let span = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span)));
     let position = span.and_then(|span| {
         Some(Position { line: u32::try_from(span.start.line).ok()?, column: u32::try_from(span.start.column).ok()? })
     });
@@ -93,34 +93,50 @@ fn describe(root: &DataFusionError, error: &DataFusionError, names: &dyn Names) 
     if let Some(name) = quoted_after(text, "Invalid function '") {
         let known = names.functions();
         let message = format!("there is no function '{name}'");
-        return with_nearest(Diagnostic::new(message), name, &known, "the functions are listed in the documentation of SQL");
+        return with_nearest(
+            Diagnostic::new(message),
+            name,
+            &known,
+            "the functions are listed in the documentation of SQL",
+        );
     }
     if let Some(diagnostic) = error.diagnostic()
         && let Some(name) = diagnostic.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"))
     {
         return unknown_table(name, names);
     }
-    if let Some(found) = text.strip_prefix("Cannot access field at argument 1: type ").and_then(|rest| rest.split_once(" is not")) {
-        return Diagnostic::new(format!("a value of type {} has no fields", with_sql_types(found.0))).hint("only a ROW has fields");
+    if let Some(found) =
+        text.strip_prefix("Cannot access field at argument 1: type ").and_then(|rest| rest.split_once(" is not"))
+    {
+        return Diagnostic::new(format!("a value of type {} has no fields", with_sql_types(found.0)))
+            .hint("only a ROW has fields");
     }
     if let Some(name) = text.strip_prefix("Field ").and_then(|rest| rest.strip_suffix(" not found in struct")) {
-        return Diagnostic::new(format!("the row has no field '{name}'")).hint("its fields are in the table's declaration");
+        return Diagnostic::new(format!("the row has no field '{name}'"))
+            .hint("its fields are in the table's declaration");
     }
-    if let Some(found) = text.strip_prefix("Cannot create filter with non-boolean predicate ").and_then(|rest| rest.split_once(" returning ")) {
+    if let Some(found) = text
+        .strip_prefix("Cannot create filter with non-boolean predicate ")
+        .and_then(|rest| rest.split_once(" returning "))
+    {
         let message = format!("a condition is BOOLEAN, but {} is {}", found.0, with_sql_types(found.1));
         return Diagnostic::new(message).hint("compare it with something: … = …, … IS NOT NULL");
     }
     let first_line = text.lines().next().unwrap_or(text);
     let message = error.diagnostic().map_or(first_line, |diagnostic| diagnostic.message.as_str());
-    let notes: Vec<String> =
-        error.diagnostic().map(|found| found.notes.iter().map(|note| with_sql_types(&note.message)).collect()).unwrap_or_default();
+    let notes: Vec<String> = error
+        .diagnostic()
+        .map(|found| found.notes.iter().map(|note| with_sql_types(&note.message)).collect())
+        .unwrap_or_default();
     let diagnostic = Diagnostic::new(lower_first(with_sql_types(message).trim_end_matches('.')));
     match (message, notes.as_slice()) {
         ("UNION queries have different number of columns", _) => diagnostic.hint("select as many columns on each side"),
         ("expressions have incompatible types", [left, right]) => {
             diagnostic.hint(format!("the left side {left}, the right side {right}: CAST one of them"))
         }
-        (message, []) if message.contains("must appear in GROUP BY") || message.contains("must appear in the GROUP BY") => {
+        (message, [])
+            if message.contains("must appear in GROUP BY") || message.contains("must appear in the GROUP BY") =>
+        {
             diagnostic.hint("add it to GROUP BY, or aggregate it: MAX(…), MIN(…)")
         }
         (_, []) => diagnostic,
@@ -153,7 +169,12 @@ fn with_sql_types(text: &str) -> String {
 pub(super) fn unknown_table(name: &str, names: &dyn Names) -> Diagnostic {
     let known = names.tables();
     let message = format!("there is no table or view '{name}'");
-    with_nearest(Diagnostic::new(message), name, &known, "declare it with CREATE TABLE or CREATE VIEW before it is used")
+    with_nearest(
+        Diagnostic::new(message),
+        name,
+        &known,
+        "declare it with CREATE TABLE or CREATE VIEW before it is used",
+    )
 }
 
 /// The name of the column that an error misses.

@@ -7,7 +7,8 @@ use arrow::compute;
 use arrow::datatypes::Int64Type;
 use arrow_row::{RowConverter, SortField};
 use hashbrown::HashSet;
-use weir_protocol::EventTime;
+use std::collections::BTreeMap;
+use weir_protocol::{EventTime, KeyGroup};
 
 /// What a merge may leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,40 @@ pub fn merge(deltas: &[TableDelta], tombstones: Tombstones, watermark: EventTime
     }))
 }
 
+/// Merges deltas of a table, given in the order in which they are to be applied, key group by key group. `None` when
+/// there are no rows.
+pub fn fold(deltas: &[TableDelta]) -> Result<Option<TableDelta>> {
+    let mut groups: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
+    for delta in deltas {
+        let mut start = 0;
+        for (group, rows) in &delta.key_groups {
+            groups.entry(*group).or_default().push(TableDelta {
+                table: delta.table.clone(),
+                rows: delta.rows.slice(start, *rows),
+                key_columns: delta.key_columns,
+                expires: delta.expires,
+                deleted: delta.deleted.as_ref().map(|deleted| deleted.slice(start, *rows)),
+                key_groups: vec![(*group, *rows)],
+            });
+            start += rows;
+        }
+    }
+    let mut merged = Vec::new();
+    for of_group in groups.values() {
+        merged.extend(merge(of_group, Tombstones::Keep, EventTime::MIN)?);
+    }
+    let Some(first) = merged.first() else { return Ok(None) };
+    let marks = BooleanArray::from(deleted_rows(&merged));
+    Ok(Some(TableDelta {
+        table: first.table.clone(),
+        rows: compute::concat_batches(&first.rows.schema(), merged.iter().map(|delta| &delta.rows))?,
+        key_columns: first.key_columns,
+        expires: first.expires,
+        deleted: (marks.true_count() > 0).then_some(marks),
+        key_groups: merged.iter().flat_map(|delta| delta.key_groups.clone()).collect(),
+    }))
+}
+
 fn deleted_rows(deltas: &[TableDelta]) -> Vec<bool> {
     let of_delta = |delta: &TableDelta| -> Vec<bool> {
         (0..delta.rows.num_rows()).map(|row| delta.deleted.as_ref().is_some_and(|marks| marks.value(row))).collect()
@@ -69,7 +104,8 @@ fn last_of_each_key(rows: &RecordBatch, key_columns: usize) -> Result<Vec<u32>> 
     let keys = &rows.columns()[..key_columns];
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let keys = RowConverter::new(fields)?.convert_columns(keys)?;
-    let mut seen: HashSet<&[u8], foldhash::fast::FixedState> = HashSet::with_capacity_and_hasher(count, Default::default());
+    let mut seen: HashSet<&[u8], foldhash::fast::FixedState> =
+        HashSet::with_capacity_and_hasher(count, Default::default());
     let mut kept: Vec<u32> =
         (0..count).rev().filter(|row| seen.insert(keys.row(*row).data())).map(|row| row as u32).collect();
     kept.reverse();
@@ -83,13 +119,14 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
     use std::sync::Arc;
-    use weir_protocol::KeyGroup;
 
     /// `key=value` rows, `key=-` for a tombstone, with the value as expiry too.
     fn delta(rows: &str) -> TableDelta {
         let pairs: Vec<(&str, &str)> = rows.split_whitespace().map(|row| row.split_once('=').unwrap()).collect();
-        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|(key, _)| key.parse::<i64>().unwrap())));
-        let values: ArrayRef = Arc::new(Int64Array::from_iter(pairs.iter().map(|(_, value)| value.parse::<i64>().ok())));
+        let keys: ArrayRef =
+            Arc::new(Int64Array::from_iter_values(pairs.iter().map(|(key, _)| key.parse::<i64>().unwrap())));
+        let values: ArrayRef =
+            Arc::new(Int64Array::from_iter(pairs.iter().map(|(_, value)| value.parse::<i64>().ok())));
         TableDelta {
             table: "t".into(),
             rows: RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", values, true)]).unwrap(),
@@ -104,7 +141,8 @@ mod tests {
         let deltas: Vec<TableDelta> = deltas.iter().map(|rows| delta(rows)).collect();
         let merged = merge(&deltas, tombstones, EventTime(watermark)).unwrap();
         let shown = merged.map_or(String::new(), |merged| {
-            let (keys, values) = (merged.rows.column(0).as_primitive::<Int64Type>(), merged.rows.column(1).as_primitive::<Int64Type>());
+            let (keys, values) =
+                (merged.rows.column(0).as_primitive::<Int64Type>(), merged.rows.column(1).as_primitive::<Int64Type>());
             let row = |row: usize| match merged.deleted.as_ref().is_some_and(|marks| marks.value(row)) {
                 true => format!("{}=-", keys.value(row)),
                 false => format!("{}={}", keys.value(row), values.value(row)),

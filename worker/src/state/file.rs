@@ -117,7 +117,8 @@ impl FileBuilder {
         }
         let footer = serde_json::to_vec(&self.footer)
             .map_err(|error| Failure::bug("the footer of a state file could not be written").because(error))?;
-        let length = u32::try_from(footer.len()).map_err(|error| Failure::bug("a footer is too long").because(error))?;
+        let length =
+            u32::try_from(footer.len()).map_err(|error| Failure::bug("a footer is too long").because(error))?;
         self.body.extend_from_slice(&footer);
         self.body.extend_from_slice(&length.to_le_bytes());
         self.body.extend_from_slice(&xxh3_64(&footer).to_le_bytes());
@@ -184,7 +185,7 @@ impl<'a> FileReader<'a> {
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
-        let (rows, deleted) = restored(rows)?;
+        let (rows, deleted) = restored(&rows)?;
         Ok(TableDelta {
             table: self.footer.table.clone(),
             key_columns: self.footer.key_columns,
@@ -239,8 +240,8 @@ fn unpack(packed: &[u8]) -> Result<RecordBatch> {
     decoder
         .and_then(|mut decoder| decoder.read_to_end(&mut plain))
         .map_err(|error| Failure::corrupt("decompression failed").because(error))?;
-    let mut reader = StreamReader::try_new(plain.as_slice(), None)
-        .map_err(|error| Failure::corrupt("no schema").because(error))?;
+    let mut reader =
+        StreamReader::try_new(plain.as_slice(), None).map_err(|error| Failure::corrupt("no schema").because(error))?;
     match reader.next() {
         Some(Ok(rows)) => Ok(rows),
         Some(Err(error)) => Err(Failure::corrupt("no rows").because(error)),
@@ -277,7 +278,7 @@ fn storable(delta: &TableDelta) -> Result<RecordBatch> {
     batch(Arc::new(Schema::new(fields)), columns, delta.rows.num_rows())
 }
 
-fn restored(rows: RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
     let count = rows.num_rows();
     let schema = rows.schema();
     let has_deleted = schema.fields().last().is_some_and(|field| field.name() == DELETED);
@@ -304,4 +305,130 @@ fn restored(rows: RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::checkpoint::store::Put;
+    use crate::failure::Kind;
+    use arrow::array::{Int64Array, StringViewArray};
+    use proptest::prelude::*;
+    use std::ops::Range;
+
+    /// One object in memory that counts what is read of it.
+    struct OneObject(Vec<u8>);
+
+    impl Store for OneObject {
+        fn put_if_absent(&self, _key: &str, _body: &[u8]) -> Put {
+            Put::Exists
+        }
+
+        fn get(&self, _key: &str) -> Result<Option<Vec<u8>>> {
+            Ok(Some(self.0.clone()))
+        }
+
+        fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+            let part = self.0.get(range.start as usize..range.end as usize);
+            part.map(<[u8]>::to_vec).ok_or_else(|| Failure::corrupt(format!("{key} has no such bytes")))
+        }
+
+        fn list(&self, _prefix: &str) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn delete(&self, _keys: &[String]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Rows `(key, text)`, the key groups in runs of three; every fifth row deletes.
+    fn delta(rows: usize) -> TableDelta {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+        let texts = (0..rows).map(|row| (row % 4 > 0).then(|| format!("a text that is no inline view {row}")));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter(texts));
+        let runs = (0..rows).step_by(3).map(|start| (KeyGroup((start / 3) as u16 * 2), 3.min(rows - start)));
+        TableDelta {
+            table: "t".into(),
+            rows: RecordBatch::try_from_iter_with_nullable([("k", keys, false), ("v", texts, true)]).unwrap(),
+            key_columns: 1,
+            expires: None,
+            deleted: Some(BooleanArray::from_iter((0..rows).map(|row| Some(row % 5 == 0)))),
+            key_groups: runs.collect(),
+        }
+    }
+
+    fn encoded(delta: &TableDelta) -> (OneObject, StateFile) {
+        let mut builder = FileBuilder::new(delta);
+        builder.add(delta).unwrap();
+        let encoded = builder.finish().unwrap().unwrap();
+        let file = StateFile {
+            path: "state/o/1-x".into(),
+            table: "t".into(),
+            sequence: 1,
+            bytes: encoded.body.len() as u64,
+            rows: encoded.rows,
+            checksum: encoded.checksum,
+            key_groups: encoded.key_groups,
+        };
+        (OneObject(encoded.body), file)
+    }
+
+    fn all() -> Vec<KeyGroupRange> {
+        vec![KeyGroupRange { start: KeyGroup(0), end: KeyGroup(u16::MAX) }]
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_key_group_by_key_group() {
+        let delta = delta(20);
+        let (store, file) = encoded(&delta);
+        let restored = restore(&store, std::slice::from_ref(&file), &all()).unwrap();
+        assert_eq!(restored.len(), delta.key_groups.len());
+        let mut start = 0;
+        for (part, (group, count)) in restored.iter().zip(&delta.key_groups) {
+            assert_eq!(part.key_groups, [(*group, *count)]);
+            assert_eq!(part.rows.columns(), delta.rows.slice(start, *count).columns());
+            assert_eq!(part.deleted.as_ref().unwrap(), &delta.deleted.as_ref().unwrap().slice(start, *count));
+            start += count;
+        }
+    }
+
+    #[test]
+    fn only_the_key_groups_of_the_task_are_read() {
+        let (mut store, file) = encoded(&delta(20));
+        let owned = [KeyGroupRange { start: KeyGroup(4), end: KeyGroup(6) }];
+        // Damage everywhere else does not matter.
+        let first = FileReader::open(&store, &file).unwrap().footer.sections[0];
+        store.0[first.offset as usize] ^= 1;
+        let restored = restore(&store, std::slice::from_ref(&file), &owned).unwrap();
+        assert_eq!(restored.iter().map(|part| part.key_groups[0].0).collect::<Vec<_>>(), [KeyGroup(4)]);
+        let failure = restore(&store, &[file], &all()).unwrap_err();
+        assert!(failure.kind == Kind::Corrupt && failure.to_string().contains("key group 0"), "{failure}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_damaged_file_is_found_or_harmless(rows in 1_usize..30, at in any::<prop::sample::Index>(), bit in 0_u8..8, cut in any::<bool>()) {
+            let (mut store, file) = encoded(&delta(rows));
+            let whole = restore(&store, std::slice::from_ref(&file), &all()).unwrap();
+            let at = at.index(store.0.len());
+            if cut { store.0.truncate(at) } else { store.0[at] ^= 1 << bit }
+            match restore(&store, &[file], &all()) {
+                Err(failure) => prop_assert_eq!(failure.kind, Kind::Corrupt),
+                // The magic at the very beginning is for people.
+                Ok(restored) => prop_assert!(at < MAGIC.len() && restored.len() == whole.len()),
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_no_state_file(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (_, mut file) = encoded(&delta(3));
+            file.bytes = body.len() as u64;
+            prop_assert!(restore(&OneObject(body), &[file], &all()).is_err());
+        }
+    }
 }

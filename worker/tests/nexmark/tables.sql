@@ -12,7 +12,7 @@ CREATE TABLE datagen (
         ELSE bid.`dateTime`
     END,
     WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
-) WITH ('connector' = 'filesystem', 'path' = 'EVENTS', 'format' = 'json');
+) WITH (SOURCE);
 CREATE VIEW person AS SELECT person.id, person.name, person.emailAddress, person.creditCard, person.city, person.state,
     `dateTime`, person.extra FROM datagen WHERE event_type = 0;
 CREATE VIEW auction AS SELECT auction.id, auction.itemName, auction.description, auction.initialBid, auction.reserve,

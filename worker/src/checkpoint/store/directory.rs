@@ -40,7 +40,9 @@ impl DirectoryStore {
         let root = root.into();
         match fs::read_dir(&root) {
             Ok(_) => Ok(Self { root, next: AtomicU64::new(0) }),
-            Err(error) => Err(Failure::user(format!("the state directory {} could not be read", root.display())).because(error)),
+            Err(error) => {
+                Err(Failure::user(format!("the state directory {} could not be read", root.display())).because(error))
+            }
         }
     }
 

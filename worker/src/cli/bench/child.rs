@@ -17,11 +17,11 @@ use std::time::Duration;
 use weir_protocol::leader::{Mode, Resume, Stops};
 
 /// The name of the hidden command.
-pub const COMMAND: &str = "measure";
+pub(super) const COMMAND: &str = "measure";
 
 /// What the process is told.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Task {
+pub(super) struct Task {
     /// The job.
     pub manifest: String,
     /// Where its state goes.
@@ -35,8 +35,9 @@ pub struct Task {
 }
 
 /// Runs the task in a new process.
-pub fn spawn(task: &Task) -> Result<Measured, Refusal> {
-    let failed = |error: std::io::Error| Refusal::failed(format!("error: a process for the query could not be run: {error}"));
+pub(super) fn spawn(task: &Task) -> Result<Measured, Refusal> {
+    let failed =
+        |error: std::io::Error| Refusal::failed(format!("error: a process for the query could not be run: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let command = &mut Command::new(program);
     command.args(["bench", COMMAND]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -60,7 +61,7 @@ pub fn spawn(task: &Task) -> Result<Measured, Refusal> {
 }
 
 /// What the new process does.
-pub fn run() -> Result<Code, Refusal> {
+pub(super) fn run() -> Result<Code, Refusal> {
     let task: Task = serde_json::from_reader(std::io::stdin())
         .map_err(|error| Refusal::user(format!("error: this command is for the benchmark's own use: {error}")))?;
     let planned = job::plan_text("the benchmark's job", &task.manifest, None)?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Measure what queries cost on this machine.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -69,7 +69,7 @@ struct Nexmark {
 }
 
 /// Runs the benchmark.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::Nexmark(arguments) => arguments.run(),
         Command::Measure => child::run(),
@@ -104,7 +104,9 @@ impl Nexmark {
         child::Task {
             manifest: nexmark::manifest(name, sql, &generator, self.parallelism),
             state_dir: scratch.0.join(format!("{name}-{}", uuid::Uuid::new_v4())),
-            checkpoint_interval_ms: self.checkpoint_interval.map(|interval| std::time::Duration::from(interval).as_millis() as u64),
+            checkpoint_interval_ms: self
+                .checkpoint_interval
+                .map(|interval| std::time::Duration::from(interval).as_millis() as u64),
             warmup_rows: self.warmup,
             stop_after_ms: self.seconds.map(|seconds| seconds * 1000),
         }
@@ -181,7 +183,10 @@ impl Scratch {
     fn new() -> Result<Self, Refusal> {
         let folder = std::env::temp_dir().join(format!("weir-bench-{}", uuid::Uuid::new_v4()));
         let refused = |error: std::io::Error, folder: &Path| {
-            Refusal::user(format!("error: the folder {} could not be created: {error}\nhint: set TMPDIR to a folder that can be written", folder.display()))
+            Refusal::user(format!(
+                "error: the folder {} could not be created: {error}\nhint: set TMPDIR to a folder that can be written",
+                folder.display()
+            ))
         };
         std::fs::create_dir_all(&folder).map_err(|error| refused(error, &folder))?;
         Ok(Self(folder))

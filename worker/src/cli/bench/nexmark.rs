@@ -3,7 +3,7 @@
 use serde_json::json;
 
 /// The queries by name, in their order.
-pub const QUERIES: [(&str, &str); 6] = [
+pub(super) const QUERIES: [(&str, &str); 6] = [
     ("q0", include_str!("../../../../examples/nexmark/q0.sql")),
     ("q1", include_str!("../../../../examples/nexmark/q1.sql")),
     ("q2", include_str!("../../../../examples/nexmark/q2.sql")),
@@ -14,7 +14,7 @@ pub const QUERIES: [(&str, &str); 6] = [
 
 /// What the generator is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Generator {
+pub(super) struct Generator {
     /// How many events there are; `None` for no end.
     pub events: Option<u64>,
     /// Events per second of event time.
@@ -27,7 +27,7 @@ pub struct Generator {
 
 /// The manifest of one query's job, in YAML's subset JSON.
 #[must_use]
-pub fn manifest(query: &str, sql: &str, generator: &Generator, parallelism: u32) -> String {
+pub(super) fn manifest(query: &str, sql: &str, generator: &Generator, parallelism: u32) -> String {
     let job = json!({
         "apiVersion": "weir.dev/v1alpha1",
         "kind": "StreamJob",

@@ -5,9 +5,9 @@ use crate::checkpoint::store::directory::DirectoryStore;
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::job;
 use crate::connector::{Committer, CommitterContext};
-use crate::job::lock::DirectoryLock;
+use crate::job::directory::lock::DirectoryLock;
+use crate::job::directory::state;
 use crate::job::maintain::Maintenance;
-use crate::job::state;
 use crate::plan::NodeKind;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,12 @@ pub(super) fn delete(found: &Found, name: &str, secrets: Option<&Path>) -> Resul
     finish(&notices, name)
 }
 
-fn maintain(found: &Found, secrets: Option<&Path>, request: &str, operation: Operation) -> Result<Vec<Notice>, Refusal> {
+fn maintain(
+    found: &Found,
+    secrets: Option<&Path>,
+    request: &str,
+    operation: Operation,
+) -> Result<Vec<Notice>, Refusal> {
     let directory = &found.directory;
     let lock = DirectoryLock::take(directory).map_err(|failure| {
         let text = failure.chain();
@@ -40,7 +45,11 @@ fn maintain(found: &Found, secrets: Option<&Path>, request: &str, operation: Ope
     let store = DirectoryStore::open(directory)?;
     store.remove_partial()?;
     let start = found.history.newest_start().ok_or_else(|| {
-        Refusal::user(format!("error: no readable start of job {} is left in {}: run the job first", found.history.job, directory.display()))
+        Refusal::user(format!(
+            "error: no readable start of job {} is left in {}: run the job first",
+            found.history.job,
+            directory.display()
+        ))
     })?;
     let maintenance = Maintenance {
         store: &store,
@@ -68,7 +77,9 @@ fn committers(found: &Found, secrets: Option<&Path>) -> Result<BTreeMap<Operator
     let planned = job::plan_text(&manifest.name, &manifest.text, secrets)?;
     let uid = state::uid(&found.directory, &planned.job.name)?;
     let committers = planned.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
-        (NodeKind::Sink(sink), Some(id)) => Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: uid.clone() })?)),
+        (NodeKind::Sink(sink), Some(id)) => {
+            Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: uid.clone() })?))
+        }
         _ => None,
     });
     let committers: BTreeMap<_, _> = committers.collect();
@@ -94,7 +105,9 @@ fn finish(notices: &[Notice], name: &str) -> Result<Code, Refusal> {
                 println!("savepoint '{name}' is deleted");
                 return Ok(Code::Done);
             }
-            Notice::StoreTrouble { message } | Notice::CommitTrouble { message } | Notice::LinkUnusable { message, .. } => {
+            Notice::StoreTrouble { message }
+            | Notice::CommitTrouble { message }
+            | Notice::LinkUnusable { message, .. } => {
                 eprintln!("warning: {message}");
             }
             _ => {}

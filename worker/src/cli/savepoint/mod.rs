@@ -6,7 +6,7 @@ mod show;
 use super::exit::{Code, Refusal};
 use super::job;
 use crate::diagnostic::nearest;
-use crate::job::history::History;
+use crate::job::directory::history::History;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use weir_crds::ValidatedJob;
@@ -16,7 +16,7 @@ use weir_protocol::chain::Pin;
 ///
 /// `weir run FILE --restore NAME` begins with one.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -91,7 +91,7 @@ struct Manifest {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
@@ -106,7 +106,9 @@ impl Place {
         let directory = match (&manifest, &self.state_dir) {
             (Some(manifest), given) => job::directory_of(&manifest.job, given.as_deref())?,
             (None, Some(given)) => given.clone(),
-            (None, None) => return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir")),
+            (None, None) => {
+                return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
+            }
         };
         let Some(history) = History::read(&directory)? else {
             return Err(no_state(&directory));
@@ -142,12 +144,17 @@ impl Found {
         let hint = match (near, savepoints.is_empty()) {
             (Some(near), _) => format!("perhaps '{near}' is meant"),
             (None, true) => "there is none yet".to_owned(),
-            (None, false) => format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
+            (None, false) => {
+                format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+            }
         };
         Err(Refusal::user(format!("error: job {} has no savepoint '{name}'\nhint: {hint}", self.history.job)))
     }
 }
 
 fn no_state(directory: &Path) -> Refusal {
-    Refusal::user(format!("error: {} holds no state of a job\nhint: run the job first, or name its directory with --state-dir", directory.display()))
+    Refusal::user(format!(
+        "error: {} holds no state of a job\nhint: run the job first, or name its directory with --state-dir",
+        directory.display()
+    ))
 }

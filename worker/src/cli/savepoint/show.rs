@@ -42,8 +42,13 @@ pub(super) fn list(found: &Found, as_json: bool) -> Result<Code, Refusal> {
             [name.clone()].into_iter().chain(rest).collect()
         })
         .collect();
-    let headings =
-        [("name", Align::Left), ("checkpoint", Align::Right), ("link", Align::Right), ("time", Align::Left), ("size", Align::Right)];
+    let headings = [
+        ("name", Align::Left),
+        ("checkpoint", Align::Right),
+        ("link", Align::Right),
+        ("time", Align::Left),
+        ("size", Align::Right),
+    ];
     print!("{}", table::render(&headings, &rows));
     Ok(Code::Done)
 }
@@ -52,7 +57,8 @@ pub(super) fn list(found: &Found, as_json: bool) -> Result<Code, Refusal> {
 pub(super) fn inspect(found: &Found, name: &str, as_json: bool) -> Result<Code, Refusal> {
     let manifest = manifest(found, name)?;
     if as_json {
-        let text = serde_json::to_string_pretty(manifest).map_err(|error| Refusal::failed(format!("error: {error}")))?;
+        let text =
+            serde_json::to_string_pretty(manifest).map_err(|error| Refusal::failed(format!("error: {error}")))?;
         println!("{text}");
         return Ok(Code::Done);
     }
@@ -83,7 +89,9 @@ fn manifest<'a>(found: &'a Found, name: &str) -> Result<&'a Manifest, Refusal> {
                 eprintln!("warning: {damage}; this is the checkpoint before it");
             }
         }
-        return standing.manifest.ok_or_else(|| Refusal::user(format!("error: job {} has no checkpoint yet", found.history.job)));
+        return standing
+            .manifest
+            .ok_or_else(|| Refusal::user(format!("error: job {} has no checkpoint yet", found.history.job)));
     }
     Ok(found.history.manifest(found.pin(name)?.link)?)
 }
@@ -94,7 +102,8 @@ fn operator(id: &OperatorId, state: &OperatorState, pending: usize) {
         println!("  schema      {}", state.schema);
     }
     if !state.files.is_empty() {
-        let (bytes, rows): (u64, u64) = state.files.iter().fold((0, 0), |sum, file| (sum.0 + file.bytes, sum.1 + file.rows));
+        let (bytes, rows): (u64, u64) =
+            state.files.iter().fold((0, 0), |sum, file| (sum.0 + file.bytes, sum.1 + file.rows));
         println!("  files       {} with {rows} rows, {}", state.files.len(), size(bytes));
     }
     for split in state.unfinished.values() {

@@ -35,11 +35,18 @@ pub(super) enum Values {
     /// Even random numbers.
     Floats(RangeInclusive<f64>),
     /// Random hexadecimal digits, or random bytes.
-    Bytes { length: u64, vary: bool },
+    Bytes {
+        length: u64,
+        vary: bool,
+    },
     /// The time on the clock, less a random time.
     Recent(Duration),
     /// This number and those after it, up to `last`, times `step` (the unit of a decimal's scale).
-    Sequence { first: i128, last: i128, step: i128 },
+    Sequence {
+        first: i128,
+        last: i128,
+        step: i128,
+    },
     Array(FieldRef, Box<Recipe>, u64),
     Row(Fields, Vec<Recipe>),
 }
@@ -147,7 +154,9 @@ impl<'a> FieldReader<'a> {
         let bound = |name: &str, default: f64| {
             let parse = |text: &str| text.trim().parse().ok().filter(|number: &f64| number.abs() <= most);
             let key = format!("fields.{path}.{name}");
-            self.options.parsed(&key, |text| parse(text).ok_or_else(|| "a number expected".to_owned())).unwrap_or(default)
+            self.options
+                .parsed(&key, |text| parse(text).ok_or_else(|| "a number expected".to_owned()))
+                .unwrap_or(default)
         };
         let max = bound("max", most);
         let min = bound("min", least.min(max));

@@ -30,7 +30,8 @@ pub(super) fn source(options: &Options, shape: &TableShape) -> Result<Arc<dyn So
     let reader = FieldReader::new(options);
     let recipes: Vec<Recipe> = shape.schema.fields().iter().map(|field| reader.read(field.name(), field)).collect();
     for (name, _) in &shape.metadata {
-        options.mistake(Diagnostic::new(format!("table '{}': datagen has no metadata for column '{name}'", shape.name)));
+        options
+            .mistake(Diagnostic::new(format!("table '{}': datagen has no metadata for column '{name}'", shape.name)));
     }
     let width = recipes.iter().map(Recipe::width).sum::<u64>().max(1);
     let ends = recipes.iter().filter_map(Recipe::rows).chain(count("number-of-rows", 1..=i64::MAX >> 4));
@@ -61,7 +62,8 @@ impl RowMaker for Datagen {
         let columns = projection.iter().map(|index| kitchen.column(&self.recipes[*index], numbers.start, rows));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let rows_made = RecordBatch::try_new_with_options(Arc::new(self.schema.project(projection)?), columns, &options)?;
+        let rows_made =
+            RecordBatch::try_new_with_options(Arc::new(self.schema.project(projection)?), columns, &options)?;
         Ok(Made { rows: rows_made, bytes: rows * self.width as usize })
     }
 }

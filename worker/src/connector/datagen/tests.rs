@@ -11,7 +11,8 @@ fn list(element: DataType) -> DataType {
 }
 
 fn shape(columns: &[(&str, DataType)]) -> TableShape {
-    let fields: Vec<Field> = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
     TableShape { name: "t".to_owned(), schema, metadata: vec![], partitioned_by: vec![], primary_key: vec![] }
 }
@@ -58,7 +59,11 @@ fn every_type_has_random_values_within_its_bounds() {
     check(DataType::BinaryView, &[("fields.f.length", "3")], &|value| value.as_str().unwrap().len() == 4);
     check(DataType::Date32, &[], &serde_json::Value::is_string);
     check(DataType::Time32(TimeUnit::Millisecond), &[], &serde_json::Value::is_string);
-    check(DataType::Timestamp(TimeUnit::Millisecond, None), &[("fields.f.max-past", "1 h")], &serde_json::Value::is_string);
+    check(
+        DataType::Timestamp(TimeUnit::Millisecond, None),
+        &[("fields.f.max-past", "1 h")],
+        &serde_json::Value::is_string,
+    );
     check(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), &[], &serde_json::Value::is_string);
     let array = [("fields.f.length", "2"), ("fields.f.element.max", "9"), ("fields.f.element.min", "8")];
     check(list(DataType::Int16), &array, &|value| value.as_array().unwrap().len() == 2);

@@ -4,8 +4,8 @@ use super::super::random::Random;
 use super::super::text_column::TextColumn;
 use super::field::{Recipe, Values};
 use arrow::array::{
-    Array,
-    ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray,
+    StructArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -49,7 +49,9 @@ impl Kitchen {
                 }
                 if *data_type == DataType::BinaryView { column.finish_bytes(nulls) } else { column.finish_text(nulls) }
             }
-            Values::Recent(past) => self.moments(data_type, (0..rows).map(|row| even_past(&mut random(row), *past)), nulls),
+            Values::Recent(past) => {
+                self.moments(data_type, (0..rows).map(|row| even_past(&mut random(row), *past)), nulls)
+            }
             Values::Array(field, element, length) => {
                 let elements = self.column(element, first.wrapping_mul(*length), rows * *length as usize)?;
                 let offsets = OffsetBuffer::from_repeated_length(*length as usize, rows);
@@ -83,7 +85,8 @@ impl Kitchen {
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef, ArrowError> {
         let now = self.now.timestamp_micros();
-        let of_day = i64::from(self.now.num_seconds_from_midnight()) * 1000 + i64::from(self.now.nanosecond() / 1_000_000);
+        let of_day =
+            i64::from(self.now.num_seconds_from_midnight()) * 1000 + i64::from(self.now.nanosecond() / 1_000_000);
         let value = |past: i64| match data_type {
             DataType::Date32 => now.div_euclid(86_400_000_000),
             DataType::Time32(_) => of_day.min(86_399_999),
@@ -92,9 +95,12 @@ impl Kitchen {
         };
         let values = Int64Array::new(micros_past.map(value).collect(), nulls);
         match data_type {
-            DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) => {
-                Ok(values.into_data().into_builder().data_type(data_type.clone()).build().map(arrow::array::make_array)?)
-            }
+            DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond, _) => Ok(values
+                .into_data()
+                .into_builder()
+                .data_type(data_type.clone())
+                .build()
+                .map(arrow::array::make_array)?),
             _ => cast(&cast(&values, &DataType::Int32)?, data_type),
         }
     }

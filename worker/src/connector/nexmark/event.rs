@@ -17,9 +17,8 @@ use std::sync::Arc;
 const FIRST_NAMES: [&str; 11] =
     ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
 const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
-const CITIES: [&str; 10] = [
-    "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
-];
+const CITIES: [&str; 10] =
+    ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
 
 const FIRST_CATEGORY: u64 = 10;
@@ -219,11 +218,7 @@ impl Events {
         let of_type = |code: i32| NullBuffer::new(BooleanBuffer::collect_bool(rows, |row| event_types[row] == code));
         let nulls = [EventType::Person, EventType::Auction, EventType::Bid].map(|kind| of_type(kind as i32));
         let text = persons.extra.mark() + auctions.extra.mark() + auctions.description.mark() + bids.extra.mark();
-        let made = [
-            persons.finish(&nulls[0])?,
-            auctions.finish(&nulls[1])?,
-            bids.finish(&nulls[2], &self.website)?,
-        ];
+        let made = [persons.finish(&nulls[0])?, auctions.finish(&nulls[1])?, bids.finish(&nulls[2], &self.website)?];
         let event_types: ArrayRef = Arc::new(Int32Array::new(ScalarBuffer::from(event_types), None));
         let columns = projection.iter().map(|index| match &self.layout.columns[*index] {
             Column::EventType => Ok(Arc::clone(&event_types)),

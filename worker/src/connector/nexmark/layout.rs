@@ -89,7 +89,10 @@ impl Layout {
         let columns: Vec<Option<Column>> =
             shape.schema.fields().iter().map(|field| Column::of(options, shape, field)).collect();
         for (name, _) in &shape.metadata {
-            options.mistake(Diagnostic::new(format!("table '{}': nexmark has no metadata for column '{name}'", shape.name)));
+            options.mistake(Diagnostic::new(format!(
+                "table '{}': nexmark has no metadata for column '{name}'",
+                shape.name
+            )));
         }
         Some(Self { schema: Arc::clone(&shape.schema), columns: columns.into_iter().collect::<Option<_>>()? })
     }

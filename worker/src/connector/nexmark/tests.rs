@@ -116,9 +116,11 @@ fn multiset(batches: &[RecordBatch]) -> BTreeMap<String, usize> {
     let mut rows = BTreeMap::new();
     for batch in batches {
         let options = arrow::util::display::FormatOptions::default();
-        let columns: Vec<_> = batch.columns().iter().map(|column| {
-            arrow::util::display::ArrayFormatter::try_new(column, &options).unwrap()
-        }).collect();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| arrow::util::display::ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
         for row in 0..batch.num_rows() {
             let text: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
             *rows.entry(text.join("|")).or_insert(0) += 1;
@@ -142,7 +144,10 @@ fn of_fifty_events_one_is_a_person_three_are_auctions_and_the_rest_bids() {
     }
     for (code, column) in [(0, "person"), (1, "auction"), (2, "bid")] {
         let column = rows.column_by_name(column).unwrap();
-        assert!((0..types.len()).all(|row| column.is_valid(row) == (types[row] == code)), "only its own events are there");
+        assert!(
+            (0..types.len()).all(|row| column.is_valid(row) == (types[row] == code)),
+            "only its own events are there"
+        );
     }
 }
 
@@ -168,7 +173,12 @@ fn values_are_spread_as_in_the_frozen_events_of_the_benchmark() {
     ];
     for (column, name, frozen, tolerance, least, most) in lengths {
         let values = texts(&rows, column, name);
-        check(&format!("length of {column}.{name}"), mean(values.iter().map(|text| text.len() as f64)), frozen, tolerance);
+        check(
+            &format!("length of {column}.{name}"),
+            mean(values.iter().map(|text| text.len() as f64)),
+            frozen,
+            tolerance,
+        );
         assert!(values.iter().all(|text| (least..=most).contains(&text.len())), "lengths of {column}.{name}");
     }
     let bids = numbers(&rows, "bid", "auction").len() as f64;
@@ -180,10 +190,17 @@ fn values_are_spread_as_in_the_frozen_events_of_the_benchmark() {
     check("hot bidders", share("bid", "bidder", &|id| id % 100 == 1), 13939.0 / bids, 0.015);
     check("hot sellers", share("auction", "seller", &|id| id % 100 == 0), 913.0 / 1200.0, 0.04);
     let channels = texts(&rows, "bid", "channel");
-    check("hot channels", channels.iter().filter(|name| !name.starts_with("channel-")).count() as f64 / bids, 0.493, 0.015);
+    check(
+        "hot channels",
+        channels.iter().filter(|name| !name.starts_with("channel-")).count() as f64 / bids,
+        0.493,
+        0.015,
+    );
     let mut prices = numbers(&rows, "bid", "price");
     prices.sort_unstable();
-    for (quantile, frozen) in [(0.1, 414.0), (0.25, 3135.0), (0.5, 97_433.0), (0.75, 3_289_080.0), (0.9, 26_638_489.0_f64)] {
+    for (quantile, frozen) in
+        [(0.1, 414.0), (0.25, 3135.0), (0.5, 97_433.0), (0.75, 3_289_080.0), (0.9, 26_638_489.0_f64)]
+    {
         let ours = prices[(prices.len() as f64 * quantile) as usize] as f64;
         check(&format!("price at {quantile}"), ours.log10(), frozen.log10(), 0.1);
     }

@@ -59,7 +59,9 @@ fn little_is_held_back_and_pieces_are_whole_lines() {
     printer.write(&batch(50_000)).unwrap();
     let pieces = stage.pieces.lock().unwrap();
     assert!(pieces.len() > 5);
-    assert!(pieces.iter().all(|piece| piece.ends_with('\n') && piece.starts_with("2> +I[") && piece.len() < 2 * HELD_BYTES));
+    assert!(
+        pieces.iter().all(|piece| piece.ends_with('\n') && piece.starts_with("2> +I[") && piece.len() < 2 * HELD_BYTES)
+    );
 }
 
 #[test]
@@ -90,7 +92,8 @@ fn writers_are_told_apart_as_in_flink() {
 #[test]
 fn mistakes_in_options_are_told_with_what_was_meant() {
     let schema = batch(0).schema();
-    let shape = TableShape { name: "t".to_owned(), schema, metadata: vec![], partitioned_by: vec![], primary_key: vec![] };
+    let shape =
+        TableShape { name: "t".to_owned(), schema, metadata: vec![], partitioned_by: vec![], primary_key: vec![] };
     let check = |pairs: &[(&str, &str)], expected: &str| {
         let mistakes = sink(&Options::of("t", pairs), &shape).err().unwrap_or_default();
         let told: Vec<String> = mistakes.iter().map(|mistake| mistake.render("").replace('\n', " / ")).collect();

@@ -9,7 +9,14 @@ use std::fmt::Write;
 #[must_use]
 pub fn dot(plan: &Plan, frame: &Frame<'_>) -> String {
     let graph = Graph::of(plan);
-    let mut drawing = Drawing { plan, graph: &graph, steps: 0, roots: vec![0; graph.chains.len()], arrows: Vec::new(), out: String::new() };
+    let mut drawing = Drawing {
+        plan,
+        graph: &graph,
+        steps: 0,
+        roots: vec![0; graph.chains.len()],
+        arrows: Vec::new(),
+        out: String::new(),
+    };
     drawing.line(&format!("digraph {} {{", quoted(frame.job)));
     drawing.line("  rankdir=LR;\n  node [shape=box, fontname=\"monospace\"];\n  edge [fontname=\"monospace\"];");
     for number in 0..graph.chains.len() {
@@ -47,7 +54,10 @@ impl Drawing<'_> {
     }
 
     fn chain(&mut self, number: usize, parallelism: u32) {
-        self.line(&format!("  subgraph cluster_{number} {{\n    label={};", quoted(&format!("chain {number} × {parallelism}"))));
+        self.line(&format!(
+            "  subgraph cluster_{number} {{\n    label={};",
+            quoted(&format!("chain {number} × {parallelism}"))
+        ));
         self.roots[number] = self.steps;
         match &self.graph.chains[number].root {
             Root::Source { node, next, bad_records } => {
@@ -72,7 +82,9 @@ impl Drawing<'_> {
         let place = self.steps;
         self.steps += 1;
         let mut lines = vec![step::headline(self.plan, node, role)];
-        let shown = step::details(self.plan, node, role).into_iter().filter(|(label, _)| matches!(*label, "connector" | "watermark" | "keeps" | "emits"));
+        let shown = step::details(self.plan, node, role)
+            .into_iter()
+            .filter(|(label, _)| matches!(*label, "connector" | "watermark" | "keeps" | "emits"));
         lines.extend(shown.map(|(label, text)| format!("{label}: {text}")));
         let label: String = lines.iter().map(|line| format!("{}\\l", escaped(line))).collect();
         self.line(&format!("    s{place} [label=\"{label}\"];"));

@@ -28,7 +28,8 @@ pub fn text(plan: &Plan, frame: &Frame<'_>) -> String {
     let graph = Graph::of(plan);
     let mut page = Page { plan, graph: &graph, out: String::new() };
     let chains = counted(graph.chains.len(), "chain");
-    let (tasks, groups) = (counted(frame.parallelism as usize, "task"), counted(frame.max_parallelism as usize, "key group"));
+    let (tasks, groups) =
+        (counted(frame.parallelism as usize, "task"), counted(frame.max_parallelism as usize, "key group"));
     page.line(0, &format!("job {}: {chains} of {tasks} each, {groups}, plan {:016x}", frame.job, plan.fingerprint));
     for number in 0..graph.chains.len() {
         page.chain(number);

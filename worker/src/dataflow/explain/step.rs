@@ -5,8 +5,8 @@ use crate::connector::Assignment;
 use crate::operator::build::state_schema;
 use crate::plan::{Calc, Changelog, GroupAggregate, Node, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
 use arrow::datatypes::Schema;
-use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::expressions::{Column, Literal};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,9 @@ pub(super) fn details(plan: &Plan, index: NodeIndex, role: Role) -> Vec<(&'stati
         NodeKind::Calc(calc) => of_calc(calc, &plan.nodes[node.inputs[0]].schema),
         NodeKind::GroupAggregate(aggregate) => of_group(aggregate),
         NodeKind::WindowAssign(assign) => vec![("time", name(&plan.nodes[node.inputs[0]].schema, assign.time))],
-        NodeKind::WindowAggregate(aggregate) => vec![("time", name(&plan.nodes[node.inputs[0]].schema, aggregate.time))],
+        NodeKind::WindowAggregate(aggregate) => {
+            vec![("time", name(&plan.nodes[node.inputs[0]].schema, aggregate.time))]
+        }
         NodeKind::Union => Vec::new(),
     };
     details.extend(tables(&state_schema(plan, node)).into_iter().map(|table| ("keeps", table)));
@@ -65,7 +67,9 @@ fn of_source(source: &SourceNode, node: &Node) -> Vec<(&'static str, String)> {
     }
     if let Some(watermark) = &source.watermark {
         let column = name(&node.schema, watermark.column);
-        let idle = watermark.idle_timeout.map_or(String::new(), |idle| format!(", a split is idle after {} ms", idle.as_millis()));
+        let idle = watermark
+            .idle_timeout
+            .map_or(String::new(), |idle| format!(", a split is idle after {} ms", idle.as_millis()));
         details.push(("watermark", format!("{column} AS {}{idle}", expression(&watermark.expression))));
     }
     details.push(("keeps", "how far each split is read, and its watermark".to_owned()));
@@ -112,29 +116,44 @@ fn computed(calc: &Calc) -> Vec<(&'static str, String)> {
 }
 
 fn of_group(aggregate: &GroupAggregate) -> Vec<(&'static str, String)> {
-    let forgets = |ttl: std::time::Duration| ("forgets", format!("a group that no row touched for {} ms", ttl.as_millis()));
+    let forgets =
+        |ttl: std::time::Duration| ("forgets", format!("a group that no row touched for {} ms", ttl.as_millis()));
     aggregate.state_ttl.map(forgets).into_iter().collect()
 }
 
 /// The tables of keyed state, as their operator describes them.
+/// The state of windows says what the windows are beside its tables.
 fn tables(schema: &Value) -> Vec<String> {
-    schema.as_array().into_iter().flatten().map(table).collect()
+    let tables = schema.get("tables").unwrap_or(schema);
+    tables.as_array().into_iter().flatten().map(table).collect()
 }
 
 fn table(table: &Value) -> String {
-    let columns: Vec<String> = list(table, "columns").filter_map(|column| Some(column.get("name")?.as_str()?.to_owned())).collect();
+    let columns: Vec<String> =
+        list(table, "columns").filter_map(|column| Some(column.get("name")?.as_str()?.to_owned())).collect();
     let keys = table.get("key_columns").and_then(Value::as_u64).map_or(0, |keys| keys as usize).min(columns.len());
     let gathers = list(table, "accumulators").filter_map(|one| {
         let gathers = one.get("gathers")?.as_str()?;
-        Some(one.get("argument").and_then(Value::as_str).map_or_else(|| gathers.to_owned(), |of| format!("{gathers} of {of}")))
+        Some(
+            one.get("argument")
+                .and_then(Value::as_str)
+                .map_or_else(|| gathers.to_owned(), |of| format!("{gathers} of {of}")),
+        )
     });
     let mut values: Vec<String> = gathers.collect();
     if values.is_empty() {
         values = columns[keys..].to_vec();
     }
     let by = if keys == 0 { "one row".to_owned() } else { format!("by ({})", columns[..keys].join(", ")) };
-    let expires = table.get("expires").and_then(Value::as_str).map_or(String::new(), |column| format!("; a row ends at its {column}"));
-    format!("table {} {by}: {}{expires}", table.get("table").and_then(Value::as_str).unwrap_or("state"), values.join(", "))
+    let expires = table
+        .get("expires")
+        .and_then(Value::as_str)
+        .map_or(String::new(), |column| format!("; a row ends at its {column}"));
+    format!(
+        "table {} {by}: {}{expires}",
+        table.get("table").and_then(Value::as_str).unwrap_or("state"),
+        values.join(", ")
+    )
 }
 
 fn list<'a>(table: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -142,7 +161,18 @@ fn list<'a>(table: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 fn expression(expression: &Arc<dyn PhysicalExpr>) -> String {
-    Sql(expression.as_ref()).to_string()
+    moved(expression).unwrap_or_else(|| Sql(expression.as_ref()).to_string())
+}
+
+/// A moment moved by a constant interval, as it is written in SQL: most watermarks are such.
+fn moved(expression: &Arc<dyn PhysicalExpr>) -> Option<String> {
+    let call = expression.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == "plus_interval")?;
+    let [moment, interval] = call.args() else { return None };
+    let micros: i64 = interval.downcast_ref::<Literal>()?.value().to_string().parse().ok()?;
+    let sign = if micros < 0 { '-' } else { '+' };
+    let (seconds, rest) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:06}").trim_end_matches('0').to_owned() };
+    Some(format!("{} {sign} INTERVAL '{seconds}{fraction}' SECOND", Sql(moment.as_ref())))
 }
 
 struct Sql<'a>(&'a dyn PhysicalExpr);

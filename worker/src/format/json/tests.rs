@@ -166,7 +166,7 @@ fn fields_in_any_order_and_number_find_their_columns() {
             .map(|line: usize| {
                 let members: Vec<String> = (0..8)
                     .map(|place| (place * 3 + line * shift) % 8)
-                    .filter(|column| (column + line) % 3 != 0)
+                    .filter(|column| !(column + line).is_multiple_of(3))
                     .map(|column| format!("\"c{column}\": {}, \"u{line}\": [{column}]", line * 10 + column))
                     .collect();
                 format!("{{{}}}", members.join(","))
@@ -175,7 +175,7 @@ fn fields_in_any_order_and_number_find_their_columns() {
         let expected: Vec<String> = (0..20)
             .map(|line: usize| {
                 let value = |column: usize| {
-                    if (column + line) % 3 == 0 { String::new() } else { (line * 10 + column).to_string() }
+                    if (column + line).is_multiple_of(3) { String::new() } else { (line * 10 + column).to_string() }
                 };
                 format!("|{}|", (0..8).map(value).collect::<Vec<_>>().join("|"))
             })

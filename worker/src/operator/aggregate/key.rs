@@ -157,7 +157,8 @@ impl KeyColumn {
             }
             Form::Bytes => batch.encode_bytes(word, as_bytes(array)),
             Form::Encoded(converter) => {
-                let encoded: ArrayRef = Arc::new(converter.convert_columns(std::slice::from_ref(array))?.try_into_binary()?);
+                let encoded: ArrayRef =
+                    Arc::new(converter.convert_columns(std::slice::from_ref(array))?.try_into_binary()?);
                 batch.encode_bytes(word, compute::cast(&encoded, &DataType::BinaryView)?.as_binary_view().clone());
             }
         }

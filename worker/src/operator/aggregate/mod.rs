@@ -1,7 +1,7 @@
 //! Aggregation: groups of rows by key, with one row of accumulators each.
 //!
-//! [`layout`] decides what a group's row holds; [`group_table`] finds the rows of a batch's keys; [`accumulate`] adds
-//! rows to them, [`merge`] adds rows of accumulators; [`result`] and [`partial`] make columns of them again. The
+//! `layout` decides what a group's row holds; `group_table` finds the rows of a batch's keys; `accumulate` adds
+//! rows to them, `merge` adds rows of accumulators; `result` and `partial` make columns of them again. The
 //! operators are made of these.
 
 mod accumulate;

@@ -69,7 +69,11 @@ impl AggregateUDFImpl for Aggregate {
         let is_ordered = is_number
             || matches!(
                 argument,
-                DataType::Utf8View | DataType::Boolean | DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..)
+                DataType::Utf8View
+                    | DataType::Boolean
+                    | DataType::Date32
+                    | DataType::Time32(_)
+                    | DataType::Timestamp(..)
             );
         match self.kind {
             Kind::Count => Ok(vec![argument.clone()]),

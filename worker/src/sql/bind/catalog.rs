@@ -100,7 +100,11 @@ impl Catalog {
     }
 
     /// Binds an expression over the columns of `schema`.
-    pub(in crate::sql) fn expression(&self, expr: &ast::Expr, schema: &DFSchema) -> std::result::Result<Expr, Diagnostic> {
+    pub(in crate::sql) fn expression(
+        &self,
+        expr: &ast::Expr,
+        schema: &DFSchema,
+    ) -> std::result::Result<Expr, Diagnostic> {
         let planner = SqlToRel::new_with_options(self, parser_options());
         let bound = planner.sql_to_expr(expr.clone(), schema, &mut PlannerContext::new());
         bound.map_err(|error| self.locate(&error, expr))

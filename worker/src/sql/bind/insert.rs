@@ -59,13 +59,19 @@ fn targets(insert: &Insert, table: &Table) -> Result<Vec<usize>> {
             return Err(errors::unknown_column(&column.value, &known).at(at));
         };
         if targets.contains(&place) {
-            return Err(Diagnostic::new(format!("the column '{}' is named twice", column.value)).at(at).hint("name it once"));
+            return Err(Diagnostic::new(format!("the column '{}' is named twice", column.value))
+                .at(at)
+                .hint("name it once"));
         }
         targets.push(place);
     }
     let missing = fields.iter().enumerate().find(|(place, field)| !field.is_nullable() && !targets.contains(place));
     if let Some((_, field)) = missing {
-        let message = format!("the column '{}' of table '{}' is NOT NULL and is not among the columns given", field.name(), table.shape.name);
+        let message = format!(
+            "the column '{}' of table '{}' is NOT NULL and is not among the columns given",
+            field.name(),
+            table.shape.name
+        );
         return Err(Diagnostic::new(message).at(syntax::name_position(&insert.table)).hint("add it to the list"));
     }
     Ok(targets)
@@ -77,7 +83,8 @@ fn check_count(insert: &Insert, table: &Table, targets: &[usize], plan: &Logical
         return Ok(());
     }
     let describe = |fields: &mut dyn Iterator<Item = &FieldRef>| {
-        let columns: Vec<String> = fields.map(|field| format!("{} {}", field.name(), sql_name(field.data_type()))).collect();
+        let columns: Vec<String> =
+            fields.map(|field| format!("{} {}", field.name(), sql_name(field.data_type()))).collect();
         columns.join(", ")
     };
     let fields = table.shape.schema.fields();
@@ -90,7 +97,13 @@ fn check_count(insert: &Insert, table: &Table, targets: &[usize], plan: &Logical
 }
 
 /// Puts a projection on the plan that gives each column of the table its value.
-fn convert(insert: &Insert, table: &Table, targets: &[usize], plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
+fn convert(
+    insert: &Insert,
+    table: &Table,
+    targets: &[usize],
+    plan: LogicalPlan,
+    catalog: &Catalog,
+) -> Result<LogicalPlan> {
     let columns = plan.schema().columns();
     let mut values = Vec::new();
     for (place, field) in table.shape.schema.fields().iter().enumerate() {
@@ -101,7 +114,11 @@ fn convert(insert: &Insert, table: &Table, targets: &[usize], plan: LogicalPlan,
                     return Err(mismatch(insert, table, source, from, field));
                 }
                 let column = Expr::Column(columns[source].clone());
-                let value = if from.data_type() == field.data_type() { column } else { cast(column, field.data_type().clone()) };
+                let value = if from.data_type() == field.data_type() {
+                    column
+                } else {
+                    cast(column, field.data_type().clone())
+                };
                 if from.is_nullable() && !field.is_nullable() {
                     not_null::checked(value, field.name(), &table.shape.name)
                 } else {
@@ -114,15 +131,21 @@ fn convert(insert: &Insert, table: &Table, targets: &[usize], plan: LogicalPlan,
     }
     let fail = |error| errors::from_datafusion(&error, catalog).at_if_unknown(insert.position);
     let schema = plan.schema().clone();
-    let values = values.into_iter().map(|value| optimize::with_casts(value, &schema)).collect::<datafusion_common::Result<Vec<_>>>();
+    let values = values
+        .into_iter()
+        .map(|value| optimize::with_casts(value, &schema))
+        .collect::<datafusion_common::Result<Vec<_>>>();
     LogicalPlanBuilder::from(plan).project(values.map_err(fail)?).and_then(LogicalPlanBuilder::build).map_err(fail)
 }
 
 fn mismatch(insert: &Insert, table: &Table, source: usize, from: &FieldRef, to: &FieldRef) -> Diagnostic {
     let (have, want) = (sql_name(from.data_type()), sql_name(to.data_type()));
-    let message = format!("the column '{}' of table '{}' is {want}, but the query gives {have}", to.name(), table.shape.name);
+    let message =
+        format!("the column '{}' of table '{}' is {want}, but the query gives {have}", to.name(), table.shape.name);
     let at = select_item(&insert.query, source).and_then(syntax::position).or(syntax::name_position(&insert.table));
-    Diagnostic::new(message).at(at).hint(format!("write CAST(… AS {want}) in the query, or declare the column as {have}"))
+    Diagnostic::new(message)
+        .at(at)
+        .hint(format!("write CAST(… AS {want}) in the query, or declare the column as {have}"))
 }
 
 /// The expression of a query's column, if it is written out.
@@ -131,7 +154,8 @@ fn select_item(query: &Query, place: usize) -> Option<&SelectItem> {
     loop {
         match body {
             SetExpr::Select(select) => {
-                let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+                let wild =
+                    |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
                 let plain = !select.projection.iter().any(wild);
                 return select.projection.get(place).filter(|_| plain);
             }

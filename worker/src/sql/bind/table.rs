@@ -84,12 +84,15 @@ impl Table {
             partitioned_by: places(&create.partitioned_by, &raw.physical, "PARTITIONED BY")?,
             primary_key: places(&create.primary_key, &raw.physical, "PRIMARY KEY")?,
         };
-        let fields: Vec<FieldRef> = raw.physical.iter().cloned().chain(raw.metadata.iter().map(|(field, _)| field.clone())).collect();
+        let fields: Vec<FieldRef> =
+            raw.physical.iter().cloned().chain(raw.metadata.iter().map(|(field, _)| field.clone())).collect();
         let raw_schema = Arc::new(Schema::new(fields));
         let computed = bind_columns(create, catalog, &raw_schema)?;
         let schema: SchemaRef = Arc::new(computed.schema().as_arrow().clone());
         let LogicalPlan::Projection(projection) = &computed else {
-            return Err(Diagnostic::new(format!("table '{name}' has no columns")).at(syntax::name_position(&create.name)));
+            return Err(
+                Diagnostic::new(format!("table '{name}' has no columns")).at(syntax::name_position(&create.name))
+            );
         };
         let raw = projection.input.schema().clone();
         let columns: Vec<Expr> = projection.expr.clone();
@@ -112,7 +115,9 @@ fn check_names(columns: &[WrittenColumn]) -> Result<()> {
     for (place, column) in columns.iter().enumerate() {
         if columns[..place].iter().any(|other| other.name.value == column.name.value) {
             let message = format!("there are two columns '{}'", column.name.value);
-            return Err(Diagnostic::new(message).at(syntax::name_position(&column.name)).hint("give one of them another name"));
+            return Err(Diagnostic::new(message)
+                .at(syntax::name_position(&column.name))
+                .hint("give one of them another name"));
         }
     }
     Ok(())
@@ -168,7 +173,8 @@ fn bind_columns(create: &CreateTable, catalog: &Catalog, raw: &SchemaRef) -> Res
     let table = TableReference::bare(create.name.value.as_str());
     let source = Arc::new(Relation { schema: raw.clone(), plan: None });
     let fail = |error| errors::from_datafusion(&error, catalog);
-    let scan = LogicalPlanBuilder::scan(table.clone(), source, None).and_then(LogicalPlanBuilder::build).map_err(fail)?;
+    let scan =
+        LogicalPlanBuilder::scan(table.clone(), source, None).and_then(LogicalPlanBuilder::build).map_err(fail)?;
     let mut columns = Vec::new();
     for column in &create.columns {
         let name = &column.name.value;
@@ -177,7 +183,8 @@ fn bind_columns(create: &CreateTable, catalog: &Catalog, raw: &SchemaRef) -> Res
             _ => Expr::Column(Column::new(Some(table.clone()), name)),
         });
     }
-    let projected = LogicalPlanBuilder::from(scan).project(columns).and_then(LogicalPlanBuilder::build).map_err(fail)?;
+    let projected =
+        LogicalPlanBuilder::from(scan).project(columns).and_then(LogicalPlanBuilder::build).map_err(fail)?;
     let position = create.columns.iter().find_map(|column| match &column.kind {
         ColumnKind::Computed(expr) => syntax::position(expr),
         _ => None,
@@ -194,16 +201,27 @@ fn bind_watermark(create: &CreateTable, catalog: &Catalog, schema: &SchemaRef) -
     };
     let data_type = schema.field(column).data_type();
     if !matches!(data_type, DataType::Timestamp(TimeUnit::Millisecond, _)) {
-        let message =
-            format!("a watermark needs a column of type TIMESTAMP(3) or TIMESTAMP_LTZ(3), but '{}' is {}", name.value, sql_name(data_type));
-        let hint = format!("add a computed column, such as ts AS TO_TIMESTAMP_LTZ({}, 3), and put the watermark on it", name.value);
+        let message = format!(
+            "a watermark needs a column of type TIMESTAMP(3) or TIMESTAMP_LTZ(3), but '{}' is {}",
+            name.value,
+            sql_name(data_type)
+        );
+        let hint = format!(
+            "add a computed column, such as ts AS TO_TIMESTAMP_LTZ({}, 3), and put the watermark on it",
+            name.value
+        );
         return Err(Diagnostic::new(message).at(at).hint(hint));
     }
     let expression = bind_watermark_expression(create, catalog, schema, written)?;
     Ok(Some(DeclaredWatermark { column, expression }))
 }
 
-fn bind_watermark_expression(create: &CreateTable, catalog: &Catalog, schema: &SchemaRef, written: &ast::Expr) -> Result<Expr> {
+fn bind_watermark_expression(
+    create: &CreateTable,
+    catalog: &Catalog,
+    schema: &SchemaRef,
+    written: &ast::Expr,
+) -> Result<Expr> {
     let source = Arc::new(Relation { schema: schema.clone(), plan: None });
     let fail = |error| catalog.locate(&error, written);
     let table = TableReference::bare(create.name.value.as_str());
@@ -224,7 +242,11 @@ fn bind_watermark_expression(create: &CreateTable, catalog: &Catalog, schema: &S
     Ok(if *data_type == TIMESTAMP_3 { expr } else { datafusion_expr::cast(expr, TIMESTAMP_3) })
 }
 
-fn read_options(table: &str, written: &[TableOption], secrets: SecretResolver) -> Result<BTreeMap<String, OptionValue>> {
+fn read_options(
+    table: &str,
+    written: &[TableOption],
+    secrets: SecretResolver,
+) -> Result<BTreeMap<String, OptionValue>> {
     let mut options = BTreeMap::new();
     for option in written {
         let value = resolve_secrets(&option.value, secrets).map_err(|message| {
@@ -245,7 +267,8 @@ fn resolve_secrets(text: &str, secrets: SecretResolver) -> std::result::Result<S
         resolved.push_str(&rest[..start]);
         let reference = &rest[start + OPEN.len()..];
         let end = reference.find('}').ok_or("a secret's reference has no '}'")?;
-        let (name, key) = reference[..end].split_once('/').ok_or_else(|| format!("'{}' names no key", &reference[..end]))?;
+        let (name, key) =
+            reference[..end].split_once('/').ok_or_else(|| format!("'{}' names no key", &reference[..end]))?;
         resolved.push_str(&secrets(name, key)?);
         rest = &reference[end + 1..];
     }

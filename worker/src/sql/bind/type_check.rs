@@ -15,7 +15,8 @@ pub(super) struct TypeCheck;
 
 impl ExprPlanner for TypeCheck {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let (Ok(left), Ok(right), Some(operator)) = (expr.left.get_type(schema), expr.right.get_type(schema), operator(&expr.op))
+        let (Ok(left), Ok(right), Some(operator)) =
+            (expr.left.get_type(schema), expr.right.get_type(schema), operator(&expr.op))
         else {
             return Ok(PlannerResult::Original(expr));
         };

@@ -48,7 +48,9 @@ pub(in crate::sql) fn plain_type(plain: &Plain) -> Result<DataType, String> {
         Plain::Time(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) if precision.unwrap_or(0) <= 3 => {
             DataType::Time32(TimeUnit::Millisecond)
         }
-        Plain::Time(..) => return Err(format!("the type {plain} is not available in this version: TIME(3) is the finest")),
+        Plain::Time(..) => {
+            return Err(format!("the type {plain} is not available in this version: TIME(3) is the finest"));
+        }
         Plain::Timestamp(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
             DataType::Timestamp(time_unit(*precision)?, None)
         }
@@ -56,7 +58,11 @@ pub(in crate::sql) fn plain_type(plain: &Plain) -> Result<DataType, String> {
             let precision = arguments.first().and_then(|precision| precision.parse().ok());
             DataType::Timestamp(time_unit(precision)?, Some("UTC".into()))
         }
-        Plain::Char(_) | Plain::Character(_) | Plain::Varchar(_) | Plain::CharVarying(_) | Plain::CharacterVarying(_)
+        Plain::Char(_)
+        | Plain::Character(_)
+        | Plain::Varchar(_)
+        | Plain::CharVarying(_)
+        | Plain::CharacterVarying(_)
         | Plain::String(_) => DataType::Utf8View,
         Plain::Bytes(_) | Plain::Binary(_) | Plain::Varbinary(_) => DataType::BinaryView,
         other => return Err(format!("there is no type {other}")),
@@ -79,7 +85,9 @@ fn decimal_type(size: ExactNumberInfo) -> Result<DataType, String> {
     };
     let scale = u64::try_from(scale).map_err(|_| "a decimal's scale is not negative".to_owned())?;
     if !(1..=38).contains(&precision) || scale > precision {
-        return Err(format!("DECIMAL({precision}, {scale}) is no type: the precision is from 1 to 38, the scale at most as large"));
+        return Err(format!(
+            "DECIMAL({precision}, {scale}) is no type: the precision is from 1 to 38, the scale at most as large"
+        ));
     }
     let precision = u8::try_from(precision).expect("the precision is at most 38");
     Ok(DataType::Decimal128(precision, i8::try_from(scale).expect("the scale is at most 38")))
@@ -132,7 +140,8 @@ pub(in crate::sql) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
         (T::Time64(_), T::Time32(_)) => true,
         (T::Timestamp(..), T::Timestamp(..)) => true,
         (T::Struct(from), T::Struct(to)) => {
-            from.len() == to.len() && from.iter().zip(to).all(|(from, to)| casts_implicitly(from.data_type(), to.data_type()))
+            from.len() == to.len()
+                && from.iter().zip(to).all(|(from, to)| casts_implicitly(from.data_type(), to.data_type()))
         }
         (T::List(from), T::List(to)) => casts_implicitly(from.data_type(), to.data_type()),
         _ => false,
@@ -140,7 +149,8 @@ pub(in crate::sql) fn casts_implicitly(from: &DataType, to: &DataType) -> bool {
 }
 
 fn is_numeric(data_type: &DataType) -> bool {
-    data_type.is_signed_integer() || matches!(data_type, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..))
+    data_type.is_signed_integer()
+        || matches!(data_type, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..))
 }
 
 fn width(data_type: &DataType) -> usize {

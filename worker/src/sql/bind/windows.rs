@@ -7,7 +7,9 @@ use crate::operator::window::Window;
 use crate::sql::errors;
 use crate::sql::syntax::{self, group_windows::GROUPED_SESSION};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, ExprSchema, Result, ScalarValue, TableReference, plan_err};
+use datafusion_common::{
+    DFSchema, DFSchemaRef, DataFusionError, ExprSchema, Result, ScalarValue, TableReference, plan_err,
+};
 use datafusion_expr::logical_plan::{Extension, UserDefinedLogicalNodeCore};
 use datafusion_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion_expr::{Expr, LogicalPlan};
@@ -71,7 +73,10 @@ impl WindowTable {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
         let types = [TIMESTAMP_3, TIMESTAMP_3, time_type];
-        let added = WINDOW_COLUMNS.iter().zip(types).map(|(name, data_type)| (None, Arc::new(Field::new(*name, data_type, false))));
+        let added = WINDOW_COLUMNS
+            .iter()
+            .zip(types)
+            .map(|(name, data_type)| (None, Arc::new(Field::new(*name, data_type, false))));
         fields.extend(added);
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
         Ok(Self { input, window, time, sessions, schema, place })
@@ -108,7 +113,9 @@ impl UserDefinedLogicalNodeCore for WindowTable {
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        let (true, Some(input)) = (!exprs.is_empty(), inputs.pop()) else { return plan_err!("a window has an input and a time") };
+        let (true, Some(input)) = (!exprs.is_empty(), inputs.pop()) else {
+            return plan_err!("a window has an input and a time");
+        };
         let time = exprs.remove(0);
         let sessions = match self.sessions {
             Sessions::By(_) => Sessions::By(exprs),
@@ -119,7 +126,8 @@ impl UserDefinedLogicalNodeCore for WindowTable {
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let input = self.input.schema();
-        let mut needed: Vec<usize> = output_columns.iter().copied().filter(|column| *column < input.fields().len()).collect();
+        let mut needed: Vec<usize> =
+            output_columns.iter().copied().filter(|column| *column < input.fields().len()).collect();
         for expr in self.expressions() {
             for column in expr.column_refs() {
                 needed.push(input.maybe_index_of_column(column)?);
@@ -136,7 +144,11 @@ impl UserDefinedLogicalNodeCore for WindowTable {
 pub(super) struct WindowPlanner;
 
 impl RelationPlanner for WindowPlanner {
-    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         let TableFactor::TableFunction { expr, alias } = relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
@@ -160,11 +172,17 @@ fn plan_window(expr: &ast::Expr, context: &mut dyn RelationPlannerContext) -> Re
     check_time(&input, &time, call.time)?;
     if is_updating(&input) {
         let message = "a window cannot be made over rows that change later (the result of a GROUP BY without a window)";
-        return Err(refuse(message, call.position, "group by a window in the inner query, or aggregate without a window here"));
+        return Err(refuse(
+            message,
+            call.position,
+            "group by a window in the inner query, or aggregate without a window here",
+        ));
     }
     let sessions = match (call.kind, call.keys) {
         (Kind::GroupedSession, _) => Sessions::ByGroup,
-        (_, keys) => Sessions::By(keys.iter().map(|key| context.sql_to_expr(key.clone(), &schema)).collect::<Result<_>>()?),
+        (_, keys) => {
+            Sessions::By(keys.iter().map(|key| context.sql_to_expr(key.clone(), &schema)).collect::<Result<_>>()?)
+        }
     };
     let mut sizes = Vec::new();
     for interval in &call.intervals {
@@ -177,10 +195,14 @@ fn plan_window(expr: &ast::Expr, context: &mut dyn RelationPlannerContext) -> Re
 
 fn plan_input(table: &ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let factor = match table {
-        ast::Expr::Subquery(query) => TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None },
+        ast::Expr::Subquery(query) => {
+            TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None }
+        }
         ast::Expr::CompoundIdentifier(name) => table_factor(name.clone()),
         ast::Expr::Identifier(name) => table_factor(vec![name.clone()]),
-        other => return Err(refuse("a window function needs a table", syntax::position(other), "write TABLE and its name")),
+        other => {
+            return Err(refuse("a window function needs a table", syntax::position(other), "write TABLE and its name"));
+        }
     };
     context.plan(factor)
 }
@@ -205,12 +227,20 @@ fn check_time(input: &LogicalPlan, time: &Expr, written: &ast::Expr) -> Result<(
     let at = syntax::position(written);
     let hint = "declare it in CREATE TABLE: WATERMARK FOR ts AS ts - INTERVAL '5' SECOND";
     let Expr::Column(column) = time else {
-        return Err(refuse("DESCRIPTOR needs the name of a column", at, "compute the column in the table or in a view"));
+        return Err(refuse(
+            "DESCRIPTOR needs the name of a column",
+            at,
+            "compute the column in the table or in a view",
+        ));
     };
     let place = input.schema().index_of_column(column)?;
     let data_type = input.schema().field(place).data_type();
     if !matches!(data_type, DataType::Timestamp(TimeUnit::Millisecond, _)) {
-        let message = format!("a window needs a time column of type TIMESTAMP(3), but '{}' is {}", column.name, sql_name(data_type));
+        let message = format!(
+            "a window needs a time column of type TIMESTAMP(3), but '{}' is {}",
+            column.name,
+            sql_name(data_type)
+        );
         return Err(refuse(message, at, hint));
     }
     let attributes = attributes(input);
@@ -273,8 +303,10 @@ impl<'a> Call<'a> {
         let name = function.name.to_string().to_uppercase();
         let Some((_, kind)) = KINDS.into_iter().find(|(known, _)| *known == name) else {
             let known = KINDS[..4].iter().map(|(known, _)| *known);
-            let hint = nearest(&name, known)
-                .map_or_else(|| "the window functions are TUMBLE, HOP, CUMULATE and SESSION".to_owned(), |near| format!("did you mean '{near}'?"));
+            let hint = nearest(&name, known).map_or_else(
+                || "the window functions are TUMBLE, HOP, CUMULATE and SESSION".to_owned(),
+                |near| format!("did you mean '{near}'?"),
+            );
             return Err(refuse(format!("there is no table function '{}'", function.name), position, hint));
         };
         let FunctionArguments::List(list) = &function.args else {
@@ -282,7 +314,9 @@ impl<'a> Call<'a> {
         };
         let mut arguments = Arguments::default();
         for argument in &list.args {
-            arguments.add(argument, kind).map_err(|message| refuse(format!("{name}: {message}"), syntax::position(argument), form_of(&name)))?;
+            arguments
+                .add(argument, kind)
+                .map_err(|message| refuse(format!("{name}: {message}"), syntax::position(argument), form_of(&name)))?;
         }
         let (Some(table), Some(time)) = (arguments.table, arguments.time) else {
             return Err(refuse(format!("{name} needs a table and a DESCRIPTOR"), position, form_of(&name)));
@@ -337,7 +371,9 @@ impl<'a> Arguments<'a> {
     fn add(&mut self, argument: &'a FunctionArg, kind: Kind) -> std::result::Result<(), String> {
         let (name, expr) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => (None, expr),
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => (Some(name.value.to_uppercase()), expr),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+                (Some(name.value.to_uppercase()), expr)
+            }
             _ => return Err("this argument has no meaning".to_owned()),
         };
         let expected: Option<usize> = match name.as_deref() {
@@ -346,11 +382,15 @@ impl<'a> Arguments<'a> {
             Some(name) => Some(place_of(name, kind)?),
         };
         match expr {
-            ast::Expr::CompoundIdentifier(_) | ast::Expr::Identifier(_) | ast::Expr::Subquery(_) if self.table.is_none() => {
+            ast::Expr::CompoundIdentifier(_) | ast::Expr::Identifier(_) | ast::Expr::Subquery(_)
+                if self.table.is_none() =>
+            {
                 self.table = Some(expr);
             }
             ast::Expr::Tuple(parts) if self.table.is_none() => {
-                let [table, ast::Expr::Tuple(keys)] = parts.as_slice() else { return Err("a table expected".to_owned()) };
+                let [table, ast::Expr::Tuple(keys)] = parts.as_slice() else {
+                    return Err("a table expected".to_owned());
+                };
                 self.table = Some(table);
                 self.keys = keys;
             }

@@ -28,7 +28,9 @@ fn describe(text: &mut String, node: &Node, catalog: &Catalog) -> std::fmt::Resu
         NodeKind::Sink(sink) => describe_options(text, &sink.table.name, catalog),
         NodeKind::Calc(calc) => describe_calc(text, calc),
         NodeKind::WindowAssign(assign) => writeln!(text, "  {:?} {}", assign.window, assign.time),
-        NodeKind::WindowAggregate(step) => writeln!(text, "  {:?} {} {:?} {:?}", step.window, step.time, step.keys, step.calls),
+        NodeKind::WindowAggregate(step) => {
+            writeln!(text, "  {:?} {} {:?} {:?}", step.window, step.time, step.keys, step.calls)
+        }
         NodeKind::GroupAggregate(step) => writeln!(text, "  {:?} {:?} {:?}", step.keys, step.calls, step.state_ttl),
         NodeKind::Union => Ok(()),
     }

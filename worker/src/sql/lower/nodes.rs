@@ -107,7 +107,11 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn mistakes(&self, error: &datafusion_common::DataFusionError, place: Option<crate::diagnostic::Position>) -> Vec<Diagnostic> {
+    fn mistakes(
+        &self,
+        error: &datafusion_common::DataFusionError,
+        place: Option<crate::diagnostic::Position>,
+    ) -> Vec<Diagnostic> {
         use errors::Located;
         if let Some(Mistaken(found)) = errors::external::<Mistaken>(error) {
             return found.clone();
@@ -122,7 +126,8 @@ impl<'a> Builder<'a> {
         }
         // Nothing reads the last node yet: it can have the other names itself.
         let is_last = node + 1 == self.nodes.len();
-        if let Some(Node { kind: NodeKind::Calc(calc), schema: own, .. }) = self.nodes.get_mut(node).filter(|_| is_last) {
+        if let Some(Node { kind: NodeKind::Calc(calc), schema: own, .. }) = self.nodes.get_mut(node).filter(|_| is_last)
+        {
             calc.schema = schema.clone();
             *own = schema.clone();
             return node;
@@ -194,7 +199,8 @@ impl<'a> Builder<'a> {
         let Some(BoundTable(table)) = source.downcast_ref::<BoundTable>() else {
             return plan_err!("a query reads tables and views");
         };
-        self.source(table).map_err(|mistakes| datafusion_common::DataFusionError::External(Box::new(Mistaken(mistakes))))
+        self.source(table)
+            .map_err(|mistakes| datafusion_common::DataFusionError::External(Box::new(Mistaken(mistakes))))
     }
 
     fn project(
@@ -238,7 +244,8 @@ impl<'a> Builder<'a> {
     }
 
     fn union(&mut self, inputs: Vec<NodeIndex>, schema: SchemaRef) -> NodeIndex {
-        let known = |node: &Node| matches!(node.kind, NodeKind::Union) && node.inputs == inputs && node.schema == schema;
+        let known =
+            |node: &Node| matches!(node.kind, NodeKind::Union) && node.inputs == inputs && node.schema == schema;
         if let Some(known) = self.nodes.iter().position(known) {
             return known;
         }
@@ -249,9 +256,12 @@ impl<'a> Builder<'a> {
 
     fn window_assign(&mut self, table: &WindowTable) -> Result<Relation> {
         if let Window::Session { .. } = table.window {
-            let message = "SESSION without GROUP BY on its window_start and window_end is not available in this version";
+            let message =
+                "SESSION without GROUP BY on its window_start and window_end is not available in this version";
             let diagnostic = Diagnostic::new(message).at(table.place.0);
-            return Err(errors::to_datafusion(diagnostic.hint("aggregate the sessions, or use another window function")));
+            return Err(errors::to_datafusion(
+                diagnostic.hint("aggregate the sessions, or use another window function"),
+            ));
         }
         let mut input = self.relation(&table.input)?;
         let time_type = match &table.time {
@@ -304,7 +314,8 @@ impl<'a> Builder<'a> {
         }
         let step = &self.steps[index];
         let input = self.exact(&step.input)?;
-        let keys: Vec<&str> = step.schema.fields()[..step.keys.len()].iter().map(|field| field.name().as_str()).collect();
+        let keys: Vec<&str> =
+            step.schema.fields()[..step.keys.len()].iter().map(|field| field.name().as_str()).collect();
         let by = if keys.is_empty() { "aggregate".to_owned() } else { format!("group by {}", keys.join(", ")) };
         let grown = self.nodes[input].changelog == Changelog::Append;
         let (keys, calls) = (step.keys.clone(), step.calls.clone());

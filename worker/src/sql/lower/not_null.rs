@@ -45,7 +45,11 @@ impl ScalarUDFImpl for NotNull {
             ColumnarValue::Scalar(scalar) => scalar.is_null() && args.number_rows > 0,
         };
         if nulls {
-            return exec_err!("column '{}' of table '{}' is NOT NULL, but a row has NULL for it", self.column, self.table);
+            return exec_err!(
+                "column '{}' of table '{}' is NOT NULL, but a row has NULL for it",
+                self.column,
+                self.table
+            );
         }
         Ok(value)
     }

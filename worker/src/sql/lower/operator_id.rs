@@ -75,7 +75,9 @@ pub(super) fn describe_window(window: Window) -> String {
     let shifted = |offset_ms: i64| if offset_ms == 0 { String::new() } else { format!(" offset {offset_ms} ms") };
     match window {
         Window::Tumble { size_ms, offset_ms } => format!("tumble {size_ms} ms{}", shifted(offset_ms)),
-        Window::Hop { slide_ms, size_ms, offset_ms } => format!("hop {slide_ms} ms of {size_ms} ms{}", shifted(offset_ms)),
+        Window::Hop { slide_ms, size_ms, offset_ms } => {
+            format!("hop {slide_ms} ms of {size_ms} ms{}", shifted(offset_ms))
+        }
         Window::Cumulate { step_ms, size_ms, offset_ms } => {
             format!("cumulate {step_ms} ms of {size_ms} ms{}", shifted(offset_ms))
         }

@@ -53,7 +53,8 @@ impl Builder<'_> {
         let bad_records = self.bad_records(table)?;
         let schema = reading.output.clone();
         let (projection, compute) = (reading.projection, reading.compute);
-        let kind = SourceNode { table: table.shape.clone(), options, source, projection, compute, watermark, bad_records };
+        let kind =
+            SourceNode { table: table.shape.clone(), options, source, projection, compute, watermark, bad_records };
         self.nodes.push(Node {
             id: Some(operator_id::of_table("source", name)),
             name: format!("source {name}"),
@@ -83,7 +84,8 @@ impl Builder<'_> {
         let projection = projection(table, &columns)?;
         let raw = raw_schema(table, &projection)?;
         let output = Arc::new(table.schema.project(&columns)?);
-        let exprs = columns.iter().map(|column| raw_expr(table, &table.columns[*column], &raw)).collect::<Result<Vec<_>>>()?;
+        let exprs =
+            columns.iter().map(|column| raw_expr(table, &table.columns[*column], &raw)).collect::<Result<Vec<_>>>()?;
         let calc = Calc { filter: None, columns: Some(exprs), schema: output.clone() };
         let compute = (!is_identity(&calc, raw.as_arrow())).then_some(calc);
         Ok(Reading { projection, columns, compute, output })
@@ -165,6 +167,9 @@ fn watermark(table: &Table, reading: &Reading) -> Result<Option<(usize, Arc<dyn 
     let place = place.expect("a source keeps the column of its watermark");
     let expression = physical(&watermark.expression, &schema)?;
     let simple = expression.downcast_ref::<Column>();
-    debug_assert!(simple.is_none_or(|column| column.index() < reading.columns.len()), "the watermark is over the output");
+    debug_assert!(
+        simple.is_none_or(|column| column.index() < reading.columns.len()),
+        "the watermark is over the output"
+    );
     Ok(Some((place, expression)))
 }

@@ -84,7 +84,8 @@ impl Steps {
             }
             LogicalPlan::TableScan(_) => Ok(plan.clone()),
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Union(_) | LogicalPlan::Extension(_) => {
-                let inputs = plan.inputs().into_iter().map(|input| self.replace(input, sink)).collect::<Result<Vec<_>>>()?;
+                let inputs =
+                    plan.inputs().into_iter().map(|input| self.replace(input, sink)).collect::<Result<Vec<_>>>()?;
                 plan.with_new_exprs(plan.expressions(), inputs)
             }
             other => plan_err!("{} is not available in this version", other.display()),
@@ -194,7 +195,8 @@ impl InputColumns {
             return plan_err!("DISTINCT in aggregate functions is not available in this version");
         };
         let [argument] = args.as_slice() else { return plan_err!("{} takes one argument", func.name()) };
-        let counts_rows = matches!(argument, Expr::Literal(value, _) if *value != ScalarValue::Null && !value.is_null());
+        let counts_rows =
+            matches!(argument, Expr::Literal(value, _) if *value != ScalarValue::Null && !value.is_null());
         let function = match func.name() {
             "count" if counts_rows => Function::CountRows,
             "count" => Function::Count,

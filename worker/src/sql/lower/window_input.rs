@@ -64,9 +64,10 @@ fn direct(aggregate: &Aggregate, groups: &[Attribute]) -> Result<Option<Windowed
     let Some(below) = Below::find(&aggregate.input)? else { return Ok(None) };
     let input = attributes(&aggregate.input);
     let looks = |expr: &Expr| of_expr(expr, &aggregate.input, &input).is_of_window();
-    let calls_look = aggregate.aggr_expr.iter().any(|call| {
-        call.column_refs().into_iter().any(|column| looks(&Expr::Column(column.clone())))
-    });
+    let calls_look = aggregate
+        .aggr_expr
+        .iter()
+        .any(|call| call.column_refs().into_iter().any(|column| looks(&Expr::Column(column.clone()))));
     if calls_look || groups.contains(&Attribute::FromWindow) {
         return refuse_session(below.window, "an expression over the session's window").map(|()| None);
     }
@@ -89,7 +90,8 @@ fn direct(aggregate: &Aggregate, groups: &[Attribute]) -> Result<Option<Windowed
 
 /// Rows that carry their window.
 fn attached(aggregate: &Aggregate, groups: &[Attribute], window: Window) -> Result<WindowedInput> {
-    let end = aggregate.group_expr.iter().zip(groups).find(|(_, attribute)| matches!(attribute, Attribute::WindowEnd(_)));
+    let end =
+        aggregate.group_expr.iter().zip(groups).find(|(_, attribute)| matches!(attribute, Attribute::WindowEnd(_)));
     let (end, _) = end.expect("an aggregation is windowed when it groups by window_end");
     let end = end.clone().unalias();
     let milliseconds = cast(end, DataType::Int64);

@@ -30,6 +30,7 @@ pub(in crate::sql) struct Column {
 
 /// The kinds of columns.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few dozen live while a script is planned")]
 pub(in crate::sql) enum ColumnKind {
     /// Read from and written to the table.
     Physical { data_type: SqlType, nullability: Nullability, position: Option<Position> },
@@ -80,7 +81,10 @@ fn refuse_words(parser: &Parser, words: &[&str]) -> Result<(), ParserError> {
     match words.iter().find(|word| is_word(parser, 0, word)) {
         Some(word) => {
             let place = at(parser.peek_token_ref().span.start);
-            Err(error(&format!("CREATE TABLE … {word} is not available in this version: write the columns and options out"), place))
+            Err(error(
+                &format!("CREATE TABLE … {word} is not available in this version: write the columns and options out"),
+                place,
+            ))
         }
         None => Ok(()),
     }
@@ -130,7 +134,10 @@ fn is_column_follows(parser: &Parser) -> bool {
 
 fn set_primary_key(table: &mut CreateTable, columns: Vec<Ident>) -> Result<(), ParserError> {
     if !table.primary_key.is_empty() {
-        return Err(error("a table has one PRIMARY KEY at most", columns.first().and_then(|column| at(column.span.start))));
+        return Err(error(
+            "a table has one PRIMARY KEY at most",
+            columns.first().and_then(|column| at(column.span.start)),
+        ));
     }
     table.primary_key = columns;
     Ok(())

@@ -132,7 +132,9 @@ fn parse_plain(parser: &mut Parser) -> Result<SqlType, ParserError> {
     if take_word(parser, "TIMESTAMP_LTZ") {
         return Ok(SqlType::TimestampLtz(parse_precision(parser)?));
     }
-    if is_word(parser, 0, "TIMESTAMP") && let Some(precision) = with_local_time_zone(parser)? {
+    if is_word(parser, 0, "TIMESTAMP")
+        && let Some(precision) = with_local_time_zone(parser)?
+    {
         return Ok(SqlType::TimestampLtz(precision));
     }
     Ok(SqlType::Plain(parser.parse_data_type()?))

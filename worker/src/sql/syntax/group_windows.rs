@@ -8,8 +8,8 @@ use super::position;
 use super::rewrite::group_expressions;
 use crate::diagnostic::Diagnostic;
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName,
-    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -44,12 +44,15 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), Diagnostic> {
 /// Takes the window out of `GROUP BY` and puts its bounds there.
 fn take_window(select: &mut Select) -> Result<Option<Function>, Diagnostic> {
     let Some(expressions) = group_expressions(select) else { return Ok(None) };
-    let is_window = |expr: &Expr| matches!(expr, Expr::Function(function) if WINDOWS.contains(&upper_name(function).as_str()));
+    let is_window =
+        |expr: &Expr| matches!(expr, Expr::Function(function) if WINDOWS.contains(&upper_name(function).as_str()));
     let Some(place) = expressions.iter().position(is_window) else { return Ok(None) };
     let Expr::Function(window) = expressions.remove(place) else { return Ok(None) };
     if let Some(second) = expressions.iter().find(|expr| is_window(expr)) {
         let message = "a GROUP BY has one window at most";
-        return Err(Diagnostic::new(message).at(position(second)).hint("aggregate in two steps, the second one over a view"));
+        return Err(Diagnostic::new(message)
+            .at(position(second))
+            .hint("aggregate in two steps, the second one over a view"));
     }
     expressions.extend(["window_start", "window_end", "window_time"].map(identifier));
     Ok(Some(window))
@@ -100,7 +103,9 @@ fn relation_alias(relation: &TableFactor) -> Option<TableAlias> {
             let name = name.0.last()?.as_ident()?.clone();
             Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None })
         }
-        TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } | TableFactor::TableFunction { alias, .. } => {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. } => {
             let mut alias = alias.clone()?;
             alias.columns.clear();
             Some(alias)

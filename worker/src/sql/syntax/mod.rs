@@ -61,7 +61,10 @@ fn is_word(parser: &Parser, ahead: usize, word: &str) -> bool {
 fn simple_name(parser: &mut Parser) -> Result<Ident, ParserError> {
     let name = parser.parse_identifier()?;
     if parser.peek_token_ref().token == Token::Period {
-        return Err(error("tables have names of one part here: there are no catalogs or databases", at(name.span.start)));
+        return Err(error(
+            "tables have names of one part here: there are no catalogs or databases",
+            at(name.span.start),
+        ));
     }
     Ok(name)
 }

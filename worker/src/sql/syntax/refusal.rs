@@ -4,8 +4,8 @@
 use super::position;
 use crate::diagnostic::{Diagnostic, Position};
 use sqlparser::ast::{
-    Distinct, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Query, Select,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    Distinct, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Query,
+    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
 use sqlparser::parser::ParserError;
 use std::collections::HashSet;
@@ -15,9 +15,32 @@ use std::ops::ControlFlow;
 const MAX_DEPTH: usize = 400;
 
 const AGGREGATES: [&str; 26] = [
-    "COLLECT", "LISTAGG", "FIRST_VALUE", "LAST_VALUE", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VAR_POP", "VAR_SAMP",
-    "VARIANCE", "APPROX_COUNT_DISTINCT", "ARRAY_AGG", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "GROUPING", "GROUPING_ID",
-    "GROUP_ID", "PERCENTILE", "RANK", "DENSE_RANK", "ROW_NUMBER", "LAG", "LEAD", "NTILE", "CUME_DIST", "PERCENT_RANK",
+    "COLLECT",
+    "LISTAGG",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VAR_POP",
+    "VAR_SAMP",
+    "VARIANCE",
+    "APPROX_COUNT_DISTINCT",
+    "ARRAY_AGG",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
+    "GROUPING",
+    "GROUPING_ID",
+    "GROUP_ID",
+    "PERCENTILE",
+    "RANK",
+    "DENSE_RANK",
+    "ROW_NUMBER",
+    "LAG",
+    "LEAD",
+    "NTILE",
+    "CUME_DIST",
+    "PERCENT_RANK",
 ];
 
 /// Refuses what cannot run.
@@ -48,7 +71,9 @@ struct Refusal {
 type Flow = ControlFlow<Box<Diagnostic>>;
 
 fn refuse(what: &str, position: Option<Position>, hint: &str) -> Flow {
-    ControlFlow::Break(Box::new(Diagnostic::new(format!("{what} not available in this version")).at(position).hint(hint)))
+    ControlFlow::Break(Box::new(
+        Diagnostic::new(format!("{what} not available in this version")).at(position).hint(hint),
+    ))
 }
 
 /// Goes on if `found` is nothing, else refuses it at its place.
@@ -146,10 +171,14 @@ fn check_body(body: &SetExpr) -> Flow {
             SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct => ControlFlow::Continue(()),
             _ => refuse("UNION BY NAME is", position(right.as_ref()), "select the columns in the same order"),
         },
-        SetExpr::SetOperation { op, right, .. } => {
-            refuse(&format!("{} is", op.to_string().to_uppercase()), position(right.as_ref()), "UNION and UNION ALL are available")
+        SetExpr::SetOperation { op, right, .. } => refuse(
+            &format!("{} is", op.to_string().to_uppercase()),
+            position(right.as_ref()),
+            "UNION and UNION ALL are available",
+        ),
+        SetExpr::Values(_) => {
+            refuse("VALUES is", position(body), "select from a table, such as one of the connector 'datagen'")
         }
-        SetExpr::Values(_) => refuse("VALUES is", position(body), "select from a table, such as one of the connector 'datagen'"),
         SetExpr::Select(_) | SetExpr::Query(_) => ControlFlow::Continue(()),
         _ => refuse("this form of query is", position(body), "write a SELECT"),
     }
@@ -163,10 +192,18 @@ fn check_select(select: &Select) -> Flow {
     none(select.named_window.first(), "WINDOW is", "OVER is not available either")?;
     none(select.lateral_views.first(), "LATERAL VIEW is", JOIN_HINT)?;
     none(select.sort_by.first(), "SORT BY is", STREAM_HINT)?;
-    none(select.cluster_by.first().or(select.distribute_by.first()), "CLUSTER BY is", "rows are distributed by GROUP BY")?;
+    none(
+        select.cluster_by.first().or(select.distribute_by.first()),
+        "CLUSTER BY is",
+        "rows are distributed by GROUP BY",
+    )?;
     none(select.into.as_ref(), "SELECT INTO is", "use INSERT INTO")?;
     none(select.prewhere.as_ref(), "PREWHERE is", "use WHERE")?;
-    if select.top.is_some() || !select.connect_by.is_empty() || select.value_table_mode.is_some() || select.exclude.is_some() {
+    if select.top.is_some()
+        || !select.connect_by.is_empty()
+        || select.value_table_mode.is_some()
+        || select.exclude.is_some()
+    {
         return refuse("this form of SELECT is", position(select), "write a plain SELECT");
     }
     match &select.group_by {
@@ -196,7 +233,11 @@ fn check_projection(select: &Select) -> Flow {
 
 fn check_from(select: &Select) -> Flow {
     if select.from.is_empty() {
-        return refuse("a SELECT without FROM is", position(select), "select from a table, such as one of the connector 'datagen'");
+        return refuse(
+            "a SELECT without FROM is",
+            position(select),
+            "select from a table, such as one of the connector 'datagen'",
+        );
     }
     let joined = select.from.iter().flat_map(|from| &from.joins).next();
     if let Some(join) = joined {
@@ -229,7 +270,9 @@ fn check_factor(factor: &TableFactor) -> Flow {
     let at = position(factor);
     match factor {
         TableFactor::Table { version: Some(_), .. } => refuse("FOR SYSTEM_TIME AS OF is", at, JOIN_HINT),
-        TableFactor::Table { args: Some(_), .. } => refuse("a table function outside of TABLE(…) is", at, "write FROM TABLE(f(…))"),
+        TableFactor::Table { args: Some(_), .. } => {
+            refuse("a table function outside of TABLE(…) is", at, "write FROM TABLE(f(…))")
+        }
         TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
             refuse("TABLESAMPLE is", at, "filter with WHERE")
         }
@@ -238,7 +281,9 @@ fn check_factor(factor: &TableFactor) -> Flow {
         }
         TableFactor::Table { with_ordinality: true, .. } => refuse("WITH ORDINALITY is", at, JOIN_HINT),
         TableFactor::Table { .. } | TableFactor::TableFunction { .. } => ControlFlow::Continue(()),
-        TableFactor::Derived { lateral: true, .. } | TableFactor::Function { .. } => refuse("LATERAL is", at, JOIN_HINT),
+        TableFactor::Derived { lateral: true, .. } | TableFactor::Function { .. } => {
+            refuse("LATERAL is", at, JOIN_HINT)
+        }
         TableFactor::Derived { .. } => ControlFlow::Continue(()),
         TableFactor::UNNEST { .. } => refuse("UNNEST is", at, JOIN_HINT),
         TableFactor::MatchRecognize { .. } => refuse("MATCH_RECOGNIZE is", at, "patterns of rows cannot be matched"),
@@ -252,7 +297,8 @@ fn check_function(function: &Function) -> Flow {
     let at = position(&function.name);
     let name = function.name.to_string().to_uppercase();
     if function.over.is_some() {
-        let hint = if name == "ROW_NUMBER" { "top-N and deduplication come with it" } else { "use GROUP BY with a window" };
+        let hint =
+            if name == "ROW_NUMBER" { "top-N and deduplication come with it" } else { "use GROUP BY with a window" };
         return refuse(&format!("{name}() OVER is"), at, hint);
     }
     if AGGREGATES.contains(&name.as_str()) {
@@ -269,7 +315,11 @@ fn check_function(function: &Function) -> Flow {
     }
     if let FunctionArguments::List(list) = &function.args {
         if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-            return refuse(&format!("{name}(DISTINCT …) is"), at, "use SELECT DISTINCT in a view and aggregate over it");
+            return refuse(
+                &format!("{name}(DISTINCT …) is"),
+                at,
+                "use SELECT DISTINCT in a view and aggregate over it",
+            );
         }
         if !list.clauses.is_empty() {
             return refuse("a clause inside of a function's brackets is", at, "give the arguments alone");

@@ -19,6 +19,7 @@ const MAX_NESTED_BRACKETS: i64 = 45;
 
 /// A statement of a script.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few dozen live while a script is planned")]
 pub(in crate::sql) enum Statement {
     CreateTable(CreateTable),
     CreateView(CreateView),
@@ -108,7 +109,8 @@ fn check_length(tokens: &[TokenWithSpan]) -> Result<(), Diagnostic> {
         match &token.token {
             Token::SemiColon => operators = 0,
             Token::Word(word) => {
-                let chains = matches!(word.keyword, Keyword::AND | Keyword::OR | Keyword::UNION | Keyword::IS | Keyword::NOT);
+                let chains =
+                    matches!(word.keyword, Keyword::AND | Keyword::OR | Keyword::UNION | Keyword::IS | Keyword::NOT);
                 operators += usize::from(chains);
             }
             Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period => {}
@@ -164,7 +166,9 @@ impl StatementSet {
             Self::Outside => Ok(()),
             Self::Inside(start) => {
                 let place = start.map(|at| format!(" that begins in line {}", at.line)).unwrap_or_default();
-                Err(Diagnostic::new(format!("the statement set{place} has no end")).at(end).hint("add END; after its last INSERT"))
+                Err(Diagnostic::new(format!("the statement set{place} has no end"))
+                    .at(end)
+                    .hint("add END; after its last INSERT"))
             }
         }
     }
@@ -192,7 +196,9 @@ fn parse_create(parser: &mut Parser, start: Option<Position>) -> Result<Statemen
     }
     if !take_word(parser, "VIEW") {
         let message = format!("CREATE {} cannot be part of a job", parser.peek_token_ref().token);
-        return Err(Diagnostic::new(message).at(start).hint("a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET"));
+        return Err(Diagnostic::new(message)
+            .at(start)
+            .hint("a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET"));
     }
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = simple_name(parser).map_err(parsed)?;
@@ -208,7 +214,9 @@ fn parse_create(parser: &mut Parser, start: Option<Position>) -> Result<Statemen
 fn parse_insert(parser: &mut Parser, position: Option<Position>) -> Result<Statement, Diagnostic> {
     let parsed = |error: ParserError| errors::from_parser(&error);
     if is_word(parser, 0, "OVERWRITE") {
-        return Err(Diagnostic::new("INSERT OVERWRITE cannot run on a stream").at(here(parser)).hint("use INSERT INTO"));
+        return Err(Diagnostic::new("INSERT OVERWRITE cannot run on a stream")
+            .at(here(parser))
+            .hint("use INSERT INTO"));
     }
     parser.expect_keyword(Keyword::INTO).map_err(parsed)?;
     let table = simple_name(parser).map_err(parsed)?;
@@ -217,7 +225,8 @@ fn parse_insert(parser: &mut Parser, position: Option<Position>) -> Result<State
         return Err(Diagnostic::new(message).at(here(parser)).hint("select the partition's columns in the query"));
     }
     let is_query = parser.peek_nth_token_ref(0).token == Token::LParen && {
-        ["SELECT", "WITH"].iter().any(|word| is_word(parser, 1, word)) || parser.peek_nth_token_ref(1).token == Token::LParen
+        ["SELECT", "WITH"].iter().any(|word| is_word(parser, 1, word))
+            || parser.peek_nth_token_ref(1).token == Token::LParen
     };
     let columns = if is_query { Vec::new() } else { parse_column_list(parser).map_err(parsed)? };
     let query = parse_query(parser)?;
@@ -270,14 +279,21 @@ fn parse_set(parser: &mut Parser, position: Option<Position>) -> Result<Setting,
 fn refuse_statement(parser: &Parser, start: Option<Position>) -> Diagnostic {
     let word = parser.peek_token_ref().token.to_string().to_uppercase();
     let (message, hint) = match word.as_str() {
-        "SELECT" | "WITH" | "VALUES" | "(" => ("a query alone has no place for its rows".to_owned(), "write INSERT INTO <table> before it"),
-        "DROP" | "ALTER" | "USE" | "EXPLAIN" | "SHOW" | "DESCRIBE" | "DESC" | "DELETE" | "UPDATE" | "TRUNCATE" | "ANALYZE"
-        | "CALL" | "LOAD" | "UNLOAD" | "RESET" | "ADD" | "REMOVE" | "EXECUTE" | "COMPILE" | "STOP" | "CACHE" | "MERGE" => {
-            (format!("{word} cannot be part of a job"), "a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET")
+        "SELECT" | "WITH" | "VALUES" | "(" => {
+            ("a query alone has no place for its rows".to_owned(), "write INSERT INTO <table> before it")
         }
+        "DROP" | "ALTER" | "USE" | "EXPLAIN" | "SHOW" | "DESCRIBE" | "DESC" | "DELETE" | "UPDATE" | "TRUNCATE"
+        | "ANALYZE" | "CALL" | "LOAD" | "UNLOAD" | "RESET" | "ADD" | "REMOVE" | "EXECUTE" | "COMPILE" | "STOP"
+        | "CACHE" | "MERGE" => (
+            format!("{word} cannot be part of a job"),
+            "a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET",
+        ),
         _ => {
             let token = &parser.peek_token_ref().token;
-            (format!("a statement expected, found: {token}"), "a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET")
+            (
+                format!("a statement expected, found: {token}"),
+                "a script consists of CREATE TABLE, CREATE VIEW, INSERT INTO and SET",
+            )
         }
     };
     Diagnostic::new(message).at(start).hint(hint)

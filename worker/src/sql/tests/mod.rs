@@ -6,7 +6,9 @@ mod robustness;
 
 use super::{Connectors, PlanConfig};
 use crate::connector::options::Options;
-use crate::connector::{Assignment, Enumerator, ReaderContext, Sink, SinkWriter, Source, SourceReader, TableShape, WriterContext};
+use crate::connector::{
+    Assignment, Enumerator, ReaderContext, Sink, SinkWriter, Source, SourceReader, TableShape, WriterContext,
+};
 use crate::diagnostic::Diagnostic;
 use crate::failure::{Failure, Result};
 use crate::plan::{Changelog, Node, NodeKind, Plan};
@@ -63,7 +65,12 @@ fn check_options(options: &Options, known: &[&str]) -> std::result::Result<(), V
         let _ = options.required("connector");
     }
     let _ = options.choice("format", &[("json", ()), ("csv", ())]);
-    let _ = (options.text("path"), options.text("password"), options.text("bad-records.table"), options.text("bad-records"));
+    let _ = (
+        options.text("path"),
+        options.text("password"),
+        options.text("bad-records.table"),
+        options.text("bad-records"),
+    );
     options.finish()
 }
 
@@ -136,7 +143,12 @@ fn draw_calls(text: &mut String, calls: &[crate::operator::aggregate::call::Call
     for call in calls {
         let argument = call.argument.map_or("*".to_owned(), |place| place.to_string());
         let filter = call.filter.map_or(String::new(), |place| format!(" where {place}"));
-        writeln!(text, "    {:?}({argument}){filter}: {}", call.function, super::bind::types::sql_name(&call.result_type))?;
+        writeln!(
+            text,
+            "    {:?}({argument}){filter}: {}",
+            call.function,
+            super::bind::types::sql_name(&call.result_type)
+        )?;
     }
     Ok(())
 }

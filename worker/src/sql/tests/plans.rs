@@ -78,7 +78,11 @@ fn ids_of_operators_are_golden() {
         // A filter, an alias or a view leave the state alone.
         ("INSERT INTO more SELECT auction, COUNT(*) FROM bids WHERE price > 3 GROUP BY auction".to_owned(), GROUP),
         ("INSERT INTO more SELECT x.auction, COUNT(*) AS n FROM bids AS x GROUP BY x.auction".to_owned(), GROUP),
-        ("CREATE VIEW v AS SELECT * FROM bids; INSERT INTO more SELECT auction, COUNT(*) FROM v GROUP BY auction".to_owned(), GROUP),
+        (
+            "CREATE VIEW v AS SELECT * FROM bids; INSERT INTO more SELECT auction, COUNT(*) FROM v GROUP BY auction"
+                .to_owned(),
+            GROUP,
+        ),
         // A key, a call or a sink do not.
         ("INSERT INTO more SELECT bidder, COUNT(*) FROM bids GROUP BY bidder".to_owned(), "group-aggregate-"),
         ("INSERT INTO more SELECT auction, SUM(price) FROM bids GROUP BY auction".to_owned(), "group-aggregate-"),
@@ -115,8 +119,13 @@ fn equal_operators_are_numbered_and_shared_ones_are_one() {
 
 #[test]
 fn secrets_reach_connectors_and_no_fingerprint() {
-    let script = |value: &str| format!("{}CREATE TABLE s (a INT) WITH ('connector' = 'files', 'password' = '{value}');
-      INSERT INTO plain (id) SELECT a FROM s", TABLES);
+    let script = |value: &str| {
+        format!(
+            "{}CREATE TABLE s (a INT) WITH ('connector' = 'files', 'password' = '{value}');
+      INSERT INTO plain (id) SELECT a FROM s",
+            TABLES
+        )
+    };
     let planned = plan(&script("x${secret:db/password}y")).unwrap();
     let NodeKind::Source(source) = &planned.nodes[0].kind else { panic!("the source comes first") };
     assert_eq!(source.options.entries()["password"].value, "xhunter2y");

@@ -82,7 +82,10 @@ impl Committer for RenameCommitter {
         match serde_json::from_value::<Rename>(committable.payload.clone()) {
             Ok(rename) => match self.rename(&rename) {
                 Ok(()) => CommitOutcome::Done,
-                Err(error) => CommitOutcome::Retry(format!("{} could not be renamed: {error}", self.root.join(rename.from).display())),
+                Err(error) => CommitOutcome::Retry(format!(
+                    "{} could not be renamed: {error}",
+                    self.root.join(rename.from).display()
+                )),
             },
             Err(error) => CommitOutcome::Lost(format!("{} cannot be understood: {error}", committable.id)),
         }

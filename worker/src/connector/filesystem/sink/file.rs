@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(super) enum Format {
     /// A JSON object a line; with `op` first when the input is a changelog.
-    Json(SchemaRef),
+    Json,
     /// A line of values.
     Csv(CsvFormat),
     /// Columns.
@@ -45,7 +45,7 @@ impl Format {
         match name.as_str() {
             "" => None,
             "json" => match JsonEncoder::new(schema, Op::Written) {
-                Ok(_) => Some(Self::Json(Arc::clone(schema))),
+                Ok(_) => Some(Self::Json),
                 Err(unsupported) => {
                     options.mistake_in("format", unsupported.to_string(), None);
                     None
@@ -68,8 +68,10 @@ impl Format {
                 } else {
                     format!("there is no format '{other}'")
                 };
-                let hint = crate::diagnostic::nearest(other, FORMATS)
-                    .map_or_else(|| format!("available: {}", FORMATS.join(", ")), |name| format!("did you mean '{name}'?"));
+                let hint = crate::diagnostic::nearest(other, FORMATS).map_or_else(
+                    || format!("available: {}", FORMATS.join(", ")),
+                    |name| format!("did you mean '{name}'?"),
+                );
                 options.mistake_in("format", message, Some(hint));
                 None
             }
@@ -78,13 +80,13 @@ impl Format {
 
     /// True when updates and deletes can be written.
     pub(super) fn takes_changelog(&self) -> bool {
-        matches!(self, Self::Json(_))
+        matches!(self, Self::Json)
     }
 
     /// The end of a file's name.
     pub(super) fn extension(&self) -> &'static str {
         match self {
-            Self::Json(_) => "json",
+            Self::Json => "json",
             Self::Csv(_) => "csv",
             Self::Parquet(_) => "parquet",
         }
@@ -122,7 +124,7 @@ impl GrowingFile {
     pub(super) fn create(path: PathBuf, format: &Format, op: Op, schema: &SchemaRef) -> Result<Self> {
         let file = create(&path).map_err(|error| failure(&path, error))?;
         let encoder = match format {
-            Format::Json(_) => {
+            Format::Json => {
                 let encoder = JsonEncoder::new(schema, op).map_err(|error| Failure::user(error.to_string()))?;
                 Encoder::Json { file, encoder, buffer: Vec::new() }
             }
@@ -265,7 +267,9 @@ pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
 fn failure(path: &Path, error: io::Error) -> Failure {
     use io::ErrorKind as E;
     let kind = match error.kind() {
-        E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory | E::IsADirectory | E::InvalidFilename => Kind::User,
+        E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory | E::IsADirectory | E::InvalidFilename => {
+            Kind::User
+        }
         _ => Kind::Transient,
     };
     Failure::new(kind, format!("{} could not be written", path.display())).because(error)

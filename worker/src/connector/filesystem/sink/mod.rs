@@ -61,7 +61,11 @@ pub(super) enum AtCheckpoint {
 }
 
 /// Reads the options of a filesystem sink.
-pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) -> Result<Arc<dyn Sink>, Vec<Diagnostic>> {
+pub(crate) fn sink(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<Arc<dyn Sink>, Vec<Diagnostic>> {
     let path = options.required("path");
     let path = local_path(&path, environment).unwrap_or_else(|message| {
         options.mistake_in("path", message, Some("give a folder of this machine".to_owned()));
@@ -81,7 +85,9 @@ pub fn sink(options: &Options, shape: &TableShape, environment: &Environment) ->
         let message = "a parquet file cannot go on after a checkpoint".to_owned();
         options.mistake_in("sink.rolling-policy.on-checkpoint", message, Some("leave the option out".to_owned()));
     }
-    if options.finish().is_ok() && let Err(error) = writable(&path) {
+    if options.finish().is_ok()
+        && let Err(error) = writable(&path)
+    {
         let message = format!("the folder {} cannot be written: {error}", path.display());
         options.mistake_in("path", message, Some("create it, or give write permission".to_owned()));
     }
@@ -118,7 +124,14 @@ impl Sink for FileSink {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>> {
-        let writer = FileSinkWriter::new(&self.path, &self.table, self.format.clone(), self.partitioning.clone(), self.rolling, context)?;
+        let writer = FileSinkWriter::new(
+            &self.path,
+            &self.table,
+            self.format.clone(),
+            self.partitioning.clone(),
+            self.rolling,
+            context,
+        )?;
         Ok(Box::new(writer))
     }
 

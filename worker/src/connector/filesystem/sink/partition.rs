@@ -40,7 +40,8 @@ impl Partitioning {
         let mut rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         let columns: Vec<&ArrayRef> = self.columns.iter().map(|column| batch.column(*column)).collect();
         let options = FormatOptions::new().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.3f"));
-        let formats = columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
+        let formats =
+            columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             let folders = self.names.iter().zip(&columns).zip(&formats).map(|((name, column), format)| {
                 let value = if column.is_null(row) { self.null_name.clone() } else { format.value(row).to_string() };

@@ -142,7 +142,8 @@ impl FileSinkWriter {
     fn tails(&mut self) -> Result<Vec<serde_json::Value>> {
         let tail = |(partition, open): (&String, &mut Open)| {
             open.file.sync()?;
-            let tail = Tail { partition: partition.clone(), unfinished: open.rename.from.clone(), length: open.file.bytes() };
+            let tail =
+                Tail { partition: partition.clone(), unfinished: open.rename.from.clone(), length: open.file.bytes() };
             serde_json::to_value(tail).map_err(|error| Failure::bug("the state of a file sink").because(error))
         };
         self.open.iter_mut().map(tail).collect()

@@ -25,13 +25,20 @@ impl DirectoryLock {
             let mut holder = String::new();
             // Only for the message; the number may be missing when the holder has just begun.
             let _ = file.read_to_string(&mut holder);
-            let who = if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) };
+            let who = if holder.trim().is_empty() {
+                "another process".to_owned()
+            } else {
+                format!("process {}", holder.trim())
+            };
             return Err(Failure::user(format!(
                 "the state directory {} is in use by {who}: stop it, or choose another with --state-dir",
                 directory.display()
             )));
         }
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id())).map_err(failure)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(failure)?;
         Ok(Self { _file: file })
     }
 }

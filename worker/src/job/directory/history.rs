@@ -51,7 +51,8 @@ impl History {
                 return Ok(Some(history).filter(|history| history.head().is_some()));
             }
         }
-        let message = format!("the checkpoints in {} change faster than they can be read: try again", directory.display());
+        let message =
+            format!("the checkpoints in {} change faster than they can be read: try again", directory.display());
         Err(Failure::transient(message))
     }
 

@@ -56,3 +56,23 @@ fn create(directory: &Path, job: &str) -> Result<String> {
         .map_err(failure)?;
     Ok(identity.uid)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_directory_belongs_to_one_job() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(job(folder.path()).unwrap(), None);
+        let first = uid(folder.path(), "one").unwrap();
+        assert_eq!(uid(folder.path(), "one").unwrap(), first);
+        assert_eq!(job(folder.path()).unwrap().as_deref(), Some("one"));
+        let refused = uid(folder.path(), "two").unwrap_err().to_string();
+        assert!(refused.contains("belongs to the job 'one', not to 'two'"), "{refused}");
+        fs::write(folder.path().join("job.json"), "{").unwrap();
+        assert!(job(folder.path()).unwrap_err().to_string().contains("job.json is damaged"));
+    }
+}
