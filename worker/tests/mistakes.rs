@@ -1,6 +1,7 @@
 //! Every mistake that a user can make, as the binary answers it: what is wrong, where, what to do, and nothing written.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::too_many_lines, clippy::type_complexity, reason = "tests are tables")]
 
 use std::fs;
 use std::io::Read;

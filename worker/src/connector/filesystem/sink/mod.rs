@@ -108,7 +108,8 @@ fn local_path(given: &str, environment: &Environment) -> std::result::Result<Pat
 /// What can be known before the first row: nothing is created.
 fn writable(path: &Path) -> std::io::Result<()> {
     // A relative path ends in the empty one, which is the working directory.
-    let mut ancestors = path.ancestors().map(|ancestor| if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor });
+    let mut ancestors =
+        path.ancestors().map(|ancestor| if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor });
     // A link that leads nowhere is there, too.
     let existing = ancestors.find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(path);
     if !existing.is_dir() {
