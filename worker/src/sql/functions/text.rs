@@ -152,15 +152,25 @@ impl<'a> PartColumn<'a> {
 /// The view of `part`, a slice of the text in `row`.
 #[inline]
 fn part_view(source: &StringViewArray, row: usize, part: &str) -> u128 {
-    let bytes = part.as_bytes();
-    if bytes.len() <= INLINE {
-        return make_view(bytes, 0, 0);
-    }
     let whole = source.value(row).as_bytes();
-    let start = (bytes.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    assert!(start <= whole.len() && bytes.len() <= whole.len() - start, "a part lies in its row's text");
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    assert!(start <= whole.len() && part.len() <= whole.len() - start, "a part lies in its row's text");
+    if part.len() <= INLINE {
+        return inline_view(&whole[start..], part.len());
+    }
     // A view of long text: length, prefix, buffer and offset, 32 bits each from the lowest.
     let view = source.views()[row];
     let (buffer, offset) = ((view >> 64) as u32, (view >> 96) as u32);
-    make_view(bytes, buffer, offset + u32::try_from(start).expect("text is shorter than 4 GB"))
+    make_view(part.as_bytes(), buffer, offset + u32::try_from(start).expect("text is shorter than 4 GB"))
+}
+
+/// The view of the first `length` bytes of `text`, which fit into it. Where 16 bytes can be read there is no copy whose
+/// length varies.
+#[inline]
+fn inline_view(text: &[u8], length: usize) -> u128 {
+    let Some(bytes) = text.first_chunk::<16>() else {
+        return make_view(&text[..length], 0, 0);
+    };
+    let kept = u128::from_le_bytes(*bytes) & ((1 << (8 * length)) - 1);
+    kept << 32 | length as u128
 }

@@ -91,13 +91,43 @@ pub(super) fn split_index(call: &Call<'_>) -> Result<ArrayRef> {
     Ok(column.finish())
 }
 
+/// Part `index` of `text` between separators. Addresses and paths have one every few bytes: eight bytes are looked at at
+/// once, and a search is not set up anew after each separator.
+#[inline]
 pub(super) fn nth_part(text: &str, separator: u8, index: usize) -> Option<&str> {
-    let mut separators = memchr::memchr_iter(separator, text.as_bytes());
-    let start = match index.checked_sub(1) {
-        None => 0,
-        Some(before) => separators.nth(before)? + 1,
-    };
-    Some(&text[start..separators.next().unwrap_or(text.len())])
+    let (mut start, mut before) = (0, index);
+    let (words, rest) = text.as_bytes().as_chunks::<WORD>();
+    for (place, word) in words.iter().enumerate() {
+        let mut found = lanes_equal(u64::from_le_bytes(*word), separator);
+        while found != 0 {
+            let end = place * WORD + found.trailing_zeros() as usize / 8;
+            if before == 0 {
+                return Some(&text[start..end]);
+            }
+            (start, before) = (end + 1, before - 1);
+            found &= found - 1;
+        }
+    }
+    for (place, byte) in rest.iter().enumerate() {
+        if *byte == separator {
+            let end = words.len() * WORD + place;
+            if before == 0 {
+                return Some(&text[start..end]);
+            }
+            (start, before) = (end + 1, before - 1);
+        }
+    }
+    (before == 0).then(|| &text[start..])
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// The top bit of each byte of `word` that is `byte`; no other bit.
+#[inline]
+fn lanes_equal(word: u64, byte: u8) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let differs = word ^ u64::from_le_bytes([byte; WORD]);
+    !(((differs & LOW) + LOW) | differs | LOW)
 }
 
 /// As in Flink an empty text has no parts, and an empty separator splits at blanks.
