@@ -320,7 +320,7 @@ pub enum BarrierKind {
 }
 
 /// The state that a generation begins with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restore {
     /// The manifest.
     pub manifest: Manifest,
