@@ -14,3 +14,4 @@ pub mod operator;
 pub mod plan;
 pub mod sql;
 pub mod state;
+pub mod tls;
