@@ -1,8 +1,9 @@
 //! Runs a job in this process: performs what the leader decides, and tells it what happens.
 
-use super::beside::{self, Commit, Side, Write, error_kind};
+use super::beside::{self, Beginning, Commit, Side, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
+use super::directory::foreign::Foreign;
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::element::{After, Barrier};
@@ -97,6 +98,8 @@ pub struct Runner {
     leftovers: Option<(Generation, BTreeSet<String>)>,
     /// Writers' states of the restored checkpoint, which may name files of earlier generations.
     writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
+    /// The place of the state that the job begins with, until its first checkpoint has all of that.
+    foreign: Option<Foreign>,
     board: Arc<Board>,
     throttle: Throttle,
     housekeeping_due: Instant,
@@ -128,6 +131,7 @@ impl Runner {
             cancelling: false,
             leftovers: None,
             writers: BTreeMap::new(),
+            foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), graph)),
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
@@ -285,6 +289,7 @@ impl Runner {
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 self.writer.send(Write::Completed(generation, checkpoint));
                 self.remove_tails();
+                self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
@@ -306,6 +311,11 @@ impl Runner {
     }
 
     fn try_deploy(&mut self, generation: Generation, start: &Start, restore: Option<Box<Restore>>) -> Result<Event> {
+        let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
+        // Given up first: the lock of the place cannot be taken twice.
+        self.foreign = None;
+        self.foreign = location.map(Foreign::open).transpose()?;
+        let elsewhere = self.foreign.as_ref().map(|foreign| Arc::clone(&foreign.store));
         let restore = restore.map(|restore| restore.manifest);
         let writers = restore.iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());
@@ -325,7 +335,7 @@ impl Runner {
             generation,
             key_groups: Arc::new(start.key_groups.clone()),
             restore,
-            store: Arc::clone(&self.job.store),
+            store: Arc::clone(elsewhere.as_ref().unwrap_or(&self.job.store)),
             job_uid: self.job.uid.clone(),
             speed: self.job.speed,
             throttle: self.throttle.clone(),
@@ -334,7 +344,8 @@ impl Runner {
         let prepared = Prepared::new(&blueprint)?;
         self.remove_leftovers();
         let tasks = prepared.tasks();
-        self.writer.send(Write::Begin(generation, beside::files_of(tasks, blueprint.restore.as_ref())));
+        let tasks = beside::files_of(tasks, blueprint.restore.as_ref());
+        self.writer.send(Write::Begin(Beginning { generation, tasks, elsewhere }));
         let deployment = prepared.start()?;
         let ids = deployment.tasks.keys().copied().collect();
         let sources = deployment.sources().collect();
