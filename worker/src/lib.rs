@@ -7,6 +7,7 @@ pub mod cli;
 pub mod connector;
 pub mod dataflow;
 pub mod diagnostic;
+pub mod exchange;
 pub mod failure;
 pub mod format;
 pub mod job;
