@@ -15,3 +15,4 @@ pub mod operator;
 pub mod plan;
 pub mod sql;
 pub mod state;
+pub mod tls;
