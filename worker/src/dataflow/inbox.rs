@@ -172,8 +172,11 @@ impl Inbox {
         if cancelled {
             return Ok(());
         }
-        let size = incoming.size();
-        if found.queue.len() >= LONGEST_QUEUE || found.credits.take(size.rows, size.bytes) == Take::Wait {
+        let paid = match &incoming {
+            Incoming::Arrived(arrived) => found.credits.take(arrived.size.rows, arrived.size.bytes) == Take::Granted,
+            Incoming::Element(_) => true,
+        };
+        if !paid || found.queue.len() >= LONGEST_QUEUE {
             return Err(Refused::Overdrawn(channel));
         }
         found.push(incoming);
