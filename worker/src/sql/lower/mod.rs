@@ -4,6 +4,7 @@
 //! nodes of the plan, each table read once with the columns that anything needs.
 
 mod fingerprint;
+mod fuse;
 mod nodes;
 pub(super) mod not_null;
 mod operator_id;
@@ -15,7 +16,8 @@ mod window_input;
 use super::bind::{BoundInsert, Catalog};
 use super::{PlanConfig, errors};
 use crate::diagnostic::Diagnostic;
-use crate::plan::Plan;
+use crate::plan::words::{self, Names};
+use crate::plan::{Node, Plan};
 use datafusion_expr::LogicalPlan;
 use errors::Located;
 use std::collections::BTreeMap;
@@ -75,7 +77,19 @@ pub(super) fn lower(
         mistakes.dedup();
         return Err(mistakes);
     }
-    let nodes = builder.nodes;
+    let nodes = fuse::fuse(builder.nodes).map_err(|error| vec![errors::from_datafusion(&error, catalog)])?;
+    let nodes = named(nodes);
     let fingerprint = fingerprint::of(&nodes, catalog);
     Ok(Plan { nodes, fingerprint, warnings: Vec::new() })
+}
+
+/// Stateful steps are called by what they do, in the words of the script.
+fn named(mut nodes: Vec<Node>) -> Vec<Node> {
+    let names = Names::of(&nodes);
+    for (index, node) in nodes.iter_mut().enumerate() {
+        if let Some(title) = words::title(&names, index, node) {
+            node.name = title;
+        }
+    }
+    nodes
 }
