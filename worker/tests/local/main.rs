@@ -5,7 +5,9 @@
 #![allow(clippy::too_many_lines, clippy::type_complexity, reason = "tests are tables")]
 
 mod damage;
+mod directories;
 mod place;
 mod refusals;
+mod restarts;
 mod restore;
 mod rows;

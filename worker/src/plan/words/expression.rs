@@ -25,11 +25,16 @@ const VALUE: u8 = 7;
 
 /// An expression in SQL; `names` are those of its input's columns.
 pub(crate) fn sql(expression: &Expression, names: &[String]) -> String {
+    text(expression.as_ref(), names)
+}
+
+/// As [`sql`], of an expression that is borrowed.
+pub(crate) fn text(expression: &dyn PhysicalExpr, names: &[String]) -> String {
     written(expression, names).0
 }
 
 /// The text and how tightly its outermost operator binds.
-fn written(expression: &Expression, names: &[String]) -> (String, u8) {
+fn written(expression: &dyn PhysicalExpr, names: &[String]) -> (String, u8) {
     let simple = column(expression, names).or_else(|| literal(expression)).map(|text| (text, VALUE));
     simple
         .or_else(|| binary(expression, names))
@@ -37,21 +42,21 @@ fn written(expression: &Expression, names: &[String]) -> (String, u8) {
         .or_else(|| conversion(expression, names).map(|text| (text, VALUE)))
         .or_else(|| case(expression, names).map(|text| (text, VALUE)))
         .or_else(|| call(expression, names))
-        .unwrap_or_else(|| (Plain(expression.as_ref()).to_string(), OR))
+        .unwrap_or_else(|| (Plain(expression).to_string(), OR))
 }
 
 /// An operand, in parentheses where it binds less than its operator.
 fn operand(expression: &Expression, names: &[String], least: u8) -> String {
-    let (text, binds) = written(expression, names);
+    let (text, binds) = written(expression.as_ref(), names);
     if binds < least { format!("({text})") } else { text }
 }
 
-fn column(expression: &Expression, names: &[String]) -> Option<String> {
+fn column(expression: &dyn PhysicalExpr, names: &[String]) -> Option<String> {
     let column = expression.downcast_ref::<Column>()?;
     Some(names.get(column.index()).cloned().unwrap_or_else(|| column.name().to_owned()))
 }
 
-fn literal(expression: &Expression) -> Option<String> {
+fn literal(expression: &dyn PhysicalExpr) -> Option<String> {
     Some(value(expression.downcast_ref::<Literal>()?.value()))
 }
 
@@ -88,7 +93,7 @@ fn decimal(number: i128, scale: i8) -> String {
     }
 }
 
-fn binary(expression: &Expression, names: &[String]) -> Option<(String, u8)> {
+fn binary(expression: &dyn PhysicalExpr, names: &[String]) -> Option<(String, u8)> {
     if let Some(LeftToRight { left, operator, right }) = expression.downcast_ref() {
         let binds = if *operator == Operator::Or { OR } else { AND };
         return Some((infix(left, if binds == OR { "OR" } else { "AND" }, right, binds, names), binds));
@@ -126,7 +131,7 @@ fn infix(left: &Expression, sign: &str, right: &Expression, binds: u8, names: &[
     format!("{} {sign} {}", operand(left, names, least_left), operand(right, names, least_right))
 }
 
-fn predicate(expression: &Expression, names: &[String]) -> Option<(String, u8)> {
+fn predicate(expression: &dyn PhysicalExpr, names: &[String]) -> Option<(String, u8)> {
     let of = |argument: &Expression| operand(argument, names, COMPARISON + 1);
     if let Some(not) = expression.downcast_ref::<NotExpr>() {
         return Some((format!("NOT {}", operand(not.arg(), names, NOT)), NOT));
@@ -150,7 +155,7 @@ fn separated<'a>(expressions: impl IntoIterator<Item = &'a Expression>, names: &
     expressions.into_iter().map(|one| sql(one, names)).collect::<Vec<_>>().join(", ")
 }
 
-fn conversion(expression: &Expression, names: &[String]) -> Option<String> {
+fn conversion(expression: &dyn PhysicalExpr, names: &[String]) -> Option<String> {
     if let Some(cast) = expression.downcast_ref::<CastExpr>() {
         return Some(format!("CAST({} AS {})", sql(cast.expr(), names), sql_type(cast.cast_type())));
     }
@@ -167,7 +172,7 @@ fn conversion(expression: &Expression, names: &[String]) -> Option<String> {
     }
 }
 
-fn case(expression: &Expression, names: &[String]) -> Option<String> {
+fn case(expression: &dyn PhysicalExpr, names: &[String]) -> Option<String> {
     let case = expression.downcast_ref::<CaseExpr>()?;
     let mut text = "CASE".to_owned();
     if let Some(of) = case.expr() {
@@ -183,7 +188,7 @@ fn case(expression: &Expression, names: &[String]) -> Option<String> {
     Some(text)
 }
 
-fn call(expression: &Expression, names: &[String]) -> Option<(String, u8)> {
+fn call(expression: &dyn PhysicalExpr, names: &[String]) -> Option<(String, u8)> {
     if let Some(negative) = expression.downcast_ref::<NegativeExpr>() {
         return Some((format!("-{}", operand(negative.arg(), names, VALUE)), PRODUCT));
     }

@@ -3,7 +3,7 @@
 mod expression;
 mod names;
 
-pub(crate) use expression::sql;
+pub(crate) use expression::{sql, text};
 pub(crate) use names::{Names, is_name};
 
 use super::{Node, NodeIndex, NodeKind};

@@ -17,10 +17,10 @@ use super::bind::{BoundInsert, Catalog};
 use super::{PlanConfig, errors};
 use crate::diagnostic::Diagnostic;
 use crate::plan::words::{self, Names};
-use crate::plan::{Node, Plan};
+use crate::plan::{Node, NodeKind, Plan};
 use datafusion_expr::LogicalPlan;
 use errors::Located;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use steps::Steps;
@@ -73,6 +73,7 @@ pub(super) fn lower(
             mistakes.extend(found);
         }
     }
+    mistakes.extend(of_unused(&builder.nodes, catalog, config));
     if !mistakes.is_empty() {
         mistakes.dedup();
         return Err(mistakes);
@@ -92,4 +93,16 @@ fn named(mut nodes: Vec<Node>) -> Vec<Node> {
         }
     }
     nodes
+}
+
+/// What is wrong with the options of tables that are in no node.
+fn of_unused(nodes: &[Node], catalog: &Catalog, config: &PlanConfig) -> Vec<Diagnostic> {
+    let table_of = |node: &Node| match &node.kind {
+        NodeKind::Source(source) => Some(source.table.name.clone()),
+        NodeKind::Sink(sink) => Some(sink.table.name.clone()),
+        _ => None,
+    };
+    let used: BTreeSet<String> = nodes.iter().filter_map(table_of).collect();
+    let unused = catalog.tables().filter(|table| !used.contains(&table.shape.name));
+    unused.filter_map(|table| config.connectors.unused(&table.options(), &table.shape).err()).flatten().collect()
 }
