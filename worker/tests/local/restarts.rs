@@ -27,9 +27,9 @@ fn count(said: &str, part: &str) -> usize {
 #[test]
 fn each_strategy_restarts_as_often_as_it_says() {
     let table = [
-        ("{none: {}}", 1, "no restart"),
-        ("{fixedDelay: {attempts: 3, delay: 10ms}}", 4, "3 restarts"),
-        ("{failureRate: {maxFailures: 2, window: 10m, delay: 10ms}}", 3, "2 failures"),
+        ("{none: {}}", 1, "spec.restart is none"),
+        ("{fixedDelay: {attempts: 3, delay: 10ms}}", 4, "all 3 attempts"),
+        ("{failureRate: {maxFailures: 2, window: 10m, delay: 10ms}}", 3, "more than 2 failures"),
     ];
     for (restart, failures, reason) in table {
         let place = too_large(restart);

@@ -8,7 +8,7 @@ pub mod message;
 use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
-use super::directory::foreign::Foreign;
+use super::directory::foreign;
 use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
@@ -113,7 +113,6 @@ impl Agent {
             deployment: None,
             cancelling: false,
             abandoned: Vec::new(),
-            foreign: None,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -152,8 +151,6 @@ struct Running {
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
-    /// The place of the state that the job begins with, until its first checkpoint has all of that.
-    foreign: Option<Foreign>,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -185,9 +182,6 @@ impl Running {
             }
             Command::Completed { generation, checkpoint } => {
                 self.writer.send(Write::Completed(generation, checkpoint));
-                if self.of(generation).is_some() {
-                    self.foreign = None;
-                }
             }
             Command::Splits { generation, node, subtask, answer } => {
                 if let Some(deployment) = self.of(generation) {
@@ -226,17 +220,14 @@ impl Running {
                 let _ = sender.send(Input::Task(generation, event));
             }
         });
-        // Given up first: the lock of the place cannot be taken twice.
-        self.foreign = None;
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(Foreign::open).transpose()?;
-        let elsewhere = self.foreign.as_ref().map(|foreign| Arc::clone(&foreign.store));
+        let elsewhere = location.map(foreign::files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
-            elsewhere: elsewhere.clone(),
             generation,
             key_groups: Arc::new(deploy.start.key_groups),
             placement: deploy.placement,
+            files: Arc::clone(elsewhere.as_ref().unwrap_or(&self.work.store)),
             restore: deploy.restore.map(|restore| restore.manifest),
             throttle: self.throttle.clone(),
             events,

@@ -49,10 +49,8 @@ pub struct Found {
     pub manifest: Manifest,
 }
 
-/// The files of another place, held until they are let go.
+/// Another place, held until it is let go: no job that begins there deletes its files meanwhile.
 pub struct Foreign {
-    /// Reads them.
-    pub store: Arc<dyn Store>,
     _lock: Option<DirectoryLock>,
 }
 
@@ -116,7 +114,8 @@ impl Place {
                 (None, true) => "it has none".to_owned(),
                 (None, false) => format!("it has {}", known.join(", ")),
             };
-            let message = format!("job {} in {} has no savepoint '{name}': {hint}", history.job, self.directory.display());
+            let message =
+                format!("job {} in {} has no savepoint '{name}': {hint}", history.job, self.directory.display());
             return Err(Failure::user(message));
         };
         history.manifest(pin.link)
@@ -148,18 +147,22 @@ impl fmt::Display for Place {
 }
 
 impl Foreign {
-    /// Opens the place that a manifest's files are in. As long as it is held, no job that begins there deletes them.
+    /// Holds the place that a manifest's files are in.
     pub fn open(location: &str) -> Result<Self> {
-        let gone = |failure: Failure| {
-            Failure::new(failure.kind, "the state that the job begins with is gone: begin with another, or --fresh")
-                .because(failure)
-        };
-        let store = DirectoryStore::existing(location).map_err(gone)?;
+        files(location)?;
         // One who may not write here, or whose own place it is, reads all the same; so does one who begins with a
         // savepoint of a running job, which that job keeps.
-        let lock = DirectoryLock::take(Path::new(location)).ok();
-        Ok(Self { store: Arc::new(store), _lock: lock })
+        Ok(Self { _lock: DirectoryLock::take(Path::new(location)).ok() })
     }
+}
+
+/// Reads the files of a place.
+pub fn files(location: &str) -> Result<Arc<dyn Store>> {
+    let gone = |failure: Failure| {
+        Failure::new(failure.kind, "the state that the job begins with is gone: begin with another, or --fresh")
+            .because(failure)
+    };
+    Ok(Arc::new(DirectoryStore::existing(location).map_err(gone)?))
 }
 
 /// Fails with kind `User` when a job is at work in `directory`: it may delete the checkpoint while it is being read.
