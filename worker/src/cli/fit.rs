@@ -45,8 +45,7 @@ fn told(misfit: &Misfit) -> String {
         Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => {
             let (old, new) = (state(old_schema), state(new_schema));
             // What does not show in the words is told as it is written.
-            let (old, new) =
-                if old == new { (old_schema.to_string(), new_schema.to_string()) } else { (old, new) };
+            let (old, new) = if old == new { (old_schema.to_string(), new_schema.to_string()) } else { (old, new) };
             format!(
                 "the state of operator {operator} does not fit\n    old: {old_kind}, {old}\n    new: {new_kind}, {new}"
             )

@@ -21,8 +21,26 @@ use std::sync::Arc;
 
 /// Functions that have a result for every argument.
 const NEVER_FAIL: [&str; 20] = [
-    "char_length", "coalesce", "concat", "concat_ws", "date_format", "extract", "floor_to", "get_field", "locate",
-    "lower", "ltrim", "plus_interval", "replace", "rtrim", "split_index", "substring", "trim", "try_cast", "upper", "*",
+    "char_length",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "date_format",
+    "extract",
+    "floor_to",
+    "get_field",
+    "locate",
+    "lower",
+    "ltrim",
+    "plus_interval",
+    "replace",
+    "rtrim",
+    "split_index",
+    "substring",
+    "trim",
+    "try_cast",
+    "upper",
+    "*",
 ];
 
 /// A condition whose right side is evaluated only for rows that its left side leaves open.
@@ -234,7 +252,8 @@ mod tests {
         let of = |left, operator, right| binary(left, operator, right, &schema).expect("its types fit");
         let by = |divisor: Arc<dyn PhysicalExpr>| of(of(v(), Operator::Modulo, divisor), Operator::Eq, lit(0_i64));
         let guard = || of(v(), Operator::NotEq, lit(0_i64));
-        for (right, replaced) in [(by(lit(123_i64)), false), (by(lit(0_i64)), true), (by(v()), true), (guard(), false)] {
+        for (right, replaced) in [(by(lit(123_i64)), false), (by(lit(0_i64)), true), (by(v()), true), (guard(), false)]
+        {
             let whole = left_to_right(of(guard(), Operator::And, right)).expect("a condition");
             assert_eq!(whole.is::<LeftToRight>(), replaced, "{whole}");
         }

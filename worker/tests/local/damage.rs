@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A job that was stopped on its way, with output where its sink has any.
-pub fn after_a_stop(sink: &str) -> Place {
+pub(crate) fn after_a_stop(sink: &str) -> Place {
     let place = Place::new(&numbered(TABLE, sink, COUNT), &numbered_rows(3000));
     let running = place.start(&["run", "job.yaml", "--quiet", "--speed", "5"]);
     let has_output = || {
@@ -28,8 +28,14 @@ fn a_state_that_does_not_fit_is_told_and_nothing_goes_on() {
     let place = after_a_stop(TOTALS);
     let before = (place.lines("out"), place.lines("bad"));
     let good = fs::read_to_string(place.path("job.yaml")).unwrap();
-    let group =
-        ["group by auction", "group by price", "no longer has the operator", "new in the plan", "allowDroppedState"];
+    let group = [
+        "group by auction",
+        "group by price",
+        "no longer has the operator",
+        "new in the plan",
+        "allowDroppedState",
+        "weir run --fresh",
+    ];
     let table: [(&str, String, &[&str], &[&str]); 4] = [
         (
             "other key",
@@ -42,7 +48,7 @@ fn a_state_that_does_not_fit_is_told_and_nothing_goes_on() {
             "key groups",
             good.replace("parallelism: 2", "parallelism: 2\n  maxParallelism: 64"),
             &[],
-            &["maxParallelism is 64", "written with 128"],
+            &["maxParallelism is 64", "written with 128", "weir run --fresh"],
         ),
         (
             "other job",
@@ -67,7 +73,7 @@ fn a_state_that_does_not_fit_is_told_and_nothing_goes_on() {
 }
 
 /// The files below a folder, in order.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -77,7 +83,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let mut body = fs::read(path).unwrap();
     let middle = body.len() / 2;
     body[middle] ^= 1;
@@ -108,4 +114,19 @@ fn damage_is_named_and_repeats_no_output() {
             assert!((place.lines("out"), place.lines("bad")) == before, "{what} {how}: output was repeated");
         }
     }
+}
+
+#[test]
+fn a_savepoint_whose_link_is_gone_is_told() {
+    let place = after_a_stop(TOTALS);
+    place.check("create", &["savepoint", "create", "named", "job.yaml"], FINISHED, &["is complete"]);
+    place.check("go on", &["run", "job.yaml"], FINISHED, &["has finished"]);
+    let pointer = fs::read_to_string(place.path(".weir/job/savepoints/named")).unwrap();
+    let pointer: serde_json::Value = serde_json::from_str(pointer.lines().nth(1).unwrap()).unwrap();
+    let link = pointer["pin"]["link"].as_u64().unwrap();
+    fs::remove_file(place.path(&format!(".weir/job/chain/{link:020}"))).unwrap();
+    let missing = format!("link {link} is missing");
+    let restore = ["run", "job.yaml", "--restore", "named"];
+    place.check("restore", &restore, USER_ERROR, &["savepoint \"named\" cannot be used", &missing]);
+    place.check("what does not need it", &["run", "job.yaml"], FINISHED, &["has finished before"]);
 }

@@ -7,27 +7,27 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub const FINISHED: i32 = 0;
-pub const FAILED: i32 = 1;
-pub const USER_ERROR: i32 = 2;
-pub const STOPPED: i32 = 3;
+pub(crate) const FINISHED: i32 = 0;
+pub(crate) const FAILED: i32 = 1;
+pub(crate) const USER_ERROR: i32 = 2;
+pub(crate) const STOPPED: i32 = 3;
 
 /// A run that takes longer is stuck.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const BIDS: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, name STRING, at TIMESTAMP(3),
+pub(crate) const BIDS: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, name STRING, at TIMESTAMP(3),
         WATERMARK FOR at AS at - INTERVAL '1' SECOND)
         WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'json');";
-pub const TOTALS: &str = "CREATE TABLE totals (auction BIGINT, n BIGINT)
+pub(crate) const TOTALS: &str = "CREATE TABLE totals (auction BIGINT, n BIGINT)
         WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');";
-pub const COUNT: &str = "INSERT INTO totals SELECT auction, count(*) FROM bids GROUP BY auction;";
-pub const PRICES: &str = "INSERT INTO totals SELECT auction, price FROM bids;";
+pub(crate) const COUNT: &str = "INSERT INTO totals SELECT auction, count(*) FROM bids GROUP BY auction;";
+pub(crate) const PRICES: &str = "INSERT INTO totals SELECT auction, price FROM bids;";
 
 /// A row of the input.
-pub const ROW: &str = "{\"auction\":1,\"price\":2,\"name\":\"7\",\"at\":\"2026-01-01 00:00:00\"}\n";
+pub(crate) const ROW: &str = "{\"auction\":1,\"price\":2,\"name\":\"7\",\"at\":\"2026-01-01 00:00:00\"}\n";
 
 /// A manifest; `spec` is added to its spec, the script is `statements` from line 8 on.
-pub fn manifest(spec: &str, statements: &[&str]) -> String {
+pub(crate) fn manifest(spec: &str, statements: &[&str]) -> String {
     let script = statements.join("\n      ");
     format!(
         "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: job}}\nspec:\n  parallelism: 2\n{spec}  pipeline:\n    \
@@ -36,22 +36,22 @@ pub fn manifest(spec: &str, statements: &[&str]) -> String {
 }
 
 /// A job over the usual tables.
-pub fn job(insert: &str) -> String {
+pub(crate) fn job(insert: &str) -> String {
     manifest("", &[BIDS, TOTALS, insert])
 }
 
 /// A job whose source or sink is declared otherwise: `old` is `new`.
-pub fn but(old: &str, new: &str) -> String {
+pub(crate) fn but(old: &str, new: &str) -> String {
     let text = job(COUNT);
     assert!(text.contains(old), "{old}");
     text.replace(old, new)
 }
 
 /// A folder with `in/a.json` and `job.yaml`.
-pub struct Place(pub tempfile::TempDir);
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
-    pub fn new(manifest: &str, rows: &str) -> Self {
+    pub(crate) fn new(manifest: &str, rows: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         fs::create_dir(place.path("in")).unwrap();
         place.write("in/a.json", rows);
@@ -59,22 +59,22 @@ impl Place {
         place
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.args(arguments).current_dir(self.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
         Running::new(command.spawn().unwrap())
     }
 
     /// Runs `weir`, which must end by itself with this code and say all of `parts`.
-    pub fn check(&self, what: &str, arguments: &[&str], code: i32, parts: &[&str]) {
+    pub(crate) fn check(&self, what: &str, arguments: &[&str], code: i32, parts: &[&str]) {
         let (actual, said) = self.start(arguments).end(PATIENCE);
         assert_eq!(actual, Some(code), "{what}: {said}");
         for part in parts {
@@ -84,7 +84,7 @@ impl Place {
     }
 
     /// The lines of the files in a folder. Files that are not committed are hidden, for this as for any reader.
-    pub fn lines(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, folder: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path(folder)) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| is_visible(path));
         let texts = paths.map(|path| fs::read_to_string(path).unwrap());
@@ -94,7 +94,7 @@ impl Place {
         lines
     }
 
-    pub fn has_only(&self, what: &str, names: &[&str]) {
+    pub(crate) fn has_only(&self, what: &str, names: &[&str]) {
         let mut found: Vec<_> = fs::read_dir(self.0.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -104,19 +104,19 @@ impl Place {
     }
 }
 
-pub fn is_visible(path: &Path) -> bool {
+pub(crate) fn is_visible(path: &Path) -> bool {
     !path.file_name().unwrap().to_str().unwrap().starts_with('.')
 }
 
 /// A process whose errors are collected.
-pub struct Running {
-    pub child: Child,
-    pub ended: mpsc::Receiver<()>,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) ended: mpsc::Receiver<()>,
     reader: std::thread::JoinHandle<String>,
 }
 
 impl Running {
-    pub fn new(mut child: Child) -> Self {
+    pub(crate) fn new(mut child: Child) -> Self {
         let mut errors = child.stderr.take().unwrap();
         let (sender, ended) = mpsc::channel();
         let reader = std::thread::spawn(move || {
@@ -129,7 +129,7 @@ impl Running {
     }
 
     /// Waits for its end, and kills it when that does not come in time: then there is no code.
-    pub fn end(mut self, patience: Duration) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, patience: Duration) -> (Option<i32>, String) {
         if self.ended.recv_timeout(patience).is_err() {
             let _ = self.child.kill();
         }
@@ -137,7 +137,7 @@ impl Running {
     }
 
     /// Ends it as an operator would.
-    pub fn stop(self) -> (Option<i32>, String) {
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         self.end(PATIENCE)

@@ -266,3 +266,42 @@ fn a_mistake_is_told_with_its_place_and_its_cure_and_nothing_is_written() {
         place.has_only(what, &["in", "job.yaml"]);
     }
 }
+
+#[test]
+fn a_table_that_nothing_uses_is_checked_without_a_look_outside() {
+    let unused = |declaration: &str| manifest("", &[BIDS, TOTALS, declaration, COUNT]);
+    let mistakes: [(&str, &[&str]); 5] = [
+        (
+            "CREATE TABLE spare (a INT) WITH ('connector' = 'filesystem', 'pth' = 'x', 'format' = 'json');",
+            &["needs the option 'path'", "unknown option 'pth'", "did you mean 'path'"],
+        ),
+        (
+            "CREATE TABLE spare (a INT) WITH ('connector' = 'filesytem', 'path' = 'x');",
+            &["line 13", "there is no connector 'filesytem'", "did you mean 'filesystem'"],
+        ),
+        (
+            "CREATE TABLE spare (a INT) WITH ('connector' = 'print', 'print-identifer' = 'x');",
+            &["unknown option 'print-identifer'", "did you mean 'print-identifier'"],
+        ),
+        ("CREATE TABLE spare (a INT) WITH ('connector' = 'datagen', 'rows-per-second' = 'many');", &["'many'"]),
+        (
+            "CREATE TABLE spare (a INT) WITH ('connector' = 'filesystem', 'path' = 'x', 'format' = 'jsn');",
+            &["there is no format 'jsn'", "did you mean 'json'"],
+        ),
+    ];
+    for (declaration, parts) in mistakes {
+        let place = Place::new(&unused(declaration), ROW);
+        place.check(declaration, &["check", "job.yaml"], USER_ERROR, parts);
+    }
+    let fine = [
+        "CREATE TABLE spare (a INT) WITH ('connector' = 'filesystem', 'path' = 'missing/folder', 'format' = 'json');",
+        "CREATE TABLE spare (a INT) WITH ('connector' = 'filesystem', 'path' = '/proc/x', 'format' = 'json', 'sink.rolling-policy.file-size' = '1mb');",
+        "CREATE TABLE spare (a INT) WITH ('connector' = 'kafka', 'topic' = 'later');",
+        "CREATE TABLE spare (a INT) WITH ('connector' = 'blackhole');",
+    ];
+    for declaration in fine {
+        let place = Place::new(&unused(declaration), ROW);
+        place.check(declaration, &["run", "job.yaml"], FINISHED, &["has finished"]);
+        place.has_only(declaration, &[".weir", "in", "job.yaml", "out"]);
+    }
+}

@@ -13,13 +13,13 @@ fn a_row_that_cannot_be_computed_ends_the_job_at_once() {
             "division",
             "INSERT INTO totals SELECT auction, 10 / price FROM bids;",
             row("2,", "0,"),
-            &["division by zero", "NULLIF"],
+            &["division by zero", "NULLIF", "in 10 / price, where price = 0"],
         ),
         (
             "cast",
             "INSERT INTO totals SELECT auction, CAST(name AS BIGINT) FROM bids;",
             row("\"7\"", "\"abc\""),
-            &["'abc' is not a valid BIGINT", "TRY_CAST"],
+            &["'abc' is not a valid BIGINT", "TRY_CAST", "in CAST(name AS BIGINT), where name = abc"],
         ),
         (
             "NULL time",
@@ -49,7 +49,8 @@ fn a_row_that_cannot_be_computed_ends_the_job_at_once() {
             USER_ERROR,
             &[&["generation 1 failed", "error: job job: "], parts].concat(),
         );
-        assert_eq!(place.lines("out"), Vec::<String>::new(), "{what}");
+        let left = std::fs::read_dir(place.path("out")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{what}: files are left behind, hidden or not");
         // The state of the failed run is no obstacle to the mended one.
         place.write("in/a.json", ROW);
         place.check(what, &["run", "job.yaml", "--fresh"], FINISHED, &["has finished"]);
@@ -58,7 +59,7 @@ fn a_row_that_cannot_be_computed_ends_the_job_at_once() {
 }
 
 /// Rows a hundredth of a second apart, numbered by price; every tenth is followed by a record that cannot be decoded.
-pub fn numbered_rows(count: u32) -> String {
+pub(crate) fn numbered_rows(count: u32) -> String {
     let row = |n: u32| {
         let (minute, second, part) = (n / 6000, n / 100 % 60, n % 100 * 10);
         let bad = if n.is_multiple_of(10) { format!("{{\"price\": bad {n}}}\n") } else { String::new() };
@@ -71,17 +72,17 @@ pub fn numbered_rows(count: u32) -> String {
 }
 
 /// A job that reads numbered rows, what to do with the bad ones among them, and its query.
-pub fn numbered(policy: &str, sink: &str, insert: &str) -> String {
+pub(crate) fn numbered(policy: &str, sink: &str, insert: &str) -> String {
     let side = "CREATE TABLE bad (raw STRING, reason STRING) WITH ('connector' = 'filesystem', 'path' = 'bad', 'format' = 'json');";
     let bids = BIDS.replace("'path' = 'in'", &format!("'path' = 'in'{policy}"));
     manifest("  checkpoint: {interval: 20ms}\n", &[&bids, sink, side, insert])
 }
 
-pub const SKIP: &str = ", 'bad-records' = 'skip'";
-pub const TABLE: &str = ", 'bad-records' = 'table', 'bad-records.table' = 'bad'";
+pub(crate) const SKIP: &str = ", 'bad-records' = 'skip'";
+pub(crate) const TABLE: &str = ", 'bad-records' = 'table', 'bad-records.table' = 'bad'";
 
 /// The values of a field in lines of JSON, in order.
-pub fn values(lines: &[String], field: &str) -> Vec<String> {
+pub(crate) fn values(lines: &[String], field: &str) -> Vec<String> {
     let value = |line: &String| {
         let object: serde_json::Value = serde_json::from_str(line).unwrap();
         object[field].as_str().map_or_else(|| object[field].to_string(), str::to_owned)
@@ -121,4 +122,52 @@ fn a_killed_job_writes_each_bad_record_once() {
     let bad = values(&place.lines("bad"), "raw");
     assert_eq!(bad, expected(&mut (0..2000).step_by(10).map(|n| format!("{{\"price\": bad {n}}}"))));
     assert_eq!(values(&place.lines("out"), "n"), expected(&mut (0..2000).map(|n: u32| n.to_string())));
+}
+
+#[test]
+fn conditions_guard_what_is_to_the_right_of_them() {
+    let rows: String = [-1, 0, 2, 5]
+        .iter()
+        .map(|price| {
+            format!("{{\"auction\":{price},\"price\":{price},\"name\":\"n\",\"at\":\"2026-01-01 00:00:00\"}}\n")
+        })
+        .collect();
+    let table: [(&str, &[i64]); 5] = [
+        ("SELECT auction, price FROM bids WHERE price <> 0 AND 10 / price > 3", &[2]),
+        ("SELECT auction, price FROM bids WHERE price = 0 OR 10 / price > 3", &[0, 2]),
+        ("SELECT auction, CASE WHEN price <> 0 THEN 10 / price ELSE 7 END FROM bids WHERE price >= 0", &[2, 5, 7]),
+        ("SELECT auction, q FROM (SELECT auction, 10 / price AS q FROM bids WHERE price > 0) WHERE q > 2", &[5]),
+        ("SELECT auction, price FROM bids WHERE price > 2 AND NOT (name <> 'n' AND CAST(name AS BIGINT) > 1)", &[5]),
+    ];
+    for (query, expected) in table {
+        let place = Place::new(&job(&format!("INSERT INTO totals {query};")), &rows);
+        place.check(query, &["run", "job.yaml"], FINISHED, &["has finished"]);
+        let numbers: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        assert_eq!(values(&place.lines("out"), "n"), numbers, "{query}");
+    }
+}
+
+#[test]
+fn a_row_without_event_time_moves_no_watermark() {
+    let row = |auction: u32, at: &str| format!("{{\"auction\":{auction},\"price\":{auction},\"at\":{at}}}\n");
+    let rows = row(1, "\"2026-01-01 00:00:30\"") + &row(2, "null") + &row(3, "\"2026-01-01 00:00:29.5\"");
+    let place = Place::new(&job(PRICES), &rows);
+    place.check("no window", &["run", "job.yaml"], FINISHED, &["3 rows in, 3 rows out"]);
+    let windows = "INSERT INTO totals SELECT auction, count(*) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(at), INTERVAL '1' SECOND)) \
+                   WHERE at IS NOT NULL GROUP BY auction, window_start, window_end;";
+    let place = Place::new(&job(windows), &rows);
+    place.check("left out", &["run", "job.yaml"], FINISHED, &["3 rows in, 2 rows out"]);
+}
+
+#[test]
+fn a_field_of_a_csv_file_that_does_not_fit_is_a_bad_record_too() {
+    let rows = "1,2,n,2026-01-01 00:00:00\n2,many,n,2026-01-01 00:00:00\n3,4,n,yesterday\n4,5,n,2026-01-01 00:00:00\n";
+    for (policy, code, good, bad) in [("", USER_ERROR, 0, 0), (SKIP, FINISHED, 2, 0), (TABLE, FINISHED, 2, 2)] {
+        let text = numbered(policy, TOTALS, PRICES).replacen("'format' = 'json'", "'format' = 'csv'", 1);
+        let place = Place::new(&text, rows);
+        let parts =
+            if code == FINISHED { "2 bad records left out" } else { "line 2: column 'price': 'many' is no BIGINT" };
+        place.check(policy, &["run", "job.yaml"], code, &[parts]);
+        assert_eq!((place.lines("out").len(), place.lines("bad").len()), (good, bad), "{policy}");
+    }
 }

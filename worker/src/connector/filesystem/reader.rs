@@ -77,9 +77,19 @@ struct Open {
 
 enum Input {
     /// Of a compressed file, what was read before is passed over, a piece at a time.
-    Skipping { input: Box<dyn Read + Send>, left: u64 },
-    Records { reader: RecordReader, decoder: Box<dyn RecordDecoder>, lines: u64 },
-    RowGroups { reader: RowGroupReader, rows: u64 },
+    Skipping {
+        input: Box<dyn Read + Send>,
+        left: u64,
+    },
+    Records {
+        reader: RecordReader,
+        decoder: Box<dyn RecordDecoder>,
+        lines: u64,
+    },
+    RowGroups {
+        reader: RowGroupReader,
+        rows: u64,
+    },
 }
 
 impl FileReader {
@@ -205,10 +215,10 @@ impl Open {
         let Input::Skipping { input, left } = &mut self.input else { return Ok(Skipped::All) };
         let piece = (*left).min(SKIPPED_AT_ONCE);
         let path = &self.part.path;
-        let passed =
-            io::copy(&mut input.by_ref().take(piece), &mut io::sink()).map_err(|error| broken(path, error))?;
+        let passed = io::copy(&mut input.by_ref().take(piece), &mut io::sink()).map_err(|error| broken(path, error))?;
         if passed < piece {
-            let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was read of it before");
+            let error =
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was read of it before");
             return Err(broken(path, error));
         }
         *left -= piece;

@@ -578,7 +578,9 @@ fn what_was_read_of_a_compressed_file_is_passed_over_in_pieces() {
     let line = |n: u64| format!("{{\"n\":{n},\"s\":\"{}\"}}\n", "x".repeat(100));
     let text: String = (0..200_000).map(line).collect();
     let offset = (0..150_000).map(|n| line(n).len() as u64).sum::<u64>();
-    for (name, bytes) in [("a.json.gz", gzip(text.as_bytes())), ("a.json.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())] {
+    for (name, bytes) in
+        [("a.json.gz", gzip(text.as_bytes())), ("a.json.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())]
+    {
         let inside = folder.path().join(name.rsplit_once('.').unwrap().1);
         fs::create_dir(&inside).unwrap();
         fs::write(inside.join(name), bytes).unwrap();

@@ -69,9 +69,8 @@ fn of_source(source: &SourceNode, node: &Node) -> Vec<(&'static str, String)> {
     }
     if let Some(watermark) = &source.watermark {
         let column = name(&node.schema, watermark.column);
-        let idle = watermark
-            .idle_timeout
-            .map_or(String::new(), |idle| format!(", a split is idle after {}", duration(idle)));
+        let idle =
+            watermark.idle_timeout.map_or(String::new(), |idle| format!(", a split is idle after {}", duration(idle)));
         let own: Vec<String> = node.schema.fields().iter().map(|field| field.name().clone()).collect();
         details.push(("watermark", format!("{column} AS {}{idle}", sql(&watermark.expression, &own))));
     }
@@ -107,7 +106,11 @@ fn of_calc(calc: &Calc, input: &[String]) -> Vec<(&'static str, String)> {
     details.extend(calc.filter.iter().map(|filter| ("filter", sql(filter, input))));
     let plain = calc.columns.iter().flatten().zip(calc.schema.fields()).filter_map(|(column, field)| {
         let from = &input[column.downcast_ref::<Column>()?.index()];
-        Some(if from == field.name() || !is_name(field.name()) { from.clone() } else { format!("{from} AS {}", field.name()) })
+        Some(if from == field.name() || !is_name(field.name()) {
+            from.clone()
+        } else {
+            format!("{from} AS {}", field.name())
+        })
     });
     let plain: Vec<String> = plain.collect();
     if !plain.is_empty() {

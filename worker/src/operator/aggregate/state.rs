@@ -88,9 +88,8 @@ impl Table<'_> {
     /// when rows die by themselves, the column whose event time ends them.
     pub(super) fn schema(&self) -> serde_json::Value {
         let column = |field: &FieldRef| json!({"name": field.name(), "type": sql_type(field.data_type())});
-        let accumulator = |one: &Accumulator| {
-            json!({"gathers": one.kind.name(), "argument": one.data_type.as_ref().map(sql_type)})
-        };
+        let accumulator =
+            |one: &Accumulator| json!({"gathers": one.kind.name(), "argument": one.data_type.as_ref().map(sql_type)});
         json!({
             "table": self.name,
             "key_columns": self.key_columns(),

@@ -76,7 +76,8 @@ fn value(value: &ScalarValue) -> String {
         moment if moment.data_type().is_temporal() => {
             let data_type = sql_type(&moment.data_type());
             let name = data_type.split('(').next().unwrap_or(&data_type).to_owned();
-            let text = moment.to_array().ok().and_then(|array| arrow::util::display::array_value_to_string(&array, 0).ok());
+            let text =
+                moment.to_array().ok().and_then(|array| arrow::util::display::array_value_to_string(&array, 0).ok());
             format!("{name} '{}'", text.unwrap_or_else(|| moment.to_string()).replace('T', " "))
         }
         other => other.to_string(),
@@ -237,8 +238,8 @@ impl fmt::Display for Plain<'_> {
 mod tests {
     use super::*;
     use arrow::datatypes::DataType;
-    use datafusion_physical_expr::expressions::{binary, col, in_list, is_null, lit, not};
     use arrow::datatypes::{Field, Schema};
+    use datafusion_physical_expr::expressions::{binary, col, in_list, is_null, lit, not};
 
     fn check(expression: &Expression, expected: &str) {
         assert_eq!(sql(expression, &["a".into(), "t.b".into()]), expected);

@@ -18,7 +18,9 @@ pub(crate) fn title(names: &Names, index: NodeIndex, node: &Node) -> Option<Stri
     };
     Some(match &node.kind {
         NodeKind::GroupAggregate(aggregate) => by(aggregate.keys.len()),
-        NodeKind::WindowAggregate(aggregate) => format!("{} in {}", by(aggregate.keys.len()), windows(aggregate.window)),
+        NodeKind::WindowAggregate(aggregate) => {
+            format!("{} in {}", by(aggregate.keys.len()), windows(aggregate.window))
+        }
         NodeKind::WindowAssign(assign) => format!("assign {}", windows(assign.window)),
         _ => return None,
     })

@@ -92,10 +92,7 @@ fn is_cheap(expression: &Arc<dyn PhysicalExpr>) -> bool {
     expression.is::<Column>() || expression.is::<Literal>()
 }
 
-fn replaced(
-    expression: &Arc<dyn PhysicalExpr>,
-    columns: &[Arc<dyn PhysicalExpr>],
-) -> Result<Arc<dyn PhysicalExpr>> {
+fn replaced(expression: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn PhysicalExpr>> {
     // From the top, and not into what was put in: that counts the columns of another input.
     let replaced = Arc::clone(expression).transform_down(|expression| {
         let Some(column) = expression.downcast_ref::<Column>() else { return Ok(Transformed::no(expression)) };

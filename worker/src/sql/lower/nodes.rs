@@ -301,7 +301,14 @@ impl<'a> Builder<'a> {
             return known;
         }
         let kind = NodeKind::WindowAssign(assign);
-        self.push(Node { id: None, name: String::new(), kind, inputs: vec![input], schema, changelog: Changelog::Append })
+        self.push(Node {
+            id: None,
+            name: String::new(),
+            kind,
+            inputs: vec![input],
+            schema,
+            changelog: Changelog::Append,
+        })
     }
 
     fn step(&mut self, index: usize) -> Result<NodeIndex> {
@@ -313,9 +320,7 @@ impl<'a> Builder<'a> {
         let grown = self.nodes[input].changelog == Changelog::Append;
         let (keys, calls) = (step.keys.clone(), step.calls.clone());
         let (kind, appends) = match step.window {
-            Some((window, time)) => {
-                (NodeKind::WindowAggregate(WindowAggregate { window, time, keys, calls }), true)
-            }
+            Some((window, time)) => (NodeKind::WindowAggregate(WindowAggregate { window, time, keys, calls }), true),
             None => {
                 let appends = calls.is_empty() && grown;
                 let state_ttl = self.settings.state_ttl;

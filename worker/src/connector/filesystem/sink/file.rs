@@ -273,7 +273,8 @@ fn not_created(path: &Path, error: io::Error) -> Failure {
     match error.kind() {
         E::NotFound | E::AlreadyExists | E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory => {
             let folder = path.parent().unwrap_or(path).display();
-            let message = format!("no file can be created in {folder}: make it a folder that can be written, or change 'path'");
+            let message =
+                format!("no file can be created in {folder}: make it a folder that can be written, or change 'path'");
             Failure::user(message).because(error)
         }
         _ => failure(path, error),
