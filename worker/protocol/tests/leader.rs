@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weir_protocol::chain::{Claimant, Link, OperatorPlan, Plan, Stop, decode_link};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
-    Action, Already, BarrierKind, CheckpointOptions, CommitResult, End, ErrorKind, Event, Leader, Mode, Notice,
-    Operation, Options, Outcome, Request, Resume, Running, Stops, Then,
+    Action, Already, BarrierKind, CheckpointOptions, CommitResult, Direction, End, ErrorKind, Event, Leader, Mode,
+    Notice, Operation, Options, Outcome, Request, Resume, Running, Stops, Then,
 };
 use weir_protocol::restart::Strategy;
 use weir_protocol::snapshot::{Committable, OperatorSnapshot, SnapshotCost, TaskSnapshot};
@@ -41,6 +41,7 @@ fn options(incarnation: &str, mode: Mode) -> Options {
         incarnation: incarnation.to_owned(),
         unix_ms: 0,
         parallelism: 1,
+        direction: Direction::default(),
         max_parallelism: MaxParallelism::new(4).expect("four key groups"),
         plan: Plan {
             fingerprint: "plan".to_owned(),

@@ -156,6 +156,13 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
+        End::HandedOver { revision } => {
+            say(format!("job {name} goes on as revision {revision}, with another code"));
+            Ok(Code::Stopped)
+        }
+        End::Stalled { revision, message } => {
+            Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))
+        }
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
         End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
             Err(Refusal::user(format!("error: job {name}: {message}")))

@@ -1,9 +1,11 @@
 //! Commits: everything that a manifest lists and nobody has confirmed, again and again until somebody does.
 
-use super::event::{Action, CommitResult, End, ErrorKind, Notice};
+use super::action::Action;
+use super::event::{CommitResult, ErrorKind};
+use super::notice::{Already, End, Notice};
 use super::standing::{Errand, end_of_stop};
 use super::{DELAYS_MS, Leader, Phase};
-use crate::chain::Committables;
+use crate::chain::{Committables, Stop};
 use crate::ids::{Now, TaskId};
 use crate::snapshot::TaskSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,11 +118,18 @@ impl Leader {
         let settled = self.unconfirmed.is_empty() && self.attempt.is_none() && !self.ops.any_aside();
         match self.phase {
             Phase::Stopping(stop) if settled => {
+                if let Stop::Assignment(flag) = stop {
+                    // Whoever goes on writes the confirmations down.
+                    return match self.is_own_to_carry_out(flag) {
+                        true => self.begin_again(),
+                        false => self.end_after_cancel(End::HandedOver { revision: flag }),
+                    };
+                }
                 // Confirmations are written down soon: a user may clean up after a sink.
                 if !self.carried.is_empty() {
                     return self.put_copy(Some(stop));
                 }
-                let end = end_of_stop(stop, self.restored, super::event::Already::No);
+                let end = end_of_stop(stop, self.restored, Already::No);
                 self.end_after_cancel(end);
             }
             Phase::Maintaining if settled => {
