@@ -26,6 +26,9 @@ impl Leader {
         if let Some(message) = self.seen_to_be_fenced() {
             return self.fenced(message);
         }
+        if next == Next::Claim && self.assignment_is_coming() {
+            return self.wait_for_its_turn(next, "an assignment is being stored".to_owned());
+        }
         let begin = Beginning {
             resume: &self.resume,
             first: self.own_start.is_none(),

@@ -115,7 +115,10 @@ impl Leader {
 
     /// Ends a stopped job once its sinks have committed, and that is written down.
     pub(super) fn stop_if_settled(&mut self) {
-        let settled = self.unconfirmed.is_empty() && self.attempt.is_none() && !self.ops.any_aside();
+        let handing_over = matches!(self.phase, Phase::Stopping(Stop::Assignment(_)));
+        // Whoever takes over commits what cannot be committed now.
+        let committed = self.unconfirmed.is_empty() || (handing_over && self.commits.tries > 0);
+        let settled = committed && self.attempt.is_none() && !self.ops.any_aside();
         match self.phase {
             Phase::Stopping(stop) if settled => {
                 if let Stop::Assignment(flag) = stop {

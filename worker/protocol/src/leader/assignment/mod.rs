@@ -8,11 +8,12 @@ pub(super) use pins::pins_of_assignments;
 pub(super) use switch::Switch;
 pub(super) use terms::{Order, Refusal, order};
 
-use super::Leader;
 use super::action::Request;
 use super::notice::{AssignmentAnswer, Notice};
+use super::options::Guide;
 use super::standing::{manifest_of, savepoint_origin};
 use super::store::{Answer, Purpose};
+use super::{Leader, Phase};
 use crate::chain::{
     Assignment, Link, ObjectName, Origin, Pin, RestoreFrom, check_fit, decode_assignment, encode_assignment,
 };
@@ -192,10 +193,20 @@ impl Leader {
         self.follow_assignments();
     }
 
+    /// Whether somebody has asked for what is not stored yet: beginning, or ending, without it would only be for a
+    /// moment.
+    pub(super) fn assignment_is_coming(&self) -> bool {
+        let guided = self.options().direction.guide == Guide::Assignments;
+        guided && !self.assignments.putting.is_empty()
+    }
+
     pub(super) fn refuse_assignment(&mut self, revision: u64, answer: &AssignmentAnswer) {
         if let Some((_, requests)) = self.assignments.putting.remove(&revision) {
             for request in requests {
                 self.answer(request, revision, answer.clone());
+            }
+            if matches!(self.phase, Phase::Awaiting { .. }) {
+                self.follow_assignments();
             }
         }
     }
