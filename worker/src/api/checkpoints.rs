@@ -105,5 +105,6 @@ pub(super) fn cause_name(cause: FailureCause) -> &'static str {
         FailureCause::Declined => "declined",
         FailureCause::Store => "store",
         FailureCause::Generation => "generation",
+        FailureCause::Withdrawn => "withdrawn",
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn name(state: leader::State) -> &'static str {
     match state {
         leader::State::Idle => "idle",
         leader::State::Starting => "starting",
+        leader::State::Awaiting => "awaiting",
         leader::State::Settling => "settling",
         leader::State::Deploying => "deploying",
         leader::State::Running => "running",
@@ -52,6 +53,9 @@ fn reason(state: leader::State) -> &'static str {
     match state {
         leader::State::Idle => "it has not begun",
         leader::State::Starting => "its state is looked up",
+        leader::State::Awaiting => {
+            "its turn has not come: nothing is assigned to its code yet, or another one still runs"
+        }
         leader::State::Settling => "sinks commit what an earlier run left",
         leader::State::Deploying => "they are being started",
         leader::State::Running => "they do",

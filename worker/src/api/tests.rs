@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::chain::{Pin, Sizes};
-use weir_protocol::leader::{ErrorKind, Event, FailureCause, Notice, Retained, State, Status};
+use weir_protocol::leader::{Course, ErrorKind, Event, FailureCause, Notice, Retained, State, Status};
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, EventTime, Generation, LinkNumber, Now, TaskId};
 
@@ -50,6 +50,7 @@ fn status(state: State) -> Status {
     Status {
         state,
         generation: Some(Generation(1)),
+        course: Course::default(),
         last: None,
         in_progress: None,
         completed: 2,

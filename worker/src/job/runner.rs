@@ -329,6 +329,12 @@ impl Runner {
                 self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
+            // In one process nobody has to come and nothing has to move.
+            Action::Gather { assignment } => {
+                return Some(Happened::Leader(Event::WorkersReady { revision: assignment.revision }));
+            }
+            Action::Prepare { revision, .. } => return Some(Happened::Leader(Event::Prepared { revision })),
+            Action::ReleasePin { .. } => {}
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.

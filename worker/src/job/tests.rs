@@ -15,7 +15,7 @@ use std::sync::Arc;
 use weir_protocol::OperatorId;
 use weir_protocol::chain::Claimant;
 use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::leader::{Already, CheckpointOptions, End, Mode, Options, Resume, Stops};
+use weir_protocol::leader::{Already, CheckpointOptions, Direction, End, Mode, Options, Resume, Stops};
 use weir_protocol::restart::Strategy;
 
 /// `datagen` numbers 0 to `rows`, written as they are to JSON files in `out`.
@@ -74,6 +74,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: 0,
         parallelism: 2,
+        direction: Direction::default(),
         max_parallelism: MaxParallelism::new(16).unwrap(),
         plan: super::settings::plan_of(&plan, false),
         mode: Mode::Run { resume, stops: Stops::Lift },

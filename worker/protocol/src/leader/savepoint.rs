@@ -3,7 +3,10 @@
 //! The head lists all savepoints of the job, so a request that comes twice is found whatever happened meanwhile, and a
 //! link that lands late in a retired place brings no name back. `savepoints/<name>` repeats it for those outside.
 
-use super::event::{Notice, Request, Then};
+use super::action::Request;
+use super::checkpoint::{Abort, Goal};
+use super::event::Then;
+use super::notice::{FailureCause, Notice};
 use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
@@ -52,13 +55,49 @@ impl Leader {
             Some(_) if self.releases.contains(&name) => {
                 self.report(failed(format!("savepoint {name:?} is being deleted: ask again later")));
             }
-            Some(pin) if pin.uid == uid => {
+            Some(pin) if pin.uid == uid && self.rules.hold(Rule::SavepointOnce) => {
                 let link = pin.link;
                 self.stop_requested |= then == Then::Stop;
                 self.report(Notice::SavepointCompleted { name, uid, link });
             }
-            Some(_) => self.report(failed(format!("there is a savepoint {name:?} already: choose another name"))),
-            None => self.wishes.push(Wish { name, uid, then }),
+            Some(_) if self.rules.hold(Rule::SavepointOnce) => {
+                self.report(failed(format!("there is a savepoint {name:?} already: choose another name")));
+            }
+            _ => self.wishes.push(Wish { name, uid, then }),
+        }
+    }
+
+    /// A request is taken back, with the checkpoint that was begun for it alone.
+    pub(super) fn on_savepoint_withdrawn(&mut self, name: String, uid: String) {
+        let asked = |wish: &Wish| wish.name == name && wish.uid == uid;
+        let Some(wish) = self.wishes.iter().find(|wish| asked(wish)).cloned() else {
+            return self.report_unwithdrawn(name, uid);
+        };
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.manifest.is_some() && attempt.wishes.contains(&wish)) {
+            // Its manifest may be there already.
+            return;
+        }
+        self.wishes.retain(|wish| !asked(wish));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.wishes.retain(|wish| !asked(wish));
+        }
+        self.report(Notice::SavepointWithdrawn { name, uid });
+        if wish.stops() && self.attempt.as_ref().is_some_and(|attempt| attempt.goal == Some(Goal::Suspend)) {
+            let others = self.stop_requested || self.wishes.iter().any(Wish::stops);
+            if !others {
+                let message = "the savepoint it was begun for was withdrawn".to_owned();
+                self.abort_attempt(Abort { cause: FailureCause::Withdrawn, message });
+            }
+        }
+    }
+
+    fn report_unwithdrawn(&mut self, name: String, uid: String) {
+        match self.savepoints.get(&name).filter(|pin| pin.uid == uid) {
+            Some(pin) => {
+                let link = pin.link;
+                self.report(Notice::SavepointCompleted { name, uid, link });
+            }
+            None => self.report(Notice::SavepointWithdrawn { name, uid }),
         }
     }
 
@@ -101,13 +140,14 @@ impl Leader {
 
     /// A leader may have died between a savepoint's manifest and its pointer, or between a release and its pointer.
     pub(super) fn complete_pointers(&mut self) {
+        let completes = self.rules.hold(Rule::CompletePointers);
         let missing: Vec<(String, Pin)> = self
             .savepoints
             .iter()
             .filter(|(name, _)| !self.view.pointers.contains(*name))
             .map(|(name, pin)| (name.clone(), pin.clone()))
             .collect();
-        for (name, pin) in missing {
+        for (name, pin) in missing.into_iter().filter(|_| completes) {
             self.put_pointer(name, pin);
         }
         let pointers = self.view.pointers.iter().filter(|name| !self.savepoints.contains_key(*name));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_protocol::chain::Sizes;
-use weir_protocol::leader::{ErrorKind, FailureCause, Notice, Status};
+use weir_protocol::leader::{AssignmentAnswer, ErrorKind, FailureCause, Notice, Status};
 use weir_protocol::members::Session;
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, TaskId};
@@ -417,6 +417,18 @@ impl State {
                 }
                 Some(format!("savepoint '{name}' is deleted"))
             }
+            Notice::SavepointWithdrawn { name, uid } => {
+                self.savepoints.failed(name, uid, "it was withdrawn");
+                Some(format!("savepoint '{name}' is withdrawn"))
+            }
+            Notice::AssignmentAnswered { revision, answer, .. } => match answer {
+                AssignmentAnswer::Accepted => Some(format!("revision {revision} is assigned")),
+                _ => None,
+            },
+            Notice::AssignmentFailed { revision, message } => {
+                Some(format!("the job could not change to revision {revision} and goes on as it was: {message}"))
+            }
+            Notice::Awaiting { message } => Some(message.clone()),
             Notice::StopFailed { message } => Some(format!("the job could not be stopped and goes on: {message}")),
             Notice::GenerationFailed { generation, kind, message, restart_in_ms, .. } => {
                 self.last_failure = Some(LastFailure { kind: *kind, message: message.clone() });
