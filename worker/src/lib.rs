@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod failure;
 pub mod format;
 pub mod job;
+pub mod numbers;
 pub mod operator;
 pub mod plan;
 pub mod sql;

@@ -1,30 +1,80 @@
-//! Whether the process lives and the job runs.
+//! Whether the process lives, and whether it is of use.
 
-use super::Site;
 use super::refusal::Refusal;
 use crate::job::board::Board;
+use crate::numbers::Numbers;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use weir_protocol::leader;
+
+/// Whether the process is ready, or why it is not.
+pub type Probe = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What a process tells about itself.
+pub struct Vitals {
+    /// Whether it is ready.
+    pub ready: Probe,
+    /// What it counts.
+    pub numbers: Vec<Arc<dyn Numbers>>,
+}
+
+/// Whether a worker takes part in its job: it has found its leader, or is it, and is not about to leave. That says
+/// nothing about the job: a job that waits for its restart has ready workers.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+
+impl Readiness {
+    /// Not ready, for a reason that reads on from "the worker is not ready: ".
+    #[must_use]
+    pub fn not_yet(reason: impl Into<String>) -> Self {
+        Self(Arc::new(Mutex::new(Err(reason.into()))))
+    }
+
+    /// It is ready from now on.
+    pub fn is_ready(&self) {
+        *self.0.lock() = Ok(());
+    }
+
+    /// It is not ready from now on.
+    pub fn is_not_ready(&self, reason: impl Into<String>) {
+        *self.0.lock() = Err(reason.into());
+    }
+
+    /// What `/readyz` asks.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        let Self(state) = self.clone();
+        Box::new(move || state.lock().clone().map_err(|reason| format!("the worker is not ready: {reason}")))
+    }
+}
 
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({"alive": true}))
 }
 
-pub(super) async fn ready(State(site): State<Arc<Site>>) -> Result<Json<Value>, Refusal> {
-    let state = state_of(&site.view.board);
+pub(super) async fn ready(State(vitals): State<Arc<Vitals>>) -> Result<Json<Value>, Refusal> {
+    match (vitals.ready)() {
+        Ok(()) => Ok(Json(json!({"ready": true}))),
+        Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "ask again; /v1/job tells more")),
+    }
+}
+
+/// A process that runs a job by itself is ready while the job's tasks run.
+pub(super) fn job_runs(board: &Board) -> Result<(), String> {
+    let state = state_of(board);
     if state == leader::State::Running {
-        return Ok(Json(json!({"ready": true})));
+        return Ok(());
     }
     let mut error = format!("the job's tasks do not run: {}", reason(state));
-    if let Some(failure) = site.view.board.last_failure() {
+    if let Some(failure) = board.last_failure() {
         error.push_str("; the last failure: ");
         error.push_str(&failure.message);
     }
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "ask again; /v1/job tells more"))
+    Err(error)
 }
 
 /// Where the leader is.
