@@ -28,7 +28,7 @@ pub use server::Server;
 
 use crate::failure::Result;
 use crate::job::board::Board;
-use crate::job::runner::Handle;
+use crate::job::message::Handle;
 use crate::tls::Security;
 use parking_lot::Mutex;
 use rates::Rates;

@@ -1,7 +1,7 @@
 //! What tasks count.
 
 use super::doubling;
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use crate::numbers::{Family, Numbers};
 use std::time::Duration;
 use weir_protocol::EventTime;

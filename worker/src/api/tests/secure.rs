@@ -4,7 +4,7 @@ use super::client::Client;
 use super::{Fixture, View, ask, board, fill};
 use crate::api::server::LIMITS;
 use crate::api::{Limits, ProcessNumbers, Readiness, Vitals, serve_leader, serve_leader_within, serve_vitals};
-use crate::job::runner::{Handle, Message};
+use crate::job::message::{Handle, Message};
 use crate::tls::tests::jobs;
 use crate::tls::{Identity, Role, Security};
 use serde_json::json;
