@@ -37,7 +37,8 @@ pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
     }))
 }
 
-fn last_failure(failure: &LastFailure) -> Value {
+/// Why something failed.
+pub(super) fn last_failure(failure: &LastFailure) -> Value {
     json!({"kind": kind_name(failure.kind), "message": failure.message})
 }
 

@@ -27,7 +27,7 @@ pub use metrics::{JobNumbers, ProcessNumbers, TaskNumbers};
 pub use server::Server;
 
 use crate::failure::Result;
-use crate::job::board::Board;
+use crate::job::board::{Board, LastFailure};
 use crate::job::message::Handle;
 use crate::tls::Security;
 use parking_lot::Mutex;
@@ -88,6 +88,16 @@ fn serve_leader_within(limits: Limits, address: &str, security: Security, view: 
         let site = Site::new(view, all.iter().map(|(path, _)| *path).collect(), stopping);
         let router = routes::of_job(Arc::clone(&site));
         Content { router: routes::closed(router, all), beside: Box::pin(site.sample()) }
+    })
+}
+
+/// Serves what a job failed of that did not even begin, such as a mistake in its SQL, as [`serve_leader`] would serve the
+/// job: the process stays so that the failure can be read. Fails as [`serve`].
+pub fn serve_failure(address: &str, security: Security, name: &str, failure: LastFailure) -> Result<Server> {
+    let name = name.to_owned();
+    server::start(address, security, LIMITS, move |_| Content {
+        router: routes::of_failure(name, failure),
+        beside: Box::pin(std::future::pending()),
     })
 }
 

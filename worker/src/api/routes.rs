@@ -4,11 +4,14 @@ use super::health::Vitals;
 use super::refusal::Refusal;
 use super::{Site, checkpoints, health, job, metrics, plan, savepoints};
 use crate::diagnostic::nearest;
-use axum::Router;
+use crate::job::board::LastFailure;
 use axum::extract::{MatchedPath, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use std::sync::Arc;
+use weir_protocol::leader;
 
 /// A path and the methods it takes.
 type Route = (&'static str, &'static str);
@@ -50,6 +53,22 @@ pub(super) fn of_process(vitals: Vitals) -> Router {
         .with_state(vitals)
 }
 
+/// A job that did not even begin.
+pub(super) fn of_failure(name: String, failure: LastFailure) -> Router {
+    let job = json!({
+        "name": name,
+        "state": health::name(leader::State::Ended),
+        "generation": null,
+        "restarts": 0,
+        "lastFailure": job::last_failure(&failure),
+        "tasks": [],
+    });
+    let error = format!("the job cannot run: {}", failure.message);
+    Router::new().route("/v1/job", get(async move || Json(job))).fallback(async move || {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "GET /v1/job tells more; the job must be changed")
+    })
+}
+
 /// With answers to what is not there.
 pub(super) fn closed(router: Router, routes: Vec<Route>) -> Router {
     let paths: Vec<&str> = routes.iter().map(|(path, _)| *path).collect();
@@ -62,8 +81,8 @@ pub(super) fn closed(router: Router, routes: Vec<Route>) -> Router {
     )
 }
 
-async fn index(State(site): State<Arc<Site>>) -> axum::Json<serde_json::Value> {
-    axum::Json(serde_json::json!({
+async fn index(State(site): State<Arc<Site>>) -> Json<Value> {
+    Json(json!({
         "job": site.view.name,
         "version": env!("CARGO_PKG_VERSION"),
         "paths": site.paths,

@@ -30,6 +30,7 @@ mod generations;
 mod hello;
 mod inlet;
 mod lz4;
+mod numbers;
 mod outlet;
 mod schema;
 #[cfg(test)]

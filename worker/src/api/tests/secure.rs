@@ -3,7 +3,10 @@
 use super::client::Client;
 use super::{Fixture, View, ask, board, fill};
 use crate::api::server::LIMITS;
-use crate::api::{Limits, ProcessNumbers, Readiness, Vitals, serve_leader, serve_leader_within, serve_vitals};
+use crate::api::{
+    Limits, ProcessNumbers, Readiness, Vitals, serve_failure, serve_leader, serve_leader_within, serve_vitals,
+};
+use crate::job::board::LastFailure;
 use crate::job::message::{Handle, Message};
 use crate::tls::tests::jobs;
 use crate::tls::{Identity, Role, Security};
@@ -12,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use weir_protocol::leader::Event;
+use weir_protocol::leader::{ErrorKind, Event};
 
 fn leader(security: Security, limits: Limits) -> Fixture {
     let (sender, messages) = mpsc::channel();
@@ -175,4 +178,17 @@ fn a_leaders_address_is_checked_as_any() {
     let (sender, _messages) = mpsc::channel();
     let view = View { name: "bids".into(), board: board(), handle: Handle::new(sender) };
     assert!(serve_leader("nowhere", Security::Insecure, view).is_err());
+}
+
+#[test]
+fn a_job_that_cannot_begin_says_why() {
+    let jobs = jobs();
+    let failure = LastFailure { kind: ErrorKind::User, message: "line 3: there is no table 'bid'".to_owned() };
+    let server = serve_failure("127.0.0.1:0", jobs.secure(Role::Worker), "bids", failure).unwrap();
+    let controller = Client::Of(jobs.secure(Role::Controller));
+    let why = json!({"kind": "user", "message": "line 3: there is no table 'bid'"});
+    controller.check(server.address(), ("GET", "/v1/job", ""), 200, &json!({"name": "bids", "lastFailure": why}));
+    let error = json!({"error": "the job cannot run: line 3: there is no table 'bid'"});
+    controller.check(server.address(), ("GET", "/v1/checkpoints", ""), 503, &error);
+    controller.check(server.address(), ("POST", "/v1/savepoints", "{}"), 503, &error);
 }
