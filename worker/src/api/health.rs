@@ -6,12 +6,11 @@ use crate::numbers::Numbers;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use weir_protocol::leader;
 
-/// Whether the process is ready, or why it is not.
+/// Whether the process is ready, or why it is not, as a sentence.
 pub type Probe = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What a process tells about itself.
@@ -20,36 +19,6 @@ pub struct Vitals {
     pub ready: Probe,
     /// What it counts.
     pub numbers: Vec<Arc<dyn Numbers>>,
-}
-
-/// Whether a worker takes part in its job: it has found its leader, or is it, and is not about to leave. That says
-/// nothing about the job: a job that waits for its restart has ready workers.
-#[derive(Debug, Clone)]
-pub struct Readiness(Arc<Mutex<Result<(), String>>>);
-
-impl Readiness {
-    /// Not ready, for a reason that reads on from "the worker is not ready: ".
-    #[must_use]
-    pub fn not_yet(reason: impl Into<String>) -> Self {
-        Self(Arc::new(Mutex::new(Err(reason.into()))))
-    }
-
-    /// It is ready from now on.
-    pub fn is_ready(&self) {
-        *self.0.lock() = Ok(());
-    }
-
-    /// It is not ready from now on.
-    pub fn is_not_ready(&self, reason: impl Into<String>) {
-        *self.0.lock() = Err(reason.into());
-    }
-
-    /// What `/readyz` asks.
-    #[must_use]
-    pub fn probe(&self) -> Probe {
-        let Self(state) = self.clone();
-        Box::new(move || state.lock().clone().map_err(|reason| format!("the worker is not ready: {reason}")))
-    }
 }
 
 pub(super) async fn alive() -> Json<Value> {

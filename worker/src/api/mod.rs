@@ -22,7 +22,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use health::{Probe, Readiness, Vitals};
+pub use health::{Probe, Vitals};
 pub use metrics::{JobNumbers, ProcessNumbers, TaskNumbers};
 pub use server::Server;
 

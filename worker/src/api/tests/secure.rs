@@ -3,11 +3,10 @@
 use super::client::Client;
 use super::{Fixture, View, ask, board, fill};
 use crate::api::server::LIMITS;
-use crate::api::{
-    Limits, ProcessNumbers, Readiness, Vitals, serve_failure, serve_leader, serve_leader_within, serve_vitals,
-};
+use crate::api::{Limits, ProcessNumbers, Vitals, serve_failure, serve_leader, serve_leader_within, serve_vitals};
 use crate::job::board::LastFailure;
 use crate::job::message::{Handle, Message};
+use crate::job::readiness::Readiness;
 use crate::tls::tests::jobs;
 use crate::tls::{Identity, Role, Security};
 use serde_json::json;
@@ -93,14 +92,15 @@ fn health_and_the_job_have_ports_of_their_own() {
 
     let readiness = Readiness::not_yet("it has not found its leader at 10.0.0.1:7000");
     let identity = jobs.own.identity(Role::Worker).unwrap();
-    let vitals = Vitals { ready: readiness.probe(), numbers: vec![Arc::new(ProcessNumbers), identity] };
+    let worker = readiness.clone();
+    let vitals = Vitals { ready: Box::new(move || worker.state()), numbers: vec![Arc::new(ProcessNumbers), identity] };
     let server = serve_vitals("127.0.0.1:0", vitals).unwrap();
     let (address, anybody) = (server.address(), Client::Of(Security::Insecure));
     let not_ready = json!({"error": "the worker is not ready: it has not found its leader at 10.0.0.1:7000"});
     anybody.check(address, ("GET", "/readyz", ""), 503, &not_ready);
-    readiness.is_ready();
+    readiness.begins();
     anybody.check(address, ("GET", "/readyz", ""), 200, &json!({"ready": true}));
-    readiness.is_not_ready("it is about to leave");
+    readiness.ends("it is about to leave");
     anybody.check(
         address,
         ("GET", "/readyz", ""),
