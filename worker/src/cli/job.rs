@@ -54,7 +54,8 @@ pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Resul
             "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
         )));
     };
-    let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
+    let environment =
+        Environment { working_directory: std::env::current_dir().unwrap_or_default(), ..Environment::default() };
     let connectors = sql::BuiltInConnectors { environment };
     let resolve = |name: &str, key: &str| secret(secrets, name, key);
     let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 pub mod exit;
 mod explain;
+mod fit;
 mod job;
 mod progress;
 mod restore;

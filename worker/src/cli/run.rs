@@ -88,6 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
     };
     let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    restore::check(&planned, &directory, &resume)?;
     if let (Resume::Foreign { location, manifest }, false) = (&resume, arguments.quiet) {
         let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
         eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);

@@ -22,17 +22,13 @@
 //! generation or with the exchange.
 
 mod carry;
-mod compact;
-mod decode;
-mod encode;
 mod frame;
 mod generations;
 mod hello;
 mod inlet;
-mod lz4;
 mod numbers;
 mod outlet;
-mod schema;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod traffic;
