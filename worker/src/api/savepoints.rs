@@ -16,14 +16,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::leader::{self, Status};
+use weir_protocol::name;
 
 /// The longest wait that a client may ask for, in seconds.
 const LONGEST_WAIT: u64 = 600;
 
 /// Bytes of a request's uid.
 const UID_LIMIT: usize = 200;
-
-const NAME_HINT: &str = "use 1 to 63 of a-z, 0-9 and -";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -145,11 +144,10 @@ async fn wait_until(
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=63).contains(&name.len()) && name.bytes().all(plain) {
+    if name::is_savepoint(name) {
         return Ok(());
     }
-    Err(Refusal::malformed(format!("{name:?} is no name for a savepoint"), NAME_HINT))
+    Err(Refusal::malformed(format!("{name:?} is no name for a savepoint"), format!("use {}", name::SAVEPOINT_RULE)))
 }
 
 fn conflicting(name: &str, conflict: Conflict) -> Refusal {

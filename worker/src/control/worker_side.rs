@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
 use crate::job::agent::message::Report;
 use crate::job::board::Board;
+use crate::job::readiness::Readiness;
 use crate::tls::{Security, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Client {
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// The numbers of the worker's tasks.
     pub board: Arc<Board>,
+    /// Told whether there is a leader.
+    pub readiness: Readiness,
 }
 
 /// How a worker's work ended.
@@ -69,6 +72,7 @@ impl Client {
                     self.agent.abandon();
                     while self.reports.try_recv().is_ok() {}
                     let message = failure.chain();
+                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
                     if message != told {
                         tracing::warn!(leader = self.leader, error = message, "the leader is away");
                         told = message;
@@ -95,6 +99,7 @@ impl Client {
         }
         backoff.reset();
         tracing::info!(leader = self.leader, "registered");
+        self.readiness.begins();
         self.work(reader, writer).await
     }
 

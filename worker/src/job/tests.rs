@@ -66,7 +66,8 @@ pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
     Plan { nodes, fingerprint: 1, warnings: Vec::new() }
 }
 
-fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
+/// Runs that plan with a checkpoint every 5 ms.
+pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
     let plan = Arc::new(plan(rows, &folder.join("out")));
     let options = Options {
         job: "test".into(),

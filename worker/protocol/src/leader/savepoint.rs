@@ -13,10 +13,8 @@ use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
 use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
 use crate::ids::LinkNumber;
+use crate::name;
 use std::collections::BTreeSet;
-
-/// Bytes of a savepoint's name.
-const NAME_LIMIT: usize = 200;
 
 /// A savepoint that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +30,11 @@ impl Wish {
     }
 }
 
-/// Whether a savepoint's name is one that every store and file system takes.
-fn valid_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
-}
-
 impl Leader {
     pub(super) fn on_savepoint_requested(&mut self, name: String, uid: String, then: Then) {
         let failed = |message: String| Notice::SavepointFailed { name: name.clone(), uid: uid.clone(), message };
-        if !valid_name(&name) {
-            let message = format!("{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and .");
+        if !name::is_savepoint(&name) {
+            let message = format!("{name:?} is no name for a savepoint: use {}", name::SAVEPOINT_RULE);
             return self.report(failed(message));
         }
         if let Some(wish) = self.wishes.iter().find(|wish| wish.name == name) {

@@ -63,6 +63,7 @@ struct State {
     savepoints: Savepoints,
     notices: VecDeque<String>,
     last_failure: Option<LastFailure>,
+    restarts: BTreeMap<ErrorKind, u64>,
 }
 
 /// Rows and bytes over the whole run.
@@ -275,6 +276,15 @@ impl Board {
         self.state.lock().last_failure.clone()
     }
 
+    /// How many generations were started again after a failure of each kind; kinds that did not occur are zero.
+    #[must_use]
+    pub fn restarts(&self) -> BTreeMap<ErrorKind, u64> {
+        use ErrorKind as E;
+        let kinds = [E::User, E::Transient, E::Corrupt, E::Fenced, E::Bug];
+        let state = self.state.lock();
+        kinds.into_iter().map(|kind| (kind, state.restarts.get(&kind).copied().unwrap_or(0))).collect()
+    }
+
     /// The tasks of a generation run.
     pub fn deployed(&self, generation: Generation, tasks: impl IntoIterator<Item = Arc<TaskMetrics>>) {
         let mut state = self.state.lock();
@@ -432,6 +442,7 @@ impl State {
             Notice::StopFailed { message } => Some(format!("the job could not be stopped and goes on: {message}")),
             Notice::GenerationFailed { generation, kind, message, restart_in_ms, .. } => {
                 self.last_failure = Some(LastFailure { kind: *kind, message: message.clone() });
+                *self.restarts.entry(*kind).or_default() += u64::from(restart_in_ms.is_some());
                 let next = restart_in_ms.map_or(String::new(), |wait| format!("; next try in {wait} ms"));
                 Some(format!("generation {generation} failed: {message}{next}"))
             }
