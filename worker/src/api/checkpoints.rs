@@ -74,7 +74,8 @@ fn entry(details: &CheckpointDetails) -> Value {
     value
 }
 
-fn in_progress(status: &Status, now: Now) -> Option<Value> {
+/// The checkpoint that is being taken.
+pub(super) fn in_progress(status: &Status, now: Now) -> Option<Value> {
     let attempt = status.in_progress.as_ref()?;
     Some(json!({
         "checkpoint": attempt.checkpoint.0,

@@ -8,6 +8,7 @@
 //! and send requests to the job's leader; they hold no state but the last seconds of counters, from which rates come.
 //! Every answer but `/metrics` is JSON; a refusal is `{"error": …, "hint": …}`.
 
+mod assignment;
 mod checkpoints;
 mod guard;
 mod health;
@@ -84,9 +85,9 @@ pub fn serve_leader(address: &str, security: Security, view: View) -> Result<Ser
 
 fn serve_leader_within(limits: Limits, address: &str, security: Security, view: View) -> Result<Server> {
     server::start(address, security, limits, |stopping| {
-        let all = routes::OF_JOB.to_vec();
+        let all = [routes::OF_JOB, routes::OF_LEADER].concat();
         let site = Site::new(view, all.iter().map(|(path, _)| *path).collect(), stopping);
-        let router = routes::of_job(Arc::clone(&site));
+        let router = routes::of_job(Arc::clone(&site)).merge(routes::of_leader(Arc::clone(&site)));
         Content { router: routes::closed(router, all), beside: Box::pin(site.sample()) }
     })
 }

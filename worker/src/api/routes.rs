@@ -2,7 +2,7 @@
 
 use super::health::Vitals;
 use super::refusal::Refusal;
-use super::{Site, checkpoints, health, job, metrics, plan, savepoints};
+use super::{Site, assignment, checkpoints, health, job, metrics, plan, savepoints};
 use crate::diagnostic::nearest;
 use crate::job::board::LastFailure;
 use axum::extract::{MatchedPath, State};
@@ -27,6 +27,9 @@ pub(super) const OF_JOB: &[Route] = &[
     ("/", "GET"),
 ];
 
+/// Those of a job of several workers besides.
+pub(super) const OF_LEADER: &[Route] = &[("/v1/assignment", "GET and PUT")];
+
 /// The process's.
 pub(super) const OF_PROCESS: &[Route] = &[("/healthz", "GET"), ("/readyz", "GET"), ("/metrics", "GET")];
 
@@ -41,6 +44,11 @@ pub(super) fn of_job(site: Arc<Site>) -> Router {
         .route("/v1/savepoints", post(savepoints::create).get(savepoints::list))
         .route("/v1/savepoints/{name}", get(savepoints::show).delete(savepoints::delete))
         .with_state(site)
+}
+
+/// What the job shall be: a job in one process is what its command line says.
+pub(super) fn of_leader(site: Arc<Site>) -> Router {
+    Router::new().route("/v1/assignment", get(assignment::show).put(assignment::put)).with_state(site)
 }
 
 /// Health and metrics of the process.

@@ -59,9 +59,30 @@ fn a_running_job_shows_itself_takes_savepoints_and_stops_by_request() {
     client.check(address, ("DELETE", "/v1/savepoints/first?wait=600", ""), 200, &json!({"state": "deleted"}));
     client.check(address, ("GET", "/v1/savepoints/first", ""), 404, &json!({}));
 
+    let wide = r#"{"revision": 1, "parallelism": 17, "workers": 1, "code": "other"}"#;
+    client.check(address, ("PUT", "/v1/assignment", wide), 422, &json!({}));
     let last = r#"{"name": "last", "then": "stop"}"#;
     client.check(address, ("POST", "/v1/savepoints?wait=600", last), 200, &json!({"state": "completed"}));
     let end = live.job.join().unwrap();
     assert!(matches!(end, End::Stopped { .. }), "{end:?}");
+    drop((live.server, live.folder));
+}
+
+#[test]
+fn a_running_job_hands_over_to_the_code_that_is_assigned() {
+    let jobs = jobs();
+    let live = live(&jobs);
+    let (address, client) = (live.server.address(), &live.client);
+    live.until("/v1/job", |job| job["state"] == "running");
+    let unknown = r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new", "restoreFrom": {"savepoint": "none"}}"#;
+    let error = json!({"error": "there is no savepoint \"none\" of this job: there is none"});
+    client.check(address, ("PUT", "/v1/assignment", unknown), 422, &error);
+    assert_eq!(live.get("/v1/assignment")["assigned"], json!(0));
+
+    let wanted = r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new"}"#;
+    client.check(address, ("PUT", "/v1/assignment", wanted), 202, &json!({"revision": 7, "state": "accepted"}));
+    let end = live.job.join().unwrap();
+    assert!(matches!(end, End::HandedOver { revision: 7 }), "{end:?}");
+    client.check(address, ("PUT", "/v1/assignment", wanted), 503, &json!({"error": "the job has ended"}));
     drop((live.server, live.folder));
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::leader::{ErrorKind, Event};
 
-fn leader(security: Security, limits: Limits) -> Fixture {
+pub(super) fn leader(security: Security, limits: Limits) -> Fixture {
     let (sender, messages) = mpsc::channel();
     let board = board();
     fill(&board);

@@ -1,11 +1,13 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
+pub mod assignments;
 pub mod reading;
 pub mod savepoints;
 
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
+use assignments::{Assignments, Awaited};
 use parking_lot::Mutex;
 use reading::TaskReading;
 use savepoints::{Conflict, SavepointRequest, Savepoints};
@@ -61,6 +63,7 @@ struct State {
     late_before: BTreeMap<u32, u64>,
     checkpoints: VecDeque<CheckpointDetails>,
     savepoints: Savepoints,
+    assignments: Assignments,
     notices: VecDeque<String>,
     last_failure: Option<LastFailure>,
     restarts: BTreeMap<ErrorKind, u64>,
@@ -264,6 +267,24 @@ impl Board {
         savepoints.release(name, pin)
     }
 
+    /// A request for an assignment that waits for its answer.
+    #[must_use]
+    pub fn await_assignment(&self) -> Awaited {
+        self.state.lock().assignments.wait()
+    }
+
+    /// The last revision that the job could not change to, and why.
+    #[must_use]
+    pub fn failed_assignment(&self) -> Option<(u64, String)> {
+        self.state.lock().assignments.last_failed()
+    }
+
+    /// The uid of the request for a savepoint that is still on its way.
+    #[must_use]
+    pub fn pending_savepoint(&self, name: &str) -> Option<String> {
+        self.state.lock().savepoints.pending(name)
+    }
+
     /// Remarks for the user since the last call.
     #[must_use]
     pub fn take_notices(&self) -> Vec<String> {
@@ -428,14 +449,15 @@ impl State {
                 Some(format!("savepoint '{name}' is deleted"))
             }
             Notice::SavepointWithdrawn { name, uid } => {
-                self.savepoints.failed(name, uid, "it was withdrawn");
+                self.savepoints.withdrawn(name, uid);
                 Some(format!("savepoint '{name}' is withdrawn"))
             }
-            Notice::AssignmentAnswered { revision, answer, .. } => match answer {
-                AssignmentAnswer::Accepted => Some(format!("revision {revision} is assigned")),
-                _ => None,
-            },
+            Notice::AssignmentAnswered { request, revision, answer } => {
+                self.assignments.answered(request, *revision, answer);
+                (*answer == AssignmentAnswer::Accepted).then(|| format!("revision {revision} is assigned"))
+            }
             Notice::AssignmentFailed { revision, message } => {
+                self.assignments.failed(*revision, message);
                 Some(format!("the job could not change to revision {revision} and goes on as it was: {message}"))
             }
             Notice::Awaiting { message } => Some(message.clone()),
