@@ -1,7 +1,7 @@
 //! Named histories of a leader, driven by hand over a store that does what the test says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weir_protocol::chain::{Claimant, Link, OperatorPlan, Plan, Stop, decode_link};
+use weir_protocol::chain::{Claimant, Link, OperatorPlan, Origin, Plan, Stop, decode_link};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
     Action, Already, BarrierKind, CheckpointOptions, CommitResult, End, ErrorKind, Event, Leader, Mode, Notice,
@@ -450,4 +450,58 @@ fn a_stop_asks_for_an_aligned_stop_barrier() {
         }
     }
     assert_eq!(kinds, [BarrierKind::Stop]);
+}
+
+/// A run that begins with the state of another job, whose writer goes on in a file.
+fn begun_elsewhere(store: &mut Objects) -> Rig {
+    let mut other = Objects::new();
+    let mut rig = Rig::begun(&mut other, "other", go_on());
+    (rig.writes, rig.hold_commits) = (Some("theirs"), true);
+    rig.savepoint(&mut other, "one", Then::Continue);
+    let Link::Checkpoint(mut manifest) = head(&other) else { unreachable!("a savepoint is a checkpoint") };
+    manifest.operators.get_mut(&sink()).expect("it was in the snapshot").writers.push("tail".into());
+    let resume = Resume::Foreign { location: "/other".to_owned(), manifest };
+    let mut options = options("a", run_from(resume, Stops::Obey));
+    options.restored_from = Some("job other".to_owned());
+    let mut rig = Rig::new();
+    rig.tell(store, Event::Begin(Box::new(options)));
+    rig
+}
+
+#[test]
+fn state_of_another_place_comes_without_what_is_not_the_jobs_own_and_is_used_once() {
+    let mut store = Objects::new();
+    let mut rig = begun_elsewhere(&mut store);
+    let Link::Start(start) = head(&store) else { unreachable!("it has begun") };
+    let Origin::Foreign { location, manifest } = &start.origin else { unreachable!("it begins elsewhere") };
+    assert_eq!(location, "/other");
+    assert!(manifest.committables.is_empty() && manifest.operators[&sink()].writers.is_empty());
+    assert_eq!(start.restored_from.as_deref(), Some("job other"));
+    rig.tell(&mut store, Event::StopRequested);
+    assert!(head(&store).origin().is_own() && rig.committed.is_empty());
+    // Later starts remember it, whoever writes them.
+    Rig::begun(&mut store, "b", go_on());
+    let Link::Start(start) = head(&store) else { unreachable!("it goes on") };
+    assert_eq!(start.restored_from.as_deref(), Some("job other"));
+}
+
+#[test]
+fn state_of_another_place_that_cannot_be_used_ends_the_run() {
+    let mut store = Objects::new();
+    let mut rig = begun_elsewhere(&mut store);
+    let generation = rig.leader.status().generation.expect("it runs");
+    let message = "state/x is damaged".to_owned();
+    let kind = ErrorKind::Corrupt;
+    rig.tell(&mut store, Event::TaskFailed { generation, task: TASK, kind, message });
+    let told =
+        |(kind, message): (ErrorKind, &str)| kind == ErrorKind::Corrupt && message.contains("begin with another");
+    assert!(rig.failed().is_some_and(told), "{:?}", rig.end);
+    // Nothing may be made of it either.
+    let create = Operation::CreateSavepoint { name: "named".to_owned(), uid: "uid".to_owned() };
+    let before = links(&store).len();
+    let mode = Mode::Maintain { operations: vec![create], running: Running::Fence };
+    let maintained = Rig::begun(&mut store, "b", mode);
+    assert_eq!(maintained.end, Some(End::Maintained));
+    assert!(maintained.notices.iter().any(|notice| matches!(notice, Notice::SavepointFailed { .. })));
+    assert_eq!(links(&store).len(), before + 1, "only its start was written");
 }
