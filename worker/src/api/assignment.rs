@@ -25,7 +25,8 @@ const CODE_LIMIT: usize = 200;
 
 const FIELDS: [&str; 7] = ["revision", "parallelism", "workers", "code", "force", "rollback", "restoreFrom"];
 
-const EXAMPLE: &str = r#"send {"revision": 2, "parallelism": 4, "workers": 4, "code": "3f9a"} with Content-Type: application/json"#;
+const EXAMPLE: &str =
+    r#"send {"revision": 2, "parallelism": 4, "workers": 4, "code": "3f9a"} with Content-Type: application/json"#;
 
 pub(super) async fn put(
     State(site): State<Arc<Site>>,

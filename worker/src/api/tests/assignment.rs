@@ -63,12 +63,20 @@ fn an_assignment_that_says_nothing_that_could_be_done_does_not_reach_the_job() {
         ("{".to_owned(), 400, json!({})),
         ("[]".to_owned(), 422, json!({"error": "an assignment is an object, not a list"})),
         ("{}".to_owned(), 422, json!({"error": "revision is missing"})),
-        (with("paralellism", "2"), 422, json!({"error": "there is no field 'paralellism'", "hint": "did you mean parallelism?"})),
+        (
+            with("paralellism", "2"),
+            422,
+            json!({"error": "there is no field 'paralellism'", "hint": "did you mean parallelism?"}),
+        ),
         (with("image", "2"), 422, json!({"error": "there is no field 'image'"})),
         (with("revision", "0"), 422, json!({"error": "revision is a whole number from 1 on, not 0"})),
         (with("revision", "-1"), 422, json!({})),
         (with("revision", "1.5"), 422, json!({})),
-        (with("parallelism", "\"4\""), 422, json!({"error": "parallelism is a whole number from 1 on, not the text \"4\""})),
+        (
+            with("parallelism", "\"4\""),
+            422,
+            json!({"error": "parallelism is a whole number from 1 on, not the text \"4\""}),
+        ),
         (with("parallelism", "0"), 422, json!({})),
         (with("parallelism", "5000000000"), 422, json!({})),
         (with("workers", "null"), 422, json!({"error": "workers is a whole number from 1 on, not null"})),
@@ -96,7 +104,11 @@ fn every_answer_of_the_leader_has_a_status() {
     let table = [
         (A::Stale { highest: 9 }, 409, json!({"error": "revision 3 is stale: 9 is known"})),
         (A::Conflict, 409, json!({"error": "revision 3 is assigned already, with another content"})),
-        (A::TooLargeParallelism { max_parallelism: 4 }, 422, json!({"error": "parallelism is above the job's maxParallelism, which is 4"})),
+        (
+            A::TooLargeParallelism { max_parallelism: 4 },
+            422,
+            json!({"error": "parallelism is above the job's maxParallelism, which is 4"}),
+        ),
         (A::UnknownRestorePoint { message: message() }, 422, json!({"error": "so it is"})),
         (A::Invalid { message: message() }, 422, json!({"error": "so it is"})),
         (A::Busy, 429, json!({})),
@@ -113,7 +125,9 @@ fn who_asks_sees_how_far_an_assignment_is() {
     let terms = Terms { revision: 2, assigned: 3, code: "old".into(), workers: 2 };
     let course = Course { terms, parallelism: 4, assigned: 3, switching: Some(Switching::Preparing(3)) };
     let show = |course: &Course, part: &Value| {
-        fixture.board.update(&weir_protocol::leader::Status { course: course.clone(), ..status(State::Running) }, Now(1));
+        fixture
+            .board
+            .update(&weir_protocol::leader::Status { course: course.clone(), ..status(State::Running) }, Now(1));
         check(&fixture, ("GET", "/v1/assignment", ""), 200, part);
     };
     let part = json!({
@@ -122,7 +136,10 @@ fn who_asks_sees_how_far_an_assignment_is() {
     });
     show(&course, &part);
     fixture.board.notice(&Notice::AssignmentFailed { revision: 3, message: "no workers".into() });
-    show(&Course { switching: None, ..course.clone() }, &json!({"change": null, "failed": {"revision": 3, "message": "no workers"}}));
+    show(
+        &Course { switching: None, ..course.clone() },
+        &json!({"change": null, "failed": {"revision": 3, "message": "no workers"}}),
+    );
     put(&fixture, WANTED, AssignmentAnswer::Accepted, 202, &json!({}));
     show(&course, &json!({"failed": null}));
 }

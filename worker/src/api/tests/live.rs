@@ -74,7 +74,8 @@ fn a_running_job_hands_over_to_the_code_that_is_assigned() {
     let live = live(&jobs);
     let (address, client) = (live.server.address(), &live.client);
     live.until("/v1/job", |job| job["state"] == "running");
-    let unknown = r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new", "restoreFrom": {"savepoint": "none"}}"#;
+    let unknown =
+        r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new", "restoreFrom": {"savepoint": "none"}}"#;
     let error = json!({"error": "there is no savepoint \"none\" of this job: there is none"});
     client.check(address, ("PUT", "/v1/assignment", unknown), 422, &error);
     assert_eq!(live.get("/v1/assignment")["assigned"], json!(0));
