@@ -184,9 +184,10 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))
         }
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
-        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
-            Err(Refusal::user(format!("error: job {name}: {message}")))
-        }
+        End::Failed { kind: ErrorKind::User, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::Corrupt, message } => Err(Refusal::user(format!(
+            "error: job {name}: {message}\nhint: weir run --restore NAME|PATH begins with another state, --fresh anew"
+        ))),
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }
 }

@@ -14,6 +14,8 @@ use weir_protocol::members::{Registration, Session};
 pub enum Message {
     /// For the leader.
     Leader(Event),
+    /// This process is about to end: a checkpoint, and then another leader goes on.
+    Leave,
     /// A worker has connected.
     Registered(Session, Registration, Link),
     /// A worker's connection is gone.
@@ -77,6 +79,11 @@ impl Handle {
     /// Takes a last checkpoint and ends the job.
     pub fn stop(&self) {
         self.send(Event::StopRequested);
+    }
+
+    /// Takes a last checkpoint and hands the job over to the next leader.
+    pub fn leave(&self) {
+        let _ = self.tell(Message::Leave);
     }
 
     /// Takes a savepoint. The board tells what becomes of it.

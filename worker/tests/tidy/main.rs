@@ -39,7 +39,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sqlparser", &["worker/src/sql/"]),
     ("datafusion_sql", &["worker/src/sql/"]),
     ("datafusion_optimizer", &["worker/src/sql/"]),
-    ("datafusion_expr", &["worker/src/sql/"]),
+    ("datafusion_expr", &["worker/src/sql/", "worker/src/plan/"]),
     ("datafusion_functions", &["worker/src/sql/"]),
     ("datafusion_functions_nested", &["worker/src/sql/"]),
     ("datafusion_functions_aggregate", &["worker/src/sql/"]),

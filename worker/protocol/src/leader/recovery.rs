@@ -155,6 +155,6 @@ impl Leader {
 fn elsewhere(message: &str) -> String {
     format!(
         "the state that the job was to begin with cannot be used: {message}; \
-         begin with another (--restore), go on with what the job had (--restore a savepoint), or begin anew (--fresh)"
+         begin with another, with a savepoint of the job, or anew"
     )
 }

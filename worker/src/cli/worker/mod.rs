@@ -11,8 +11,9 @@ use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vi
 use crate::control::{self, Client, Outcome, Patience};
 use crate::dataflow::graph::Graph;
 use crate::exchange::{Exchange, Settings};
-use crate::job::agent::{Agent, Reports, Work};
+use crate::job::agent::{Agent, Commands, Reports, Work};
 use crate::job::board::Board;
+use crate::job::message::Handle;
 use crate::job::readiness::Readiness;
 use crate::job::runner::{Job, Runner};
 use crate::job::workers::{BUILD, Here, Workers};
@@ -20,12 +21,14 @@ use crate::job::{budget, settings};
 use crate::numbers::Numbers;
 use crate::tls::{Identity, Security};
 pub(super) use config::with_config;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::chain::Claimant;
-use weir_protocol::leader::{Mode, Resume, Stops};
+use weir_protocol::leader::{Guide, Mode, Resume, Stops};
 use weir_protocol::members::Registration;
 
 /// Run one worker of a job that has several.
@@ -108,9 +111,18 @@ pub(super) struct Arguments {
     /// So many heartbeats in a row may be missed.
     #[arg(long, value_name = "N", env = "WEIR_MISSED_HEARTBEATS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     missed_heartbeats: u32,
+    /// After SIGTERM the worker's tasks get this long to take a checkpoint and go on elsewhere.
+    #[arg(long, value_name = "TIME", env = "WEIR_DRAIN_TIMEOUT", default_value = "20s")]
+    drain_timeout: weir_crds::Duration,
     /// The revision of the job that this worker belongs to.
     #[arg(long, value_name = "N", env = "WEIR_REVISION", default_value_t = 0)]
     revision: u64,
+    /// What runs, as assignments name it; by default the build and the fingerprint of the plan.
+    #[arg(long, value_name = "CODE", env = "WEIR_CODE")]
+    code: Option<String>,
+    /// Run as these options say, whatever was assigned before.
+    #[arg(long, hide = true)]
+    by_hand: bool,
     /// The attempt to run this worker: a lower one never takes the job from a higher one.
     #[arg(long, value_name = "N", env = "WEIR_ATTEMPT", default_value_t = 0)]
     attempt: u64,
@@ -184,6 +196,12 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
     options.claimant = claimant(arguments);
     let patience = patience(arguments);
     let count = arguments.workers.unwrap_or_else(|| planned.job.workers());
+    options.direction.workers = count;
+    options.direction.guide = if arguments.by_hand { Guide::Hand } else { Guide::Assignments };
+    options.direction.code = match &arguments.code {
+        Some(code) => code.clone(),
+        None => format!("{BUILD}-{}", options.plan.fingerprint),
+    };
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
@@ -206,7 +224,7 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
         store: None,
     });
-    run::on_signals(runner.handle())?;
+    lead_until_signals(runner.handle(), arguments.drain_timeout)?;
     let progress = Progress::start(name, runner.board(), quiet);
     let end = runner.run();
     drop((servers, health, progress, control));
@@ -283,9 +301,11 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
         board,
         readiness,
     };
+    leave_on_signals(agent.commands(), arguments.drain_timeout)?;
     let outcome = client.run();
     drop(health);
     match outcome {
+        Outcome::Left => Ok(Code::HandedOver),
         Outcome::Ended(how) => {
             if !arguments.quiet {
                 eprintln!("worker {}: {how}", arguments.ordinal);
@@ -295,6 +315,39 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
         Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
         Outcome::Refused(why) => Err(Refusal::user(format!("error: worker {}: {why}", arguments.ordinal))),
     }
+}
+
+/// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
+fn leave_on_signals(agent: Commands, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |_| agent.leave())
+}
+
+/// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
+fn lead_until_signals(job: Handle, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |signal| if signal == SIGTERM { job.leave() } else { job.stop() })
+}
+
+fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    std::thread::spawn(move || {
+        let mut arriving = signals.forever();
+        let Some(first) = arriving.next() else { return };
+        act(first);
+        if first == SIGTERM {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from(limit));
+                eprintln!(
+                    "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint"
+                );
+                std::process::exit(Code::Interrupted as i32);
+            });
+        }
+        if arriving.next().is_some() {
+            std::process::exit(Code::Interrupted as i32);
+        }
+    });
+    Ok(())
 }
 
 fn work(
