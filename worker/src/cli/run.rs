@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// Begin with a savepoint of this job.
     #[arg(long, value_name = "NAME")]
     restore: Option<String>,
-    /// The directory of the job's state.
+    /// Where the job's state is, instead of spec.storage: a directory, or a job's folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Replay event time at this many times its own pace, for input with a watermark.
@@ -69,14 +69,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    let state = job::open_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
     let resume = match (&arguments.restore, arguments.fresh) {
         (Some(name), _) => Resume::Savepoint(name.clone()),
         (None, true) => Resume::Empty,
         (None, false) => Resume::Head,
     };
     let mode = Mode::Run { resume, stops: Stops::Lift };
-    let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+    let options = settings::options(&planned.job, &planned.plan, state.claimant.clone(), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
         workers: Workers::default(),
     });

@@ -114,7 +114,7 @@ impl Runner {
             }
             _ => None,
         });
-        let commits = beside::committers(committers.collect(), sender.clone());
+        let commits = beside::committers(committers.collect(), Arc::clone(&job.store), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
             leader: Leader::new(),

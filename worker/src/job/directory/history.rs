@@ -1,18 +1,16 @@
-//! The chain of a job as its state directory has it, for those who only look: nothing is written, no lock is taken.
+//! The chain of a job as its store has it, for those who only look: nothing is written, no lock is taken.
 
-use super::state;
+use super::place::Place;
 use crate::checkpoint::store::Store;
-use crate::checkpoint::store::directory::DirectoryStore;
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
 use weir_protocol::LinkNumber;
 use weir_protocol::chain::{self, Committables, Link, Manifest, ObjectName, Origin, Pin, Prefix, Start, Stop};
 
 /// A running job deletes links while they are read: the reading begins anew this many times.
 const ROUNDS: usize = 10;
 
-/// What a state directory says about its job.
+/// What a store says about its job.
 #[derive(Debug)]
 pub struct History {
     /// The job's name.
@@ -39,20 +37,21 @@ pub struct Standing<'a> {
 }
 
 impl History {
-    /// Reads the state in `directory`; `None` when it holds no state yet. Fails with kind `User` when there is no such
-    /// directory.
-    pub fn read(directory: &Path) -> Result<Option<Self>> {
-        let store = DirectoryStore::existing(directory)?;
-        let Some(job) = state::job(directory)? else {
+    /// Reads the state in `place`; `None` when it holds no state yet. Fails with kind `User` when there is no such
+    /// directory or bucket.
+    pub fn read(place: &Place) -> Result<Option<Self>> {
+        let Some(seen) = place.look()? else {
             return Ok(None);
         };
         for _ in 0..ROUNDS {
-            if let Some(history) = Self::read_once(&store, &job)? {
+            if let Some(mut history) = Self::read_once(seen.store.as_ref(), seen.job.as_deref().unwrap_or_default())? {
+                if let (None, Some(start)) = (&seen.job, history.newest_start()) {
+                    history.job = start.job.clone();
+                }
                 return Ok(Some(history).filter(|history| history.head().is_some()));
             }
         }
-        let message =
-            format!("the checkpoints in {} change faster than they can be read: try again", directory.display());
+        let message = format!("the checkpoints in {place} change faster than they can be read: try again");
         Err(Failure::transient(message))
     }
 

@@ -25,9 +25,9 @@ const THREADS: usize = 2;
 
 /// A bucket. Clones share connections, limits and counters.
 ///
-/// Its methods block and must not be called by a thread that drives other asynchronous work. Failures are of kind `User`
-/// while the bucket has answered nothing yet and the user can mend it (name, credentials, region, address, certificate),
-/// else `Transient`.
+/// Its methods block and must not be called by a thread that drives other asynchronous work. A failure that the user can
+/// mend (name, credentials, region, address, certificate) is of kind `User` until a request of that kind has succeeded,
+/// then it is trouble that may pass: `Transient`, as all others.
 #[derive(Clone)]
 pub struct Bucket(Arc<Driven>);
 

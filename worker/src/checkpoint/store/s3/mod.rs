@@ -10,9 +10,12 @@ mod credentials;
 mod fault;
 pub mod meter;
 mod multipart;
+mod objects;
+mod probe;
 mod retry;
 pub mod settings;
 
 pub use bucket::{Bucket, Condition, Entry, Pending, Put};
 pub use multipart::{Completed, IfAbsent, Part, Upload};
+pub use objects::S3Store;
 pub use settings::{Credentials, Limits, Settings};
