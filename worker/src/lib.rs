@@ -8,6 +8,7 @@ pub mod connector;
 pub mod control;
 pub mod dataflow;
 pub mod diagnostic;
+pub mod exchange;
 pub mod failure;
 pub mod format;
 pub mod job;

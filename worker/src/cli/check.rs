@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     }
     let fits = match &arguments.against {
         Some(given) => {
-            let place = job::place_of(&planned.job, Some(given), arguments.secrets.as_deref())?;
-            against(&planned, &place)?
+            let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+            against(&planned, &job::place_at(given, bucket.as_ref()))?
         }
         None => Vec::new(),
     };

@@ -103,32 +103,33 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
     format!("error: {name}: {}", mistake.render(text))
 }
 
-/// Opens the state of a job to work on it: where `given` says, else where the manifest does, else `.weir/<name>`.
+/// Opens the state of a job to work on it.
 pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
-    Ok(place_of(job, given, secrets)?.hold(&job.name)?)
+    let bucket = bucket_of(job, secrets)?;
+    Ok(place_of(job, given, bucket.as_ref())?.hold(&job.name)?)
 }
 
-/// Where the state of a job is.
-pub(super) fn place_of(
-    job: &ValidatedJob,
-    given: Option<&Path>,
-    secrets: Option<&Path>,
-) -> Result<Place, Failure> {
-    let bucket = match &job.storage {
-        Some(Storage::S3(storage)) => Some((storage, settings_of(storage, secrets)?)),
-        _ => None,
-    };
+/// How to reach the bucket that the manifest names, if it does.
+pub(super) fn bucket_of(job: &ValidatedJob, secrets: Option<&Path>) -> Result<Option<Settings>, Failure> {
+    match &job.storage {
+        Some(Storage::S3(storage)) => Ok(Some(settings_of(storage, secrets)?)),
+        _ => Ok(None),
+    }
+}
+
+/// Where the state of a job is: where `given` says, else where the manifest does, else in `.weir/<name>`.
+pub(super) fn place_of(job: &ValidatedJob, given: Option<&Path>, bucket: Option<&Settings>) -> Result<Place, Failure> {
     if let Some(given) = given {
-        return Ok(place_at(given, bucket.map(|(_, settings)| settings)));
+        return Ok(place_at(given, bucket));
     }
     match (&job.storage, bucket) {
         (None, _) => Ok(Place::Directory(Path::new(".weir").join(&job.name))),
         (Some(Storage::Local(local)), _) => Ok(Place::Directory(Path::new(&local.path).join(&job.name))),
-        (Some(_), Some((storage, settings))) => {
-            let place = BucketPlace::of_job(settings, &storage.prefix, &job.namespace, &job.name);
+        (Some(Storage::S3(storage)), Some(settings)) => {
+            let place = BucketPlace::of_job(settings.clone(), &storage.prefix, &job.namespace, &job.name);
             Ok(Place::Bucket(Box::new(place)))
         }
-        (Some(_), None) => Err(Failure::user(
+        (Some(_), _) => Err(Failure::user(
             "spec.storage.persistentVolumeClaim: only a cluster has volume claims; \
              use spec.storage.local, or give a directory with --state-dir",
         )),
@@ -137,13 +138,13 @@ pub(super) fn place_of(
 
 /// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
 /// the same bucket, else as the environment says.
-pub(super) fn place_at(given: &Path, settings: Option<Settings>) -> Place {
+pub(super) fn place_at(given: &Path, settings: Option<&Settings>) -> Place {
     let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
         return Place::Directory(given.to_path_buf());
     };
     let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
     let settings = settings.filter(|settings| settings.bucket == bucket);
-    let settings = settings.unwrap_or_else(|| Settings::from_environment(bucket));
+    let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
     Place::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
 }
 

@@ -104,7 +104,7 @@ impl SourceTask {
             task: self,
         };
         loop {
-            if let Received::Control(control) = running.task.inbox.receive() {
+            if let Received::Control(control) = running.task.inbox.receive()? {
                 running.control(control)?;
                 continue;
             }

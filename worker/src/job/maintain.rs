@@ -60,7 +60,9 @@ impl Maintenance<'_> {
 
     fn answer(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Store { op, request } => Some(Event::Stored { op, outcome: perform(self.state.store.as_ref(), request) }),
+            Action::Store { op, request } => {
+                Some(Event::Stored { op, outcome: perform(self.state.store.as_ref(), request) })
+            }
             Action::Commit { committables, .. } => {
                 Some(Event::Committed { results: commit(&mut self.committers, &committables) })
             }

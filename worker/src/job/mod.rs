@@ -9,9 +9,7 @@ pub mod directory;
 pub mod maintain;
 pub mod measure;
 pub mod message;
-pub mod reading;
 pub mod runner;
-pub mod savepoints;
 pub mod settings;
 pub mod split_service;
 #[cfg(test)]

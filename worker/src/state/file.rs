@@ -182,8 +182,7 @@ impl<'a> FileReader<'a> {
 
     /// The rows of the wanted key groups, one delta for each. Nothing else is read.
     pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
-        let sections: Vec<&Section> =
-            self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
+        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
         let mut deltas = Vec::with_capacity(sections.len());
         for together in together(&sections) {
             let range = |section: &&Section| section.offset..section.offset.saturating_add(section.length);

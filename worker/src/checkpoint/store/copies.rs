@@ -204,6 +204,10 @@ impl Store for Copies {
         self.inner.delete(keys)
     }
 
+    fn at(&self, location: &str) -> Option<Arc<dyn Store>> {
+        self.inner.at(location)
+    }
+
     fn remove_unfinished(&self, before: Generation) -> Result<()> {
         self.inner.remove_unfinished(before)
     }

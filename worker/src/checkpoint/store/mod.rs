@@ -9,6 +9,7 @@ pub mod s3;
 
 use crate::failure::Result;
 use std::ops::Range;
+use std::sync::Arc;
 use weir_protocol::Generation;
 
 /// Objects below the job's folder.
@@ -32,6 +33,12 @@ pub trait Store: Send + Sync {
 
     /// Removes objects. One that does not exist is no failure.
     fn delete(&self, keys: &[String]) -> Result<()>;
+
+    /// The objects at another location that is reached as this one is: another folder of the same bucket. `None` when it
+    /// is not.
+    fn at(&self, _location: &str) -> Option<Arc<dyn Store>> {
+        None
+    }
 
     /// Gives up what generations before this one began to write and did not end. Only the leader of the newest
     /// generation may ask for it.

@@ -103,7 +103,10 @@ impl Place {
     fn find(&self) -> Result<Found, Refusal> {
         let manifest = self.file.as_deref().map(Manifest::read).transpose()?;
         let place = match (&manifest, &self.state_dir) {
-            (Some(manifest), given) => job::place_of(&manifest.job, given.as_deref(), self.secrets.as_deref())?,
+            (Some(manifest), given) => {
+                let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
+                job::place_of(&manifest.job, given.as_deref(), bucket.as_ref())?
+            }
             (None, Some(given)) => job::place_at(given, None),
             (None, None) => {
                 return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));

@@ -54,6 +54,34 @@ impl BucketPlace {
         Self { settings, folder: Folder::Exactly(folder.trim_matches('/').to_owned()) }
     }
 
+    /// Where the state of the job of this name is, if it is kept beside this one.
+    #[must_use]
+    pub fn beside(&self, job: &str) -> Self {
+        let above = self.above().to_owned();
+        Self { settings: self.settings.clone(), folder: Folder::Of { above, name: job.to_owned() } }
+    }
+
+    /// The folders beside this one, itself among them, that have a savepoint of this name.
+    pub fn holders_of(&self, savepoint: &str) -> Result<Vec<Self>> {
+        let bucket = Bucket::open(self.settings.clone())?;
+        let above = self.above();
+        let prefix = if above.is_empty() { String::new() } else { format!("{above}/") };
+        let mut holders = Vec::new();
+        for folder in bucket.folders(&prefix)? {
+            if bucket.head(&format!("{folder}{}", ObjectName::Savepoint(savepoint.to_owned())))?.is_some() {
+                holders.push(Self::exactly(self.settings.clone(), &folder));
+            }
+        }
+        Ok(holders)
+    }
+
+    fn above(&self) -> &str {
+        match &self.folder {
+            Folder::Of { above, .. } => above,
+            Folder::Exactly(folder) => folder.rsplit_once('/').map_or("", |(above, _)| above),
+        }
+    }
+
     /// The store of a job that is looked at only; `None` when the bucket knows no such job.
     pub fn look(&self) -> Result<Option<S3Store>> {
         let bucket = Bucket::open(self.settings.clone())?;

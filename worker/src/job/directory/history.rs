@@ -1,7 +1,6 @@
 //! The chain of a job as its store has it, for those who only look: nothing is written, no lock is taken.
 
-use super::place::Place;
-use crate::checkpoint::store::Store;
+use super::place::{Place, Seen};
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
 use weir_protocol::LinkNumber;
@@ -21,6 +20,8 @@ pub struct History {
     pub damaged: BTreeMap<LinkNumber, String>,
     /// The job was deleted: its state can no longer be used.
     pub deleted: bool,
+    /// Where its files are, for one who goes on from them in another place.
+    pub location: String,
 }
 
 /// Where a job stands.
@@ -28,6 +29,8 @@ pub struct History {
 pub struct Standing<'a> {
     /// The state that a run goes on from; `None` for its beginning.
     pub manifest: Option<&'a Manifest>,
+    /// The folder of another place that its files are in; `None` for the job's own.
+    pub location: Option<&'a str>,
     /// Newer checkpoints that cannot be used.
     pub skipped: Vec<LinkNumber>,
     /// Why the job stands still, if it was not a crash and it does not run.
@@ -44,10 +47,7 @@ impl History {
             return Ok(None);
         };
         for _ in 0..ROUNDS {
-            if let Some(mut history) = Self::read_once(seen.store.as_ref(), seen.job.as_deref().unwrap_or_default())? {
-                if let (None, Some(start)) = (&seen.job, history.newest_start()) {
-                    history.job = start.job.clone();
-                }
+            if let Some(history) = Self::read_once(&seen)? {
                 return Ok(Some(history).filter(|history| history.head().is_some()));
             }
         }
@@ -56,9 +56,15 @@ impl History {
     }
 
     /// `None` when a link went away meanwhile.
-    fn read_once(store: &dyn Store, job: &str) -> Result<Option<Self>> {
-        let deleted = store.get(&ObjectName::Deleted.to_string())?.is_some();
-        let mut history = Self { job: job.to_owned(), links: BTreeMap::new(), damaged: BTreeMap::new(), deleted };
+    fn read_once(seen: &Seen) -> Result<Option<Self>> {
+        let store = seen.store.as_ref();
+        let mut history = Self {
+            job: seen.job.clone().unwrap_or_default(),
+            links: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            deleted: store.get(&ObjectName::Deleted.to_string())?.is_some(),
+            location: seen.location.clone(),
+        };
         for name in store.list(Prefix::Chain.as_str())? {
             let Some(ObjectName::Link(number)) = chain::parse_name(&name) else { continue };
             let Some(body) = store.get(&name)? else {
@@ -72,6 +78,9 @@ impl History {
                     history.damaged.insert(number, error.to_string());
                 }
             }
+        }
+        if let (None, Some(start)) = (&seen.job, history.newest_start()) {
+            history.job = start.job.clone();
         }
         Ok(Some(history))
     }
@@ -135,17 +144,14 @@ impl History {
             skipped.push(number);
             origin = chain::fallback(&self.links, number).map_err(no_way)?;
         }
-        let manifest = match origin {
-            Origin::Link(number) => Some(self.manifest(number)?),
-            Origin::Empty => None,
-            Origin::Foreign { .. } => match newest {
-                Link::Start(start) => match &start.origin {
-                    Origin::Foreign { manifest, .. } => Some(manifest.as_ref()),
-                    Origin::Empty | Origin::Link(_) => None,
-                },
-                Link::Checkpoint(_) => None,
+        let (manifest, location) = match (origin, newest) {
+            (Origin::Link(number), _) => (Some(self.manifest(number)?), None),
+            (Origin::Foreign { .. }, Link::Start(start)) => match &start.origin {
+                Origin::Foreign { location, manifest } => (Some(manifest.as_ref()), Some(location.as_str())),
+                Origin::Empty | Origin::Link(_) => (None, None),
             },
+            (Origin::Empty | Origin::Foreign { .. }, _) => (None, None),
         };
-        Ok(Standing { manifest, skipped, stop: newest.stop(), committables: newest.committables() })
+        Ok(Standing { manifest, location, skipped, stop: newest.stop(), committables: newest.committables() })
     }
 }

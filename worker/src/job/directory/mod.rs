@@ -2,6 +2,7 @@
 //! chain says.
 
 pub mod bucket;
+pub mod foreign;
 pub mod history;
 pub mod lock;
 pub mod place;

@@ -1,14 +1,16 @@
 //! Where the state of a job is: a directory of this machine or a folder in a bucket.
 
 use super::bucket::{BucketPlace, next_claimant};
+use super::history::History;
 use super::lock::DirectoryLock;
 use super::state;
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::checkpoint::store::s3::meter::Meter;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_protocol::chain::Claimant;
 
@@ -27,6 +29,8 @@ pub struct Seen {
     pub store: Arc<dyn Store>,
     /// The job's name, where the place says it; else its starts do.
     pub job: Option<String>,
+    /// A name of the place that another process on another machine understands, if it can reach it at all.
+    pub location: String,
 }
 
 /// State that this process works on.
@@ -49,11 +53,73 @@ impl Place {
         match self {
             Self::Directory(directory) => {
                 let store = DirectoryStore::existing(directory)?;
-                let job = state::job(directory)?;
-                Ok(job.map(|job| Seen { store: Arc::new(store), job: Some(job) }))
+                let Some(job) = state::job(directory)? else { return Ok(None) };
+                Ok(Some(Seen { store: Arc::new(store), job: Some(job), location: absolute(directory)? }))
             }
-            Self::Bucket(place) => Ok(place.look()?.map(|store| Seen { store: Arc::new(store), job: None })),
+            Self::Bucket(place) => {
+                let store = place.look()?;
+                Ok(store.map(|store| Seen { location: store.location(), store: Arc::new(store), job: None }))
+            }
         }
+    }
+
+    /// True when both are the same, whatever they are called.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        match (self, other) {
+            (Self::Directory(one), Self::Directory(other)) => Ok(fs::canonicalize(one)
+                .ok()
+                .zip(fs::canonicalize(other).ok())
+                .is_some_and(|(one, other)| one == other)),
+            (Self::Bucket(_), Self::Bucket(_)) => {
+                let location = |place: &Self| Ok::<_, Failure>(place.look()?.map(|seen| seen.location));
+                Ok(location(self)?.zip(location(other)?).is_some_and(|(one, other)| one == other))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Where the state of the job of this name is, if it is kept beside this one.
+    #[must_use]
+    pub fn beside(&self, job: &str) -> Self {
+        match self {
+            Self::Directory(directory) => Self::Directory(directory.parent().unwrap_or(Path::new("")).join(job)),
+            Self::Bucket(place) => Self::Bucket(Box::new(place.beside(job))),
+        }
+    }
+
+    /// The places beside this one, itself among them, whose jobs have a savepoint of this name.
+    pub fn holders_of(&self, savepoint: &str) -> Result<Vec<Self>> {
+        match self {
+            Self::Directory(directory) => {
+                let beside = directory.parent().filter(|beside| !beside.as_os_str().is_empty());
+                let entries = fs::read_dir(beside.unwrap_or(Path::new(".")));
+                let directories = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+                let has = |directory: &PathBuf| directory.join("savepoints").join(savepoint).is_file();
+                let mut holders: Vec<PathBuf> = directories.filter(has).collect();
+                holders.sort();
+                Ok(holders.into_iter().map(Self::Directory).collect())
+            }
+            Self::Bucket(place) => {
+                Ok(place.holders_of(savepoint)?.into_iter().map(|place| Self::Bucket(Box::new(place))).collect())
+            }
+        }
+    }
+
+    /// Fails with kind `User` when a job may be at work there: it may delete a checkpoint while it is being read.
+    pub fn refuse_running(&self) -> Result<()> {
+        let who = match self {
+            Self::Directory(directory) => DirectoryLock::holder(directory),
+            Self::Bucket(_) => {
+                let history = History::read(self)?;
+                let newest = history.as_ref().and_then(History::newest);
+                newest.filter(|newest| newest.stop().is_none()).map(|_| "a job that was not stopped".to_owned())
+            }
+        };
+        let Some(who) = who else { return Ok(()) };
+        Err(Failure::user(format!(
+            "the state in {self} is in use by {who}, which may delete its checkpoints: \
+             stop it, or take a savepoint of it and begin with that"
+        )))
     }
 
     /// Opens the state of the job of this name to work on it. Fails with kind `User` when another process works on a
@@ -94,4 +160,12 @@ impl fmt::Display for Place {
             Self::Bucket(place) => write!(f, "{place}"),
         }
     }
+}
+
+fn absolute(directory: &Path) -> Result<String> {
+    let unreadable = |error| Failure::user(format!("{} could not be read", directory.display())).because(error);
+    let path = fs::canonicalize(directory).map_err(unreadable)?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Failure::user(format!("the name of {} is not UTF-8", Path::new(&path).display())))
 }

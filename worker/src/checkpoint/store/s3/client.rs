@@ -117,7 +117,8 @@ mod tests {
         let path = folder.path().join("ca.pem");
         let good = rcgen::generate_simple_self_signed(["store".to_owned()]).unwrap().cert.pem();
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for (text, accepted) in [(String::new(), false), (broken.to_owned(), false), (format!("{broken}{good}"), true)] {
+        for (text, accepted) in [(String::new(), false), (broken.to_owned(), false), (format!("{broken}{good}"), true)]
+        {
             std::fs::write(&path, &text).unwrap();
             assert_eq!(trust(&path).is_ok(), accepted, "{text}");
         }

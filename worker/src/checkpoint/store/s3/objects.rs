@@ -8,6 +8,7 @@ use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use weir_protocol::Generation;
 
 /// A state file that is larger is uploaded in parts. All else is small, and a link must not depend on an upload that
@@ -50,6 +51,12 @@ impl S3Store {
     #[must_use]
     pub fn existing(bucket: Bucket, folder: &str) -> Self {
         Self { bucket, folder: format!("{}/", folder.trim_end_matches('/')) }
+    }
+
+    /// Where it is: `s3://BUCKET/FOLDER`.
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("s3://{}/{}", self.bucket.name(), self.folder.trim_end_matches('/'))
     }
 
     /// Its bucket.
@@ -202,6 +209,11 @@ impl Store for S3Store {
 
     fn delete(&self, keys: &[String]) -> Result<()> {
         self.bucket.delete(&keys.iter().map(|key| self.name(key)).collect::<Vec<_>>())
+    }
+
+    fn at(&self, location: &str) -> Option<Arc<dyn Store>> {
+        let (bucket, folder) = location.strip_prefix("s3://")?.split_once('/')?;
+        (bucket == self.bucket.name()).then(|| Arc::new(Self::existing(self.bucket.clone(), folder)) as _)
     }
 
     fn remove_unfinished(&self, before: Generation) -> Result<()> {

@@ -34,7 +34,9 @@ fn prove_with(bucket: &Bucket, probes: &str, key: &str) -> Result<()> {
     }
     match put("second") {
         Put::Refused => {}
-        Put::Done(_) => return Err(wrong(bucket, "ignores If-None-Match: it writes over an object that must not exist")),
+        Put::Done(_) => {
+            return Err(wrong(bucket, "ignores If-None-Match: it writes over an object that must not exist"));
+        }
         Put::Failed(failure) | Put::Unknown(failure) => return Err(failure),
     }
     if bucket.get(key)?.as_deref() != Some(b"first".as_slice()) {
