@@ -7,8 +7,9 @@ use super::restore;
 use crate::api::{self, Server, View};
 use crate::job::budget;
 use crate::job::message::Handle;
-use crate::job::runner::{Here, Job, Runner, Workers};
+use crate::job::runner::{Job, Runner};
 use crate::job::settings;
+use crate::job::workers::{Here, Workers};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -98,13 +99,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         uid: state.uid.clone(),
         workers: Workers::default(),
     });
-    runner.work_here(Here {
-        ordinal: 0,
-        exchange: String::new(),
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        store: None,
-    });
+    let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
+    runner.work_here(Here::alone(arguments.speed, budget));
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
