@@ -101,6 +101,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     });
     let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
     runner.work_here(Here::alone(arguments.speed, budget));
+    if let Some(meter) = &state.meter {
+        runner.board().store.get_or_init(|| Arc::clone(meter));
+    }
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
