@@ -180,6 +180,8 @@ fn cause(status: u16, code: &str, retry_after: Option<&str>) -> Cause {
         (_, "InvalidRange") | (416, _) => Cause::Range,
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken") => Cause::Credentials,
         (_, "TokenRefreshRequired" | "InvalidSecurity" | "InvalidClientTokenId") => Cause::Credentials,
+        // What versitygw says of a key that it does not know.
+        (_, "XAdminUserNotFound") => Cause::Credentials,
         (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => Cause::Region,
         (_, "IllegalLocationConstraintException" | "IncorrectEndpoint") => Cause::Region,
         (_, "RequestTimeTooSkewed" | "RequestExpired") => Cause::Clock,
@@ -195,7 +197,8 @@ fn cause(status: u16, code: &str, retry_after: Option<&str>) -> Cause {
         (_, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "InternalError") => Cause::Trouble,
         (301 | 307, _) => Cause::Region,
         (401 | 403, _) => Cause::Denied,
-        (404, _) => Cause::NotFound,
+        // An answer to HEAD has no code. Any other one is about something else than the object.
+        (404, "") => Cause::NotFound,
         (400..=499 | 501, _) => Cause::Unsupported,
         _ => Cause::Trouble,
     }
@@ -236,6 +239,8 @@ mod tests {
             (404, "NoSuchBucket", None, Cause::Bucket),
             (404, "NoSuchKey", None, Cause::NotFound),
             (404, "", None, Cause::NotFound),
+            (404, "NoSuchWebsiteConfiguration", None, Cause::Unsupported),
+            (404, "XAdminUserNotFound", None, Cause::Credentials),
             (412, "PreconditionFailed", None, Cause::Condition),
             (416, "InvalidRange", None, Cause::Range),
             (403, "SignatureDoesNotMatch", None, Cause::Credentials),
