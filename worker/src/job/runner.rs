@@ -93,7 +93,7 @@ impl Runner {
             }
             _ => None,
         });
-        let commits = beside::committers(committers.collect(), sender.clone());
+        let commits = beside::committers(committers.collect(), Arc::clone(&job.store), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
             leader: Leader::new(),
@@ -414,7 +414,7 @@ impl Runner {
         // Given up first: the lock of the place cannot be taken twice.
         self.foreign = None;
         let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(Foreign::open).transpose()?;
+        self.foreign = location.map(|location| Foreign::open(location, self.job.store.as_ref())).transpose()?;
         let manifest = restore.as_ref().map(|restore| &restore.manifest);
         let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());

@@ -4,7 +4,7 @@ mod config;
 pub(super) mod fleet;
 
 use super::exit::{Code, Refusal};
-use super::job::{self, OpenState, Planned};
+use super::job::{self, Planned};
 use super::progress::Progress;
 use super::{restore, run};
 use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
@@ -13,6 +13,7 @@ use crate::dataflow::graph::Graph;
 use crate::exchange::{Exchange, Settings};
 use crate::job::agent::{Agent, Commands, Reports, Work};
 use crate::job::board::Board;
+use crate::job::directory::place::Held;
 use crate::job::message::Handle;
 use crate::job::readiness::Readiness;
 use crate::job::runner::{Job, Runner};
@@ -184,16 +185,16 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
     let (name, quiet) = (&planned.job.name, arguments.quiet);
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     run::check_parallelism(planned, parallelism)?;
-    let directory = job::directory_of(&planned.job, arguments.state_dir.as_deref())?;
+    let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let place = job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?;
     let resume = match arguments.fresh {
         true => Resume::Empty,
-        false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
+        false => restore::resume(&planned.job, &place, arguments.restore.as_deref(), bucket.as_ref())?,
     };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref())?;
+    let state = job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
     let mode = Mode::Run { resume, stops: Stops::Lift };
-    let mut options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+    let mut options = settings::options(&planned.job, &planned.plan, claimant(arguments), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
-    options.claimant = claimant(arguments);
     let patience = patience(arguments);
     let count = arguments.workers.unwrap_or_else(|| planned.job.workers());
     options.direction.workers = count;
@@ -205,10 +206,11 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
         workers: Workers { count, heartbeat: patience.heartbeat, missed_heartbeats: patience.missed_heartbeats },
     });
+    show_store(&state, &runner.board());
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let readiness = Readiness::not_yet("it has not begun to lead");
     let shown = Shown { board: runner.board(), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
@@ -229,6 +231,13 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
     let end = runner.run();
     drop((servers, health, progress, control));
     run::tell(name, end, quiet)
+}
+
+/// Requests to a bucket are counted where the metrics are read.
+fn show_store(state: &Held, board: &Board) {
+    if let Some(meter) = &state.meter {
+        board.store.get_or_init(|| Arc::clone(meter));
+    }
 }
 
 fn claimant(arguments: &Arguments) -> Claimant {
@@ -262,6 +271,7 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     if let Security::Mutual(identity) = security {
         numbers.push(Arc::clone(identity) as _);
     }
+    numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     if arguments.ordinal == 0 {
         numbers.push(Arc::new(JobNumbers(board)));
     }
@@ -275,10 +285,11 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
             "error: a worker needs its leader: name the address where worker 0 takes registrations (--leader HOST:PORT)",
         ));
     };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref())?;
+    let state = job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let graph = Arc::new(Graph::of(&planned.plan));
     let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));
+    show_store(&state, &board);
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
     let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
     let health = health(arguments, &security, shown)?;
@@ -353,14 +364,14 @@ fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 's
 fn work(
     arguments: &Arguments,
     planned: &Planned,
-    (state, exchange): (&OpenState, Arc<Exchange>),
+    (state, exchange): (&Held, Arc<Exchange>),
     (graph, board): (Arc<Graph>, Arc<Board>),
 ) -> Work {
     Work {
         worker: arguments.ordinal,
         plan: Arc::clone(&planned.plan),
         graph,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         job_uid: state.uid.clone(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),

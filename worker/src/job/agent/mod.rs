@@ -234,7 +234,8 @@ impl Running {
             }
         });
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        let elsewhere = location.map(foreign::files).transpose()?;
+        let files = |location| foreign::files(location, self.work.store.as_ref());
+        let elsewhere = location.map(files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
