@@ -36,7 +36,7 @@ pub(super) fn resume(job: &ValidatedJob, own: &Path, given: Option<&str>) -> Res
 pub(super) fn check(planned: &Planned, own: &Path, resume: &Resume) -> Result<(), Refusal> {
     match resume {
         Resume::Empty => Ok(()),
-        Resume::Foreign { location, manifest } => {
+        Resume::Foreign { location, manifest, .. } => {
             fit::check(planned, manifest, &fit::name_of(manifest, Path::new(location)))
         }
         Resume::Savepoint(name) => {
@@ -138,5 +138,5 @@ fn from_place(place: &Place, own: &Path) -> Result<Resume> {
         Which::Newest | Which::Link(_) => foreign::refuse_running(&place.directory)?,
     }
     let found = place.read()?;
-    Ok(Resume::Foreign { location: found.location, manifest: Box::new(found.manifest) })
+    Ok(Resume::Foreign { location: found.location, manifest: Box::new(found.manifest), pin: None })
 }

@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     };
     let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
     restore::check(&planned, &directory, &resume)?;
-    if let (Resume::Foreign { location, manifest }, false) = (&resume, arguments.quiet) {
+    if let (Resume::Foreign { location, manifest, .. }, false) = (&resume, arguments.quiet) {
         let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
         eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);
     }
@@ -176,6 +176,13 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Ok(Code::Stopped)
         }
         End::Maintained => Ok(Code::Done),
+        End::HandedOver { revision } => {
+            say(format!("job {name} goes on as revision {revision}, with another code"));
+            Ok(Code::Stopped)
+        }
+        End::Stalled { revision, message } => {
+            Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))
+        }
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
         End::Failed { kind: ErrorKind::User, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
         End::Failed { kind: ErrorKind::Corrupt, message } => Err(Refusal::user(format!(

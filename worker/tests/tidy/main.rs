@@ -25,6 +25,13 @@ const KNOWN: &[(&str, &str)] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["worker/src/api/"]),
     ("prometheus", &["worker/src/api/"]),
+    ("hyper", &["worker/src/api/"]),
+    ("hyper_util", &["worker/src/api/", "worker/src/checkpoint/store/s3/"]),
+    ("rustls", &["worker/src/tls/", "worker/src/checkpoint/store/s3/"]),
+    ("tokio_rustls", &["worker/src/tls/"]),
+    ("rustls_pki_types", &["worker/src/tls/", "worker/src/checkpoint/store/s3/"]),
+    ("rcgen", &["worker/src/tls/"]),
+    ("x509_parser", &["worker/src/tls/"]),
     ("clap", &["worker/src/cli/"]),
     ("clap_complete", &["worker/src/cli/"]),
     ("signal_hook", &["worker/src/cli/"]),

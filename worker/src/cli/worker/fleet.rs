@@ -147,6 +147,9 @@ impl Launch<'_> {
             if given.fresh && begins {
                 options.push("--fresh".into());
             }
+            if begins {
+                options.push("--by-hand".into());
+            }
         }
         if given.quiet || ordinal > 0 {
             options.push("--quiet".into());
@@ -286,7 +289,11 @@ fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
     let known = [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::Interrupted];
     let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
     // The others know of the job's end from their leader, whose own end says more.
-    let own = ordinal == 0 || matches!(code, Code::UserError | Code::Fenced);
+    let own = match ordinal {
+        // A leader that handed the job over ends like one whose job goes on.
+        0 => code != Code::HandedOver,
+        _ => matches!(code, Code::UserError | Code::Fenced),
+    };
     own.then_some(code)
 }
 

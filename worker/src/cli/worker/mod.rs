@@ -7,23 +7,28 @@ use super::exit::{Code, Refusal};
 use super::job::{self, OpenState, Planned};
 use super::progress::Progress;
 use super::{restore, run};
-use crate::api::{self, Server, View};
+use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
 use crate::control::{self, Client, Outcome, Patience};
 use crate::dataflow::graph::Graph;
 use crate::exchange::{Exchange, Settings};
-use crate::job::agent::{Agent, Reports, Work};
+use crate::job::agent::{Agent, Commands, Reports, Work};
 use crate::job::board::Board;
+use crate::job::message::Handle;
+use crate::job::readiness::Readiness;
 use crate::job::runner::{Job, Runner};
 use crate::job::workers::{BUILD, Here, Workers};
 use crate::job::{budget, settings};
+use crate::numbers::Numbers;
 use crate::tls::{Identity, Security};
 pub(super) use config::with_config;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::chain::Claimant;
-use weir_protocol::leader::{Mode, Resume, Stops};
+use weir_protocol::leader::{Guide, Mode, Resume, Stops};
 use weir_protocol::members::Registration;
 
 /// Run one worker of a job that has several.
@@ -91,8 +96,14 @@ pub(super) struct Arguments {
     /// Replay event time at this many times its own pace.
     #[arg(long, value_name = "FACTOR", env = "WEIR_SPEED", value_parser = run::parse_speed)]
     speed: Option<f64>,
-    /// Serve the job's state, checkpoints, savepoints and metrics on this address; for ordinal 0.
-    #[arg(long, value_name = "HOST:PORT", env = "WEIR_HTTP")]
+    /// Serve the job's state, checkpoints and savepoints on this address, to those who show a certificate; for ordinal 0.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_API")]
+    api: Option<String>,
+    /// Serve health and metrics of this worker on this address, to everybody.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_HEALTH")]
+    health: Option<String>,
+    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_HTTP", hide = true)]
     http: Option<String>,
     /// Workers and leader say something at least this often, such as 1s.
     #[arg(long, value_name = "TIME", env = "WEIR_HEARTBEAT", default_value = "1s")]
@@ -100,9 +111,18 @@ pub(super) struct Arguments {
     /// So many heartbeats in a row may be missed.
     #[arg(long, value_name = "N", env = "WEIR_MISSED_HEARTBEATS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     missed_heartbeats: u32,
+    /// After SIGTERM the worker's tasks get this long to take a checkpoint and go on elsewhere.
+    #[arg(long, value_name = "TIME", env = "WEIR_DRAIN_TIMEOUT", default_value = "20s")]
+    drain_timeout: weir_crds::Duration,
     /// The revision of the job that this worker belongs to.
     #[arg(long, value_name = "N", env = "WEIR_REVISION", default_value_t = 0)]
     revision: u64,
+    /// What runs, as assignments name it; by default the build and the fingerprint of the plan.
+    #[arg(long, value_name = "CODE", env = "WEIR_CODE")]
+    code: Option<String>,
+    /// Run as these options say, whatever was assigned before.
+    #[arg(long, hide = true)]
+    by_hand: bool,
     /// The attempt to run this worker: a lower one never takes the job from a higher one.
     #[arg(long, value_name = "N", env = "WEIR_ATTEMPT", default_value_t = 0)]
     attempt: u64,
@@ -176,6 +196,12 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
     options.claimant = claimant(arguments);
     let patience = patience(arguments);
     let count = arguments.workers.unwrap_or_else(|| planned.job.workers());
+    options.direction.workers = count;
+    options.direction.guide = if arguments.by_hand { Guide::Hand } else { Guide::Assignments };
+    options.direction.code = match &arguments.code {
+        Some(code) => code.clone(),
+        None => format!("{BUILD}-{}", options.plan.fingerprint),
+    };
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
@@ -184,7 +210,12 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
         workers: Workers { count, heartbeat: patience.heartbeat, missed_heartbeats: patience.missed_heartbeats },
     });
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
+    let readiness = Readiness::not_yet("it has not begun to lead");
+    let shown = Shown { board: runner.board(), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
+    let health = health(arguments, &security, shown)?;
+    let servers = serve(arguments, name, &runner, &security)?;
     let control = control::serve(&arguments.control, security, runner.handle(), patience)?;
+    readiness.begins();
     runner.work_here(Here {
         ordinal: 0,
         exchange: Some(exchange),
@@ -193,11 +224,10 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
         store: None,
     });
-    let server = serve(arguments, name, &runner)?;
-    run::on_signals(runner.handle())?;
+    lead_until_signals(runner.handle(), arguments.drain_timeout)?;
     let progress = Progress::start(name, runner.board(), quiet);
     let end = runner.run();
-    drop((server, progress, control));
+    drop((servers, health, progress, control));
     run::tell(name, end, quiet)
 }
 
@@ -209,10 +239,34 @@ fn claimant(arguments: &Arguments) -> Claimant {
     }
 }
 
-fn serve(arguments: &Arguments, name: &str, runner: &Runner) -> Result<Option<Server>, Refusal> {
-    let Some(address) = &arguments.http else { return Ok(None) };
-    let view = View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
-    Ok(Some(api::serve(address, view)?))
+fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security) -> Result<Vec<Server>, Refusal> {
+    let view = || View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
+    let secure = arguments.api.iter().map(|address| api::serve_leader(address, security.clone(), view()));
+    let plain = arguments.http.iter().map(|address| api::serve(address, view()));
+    Ok(secure.chain(plain).collect::<Result<_, _>>()?)
+}
+
+/// What a worker's health and metrics are made of.
+struct Shown {
+    board: Arc<Board>,
+    exchange: Arc<Exchange>,
+    readiness: Readiness,
+}
+
+fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Option<Server>, Refusal> {
+    let Some(address) = &arguments.health else { return Ok(None) };
+    let Shown { board, exchange, readiness } = shown;
+    let tasks = Arc::clone(&board);
+    let mut numbers: Vec<Arc<dyn Numbers>> =
+        vec![Arc::new(TaskNumbers(move || tasks.readings_here())), exchange, Arc::new(ProcessNumbers)];
+    if let Security::Mutual(identity) = security {
+        numbers.push(Arc::clone(identity) as _);
+    }
+    if arguments.ordinal == 0 {
+        numbers.push(Arc::new(JobNumbers(board)));
+    }
+    let vitals = Vitals { ready: Box::new(move || readiness.state()), numbers };
+    Ok(Some(api::serve_vitals(address, vitals)?))
 }
 
 fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Result<Code, Refusal> {
@@ -225,6 +279,9 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let graph = Arc::new(Graph::of(&planned.plan));
     let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));
+    let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
+    let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
+    let health = health(arguments, &security, shown)?;
     let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)));
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
@@ -242,8 +299,13 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
         agent: agent.commands(),
         reports: received,
         board,
+        readiness,
     };
-    match client.run() {
+    leave_on_signals(agent.commands(), arguments.drain_timeout)?;
+    let outcome = client.run();
+    drop(health);
+    match outcome {
+        Outcome::Left => Ok(Code::HandedOver),
         Outcome::Ended(how) => {
             if !arguments.quiet {
                 eprintln!("worker {}: {how}", arguments.ordinal);
@@ -253,6 +315,39 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
         Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
         Outcome::Refused(why) => Err(Refusal::user(format!("error: worker {}: {why}", arguments.ordinal))),
     }
+}
+
+/// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
+fn leave_on_signals(agent: Commands, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |_| agent.leave())
+}
+
+/// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
+fn lead_until_signals(job: Handle, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |signal| if signal == SIGTERM { job.leave() } else { job.stop() })
+}
+
+fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    std::thread::spawn(move || {
+        let mut arriving = signals.forever();
+        let Some(first) = arriving.next() else { return };
+        act(first);
+        if first == SIGTERM {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from(limit));
+                eprintln!(
+                    "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint"
+                );
+                std::process::exit(Code::Interrupted as i32);
+            });
+        }
+        if arriving.next().is_some() {
+            std::process::exit(Code::Interrupted as i32);
+        }
+    });
+    Ok(())
 }
 
 fn work(

@@ -83,6 +83,11 @@ impl Commands {
         let _ = self.0.send(Input::Command(command));
     }
 
+    /// Says that this worker is about to end, and reports [`Report::Left`] once it has no tasks any more.
+    pub fn leave(&self) {
+        let _ = self.0.send(Input::Leave);
+    }
+
     /// Ends all tasks, whatever their generation, and waits until none runs.
     pub fn abandon(&self) {
         let (done, ended) = mpsc::channel();
@@ -97,6 +102,7 @@ enum Input {
     Task(Generation, TaskEvent),
     /// End all tasks; the sender is dropped when none runs.
     Abandon(mpsc::Sender<()>),
+    Leave,
     Close,
 }
 
@@ -116,6 +122,7 @@ impl Agent {
             deployment: None,
             cancelling: false,
             abandoned: Vec::new(),
+            leaving: false,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -154,6 +161,7 @@ struct Running {
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
+    leaving: bool,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -165,6 +173,7 @@ impl Running {
                 Ok(Input::Command(command)) => self.command(command),
                 Ok(Input::Task(generation, event)) => self.task(generation, event),
                 Ok(Input::Abandon(done)) => self.abandon(done),
+                Ok(Input::Leave) => self.leave(),
                 Ok(Input::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -283,6 +292,17 @@ impl Running {
         self.work.board.cancelled();
         self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
+        if self.leaving {
+            self.reports.send(Report::Left);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.reports.send(Report::Leaving);
+        if self.deployment.is_none() {
+            self.reports.send(Report::Left);
+        }
     }
 
     fn abandon(&mut self, done: mpsc::Sender<()>) {
