@@ -68,6 +68,8 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
         workers,
         claimant: state.claimant.clone(),
         begun: highest(state.store.as_ref())?,
+        copies: scratch.0.join("copies"),
+        remote: state.meter.is_some(),
         store: Arc::clone(&state.store),
     };
     Fleet::start(plan)?.watch()
@@ -97,6 +99,10 @@ struct Launch<'a> {
     /// The highest generation before this run: whether --fresh or --restore has had its effect.
     begun: Option<String>,
     store: Arc<dyn Store>,
+    /// Where workers keep copies of state that lies in a bucket.
+    copies: PathBuf,
+    /// Whether it does.
+    remote: bool,
 }
 
 impl Launch<'_> {
@@ -137,6 +143,9 @@ impl Launch<'_> {
             if let Some(path) = path {
                 add(name, path.clone().into());
             }
+        }
+        if self.remote {
+            add("copies", self.copies.join(ordinal.to_string()).into());
         }
         if ordinal == 0 {
             if let Some(address) = &given.http {
@@ -288,7 +297,8 @@ impl Drop for Fleet<'_> {
 
 /// What a worker's end says about the job; `None` when it only died.
 fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
-    let known = [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::Interrupted];
+    let known =
+        [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::HandedOver, Code::Interrupted];
     let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
     // The others know of the job's end from their leader, whose own end says more.
     let own = match ordinal {
