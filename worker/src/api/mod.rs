@@ -64,11 +64,12 @@ struct Site {
 pub fn serve(address: &str, view: View) -> Result<Server> {
     let board = Arc::clone(&view.board);
     let tasks = Arc::clone(&board);
-    let numbers: Vec<Arc<dyn crate::numbers::Numbers>> = vec![
+    let mut numbers: Vec<Arc<dyn crate::numbers::Numbers>> = vec![
         Arc::new(TaskNumbers(move || tasks.readings())),
         Arc::new(JobNumbers(Arc::clone(&board))),
         Arc::new(ProcessNumbers),
     ];
+    numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     let vitals = Vitals { ready: Box::new(move || health::job_runs(&board)), numbers };
     server::start(address, Security::Insecure, LIMITS, |stopping| {
         let all = [routes::OF_JOB, routes::OF_PROCESS].concat();
