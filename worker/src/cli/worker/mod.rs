@@ -218,6 +218,9 @@ fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security
     Ok(secure.chain(plain).collect::<Result<_, _>>()?)
 }
 
+/// Why a worker that was told to go is not ready.
+const LEAVES: &str = "it is about to leave";
+
 /// What a worker's health and metrics are made of.
 struct Shown {
     board: Arc<Board>,
@@ -243,13 +246,19 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
 }
 
 /// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
-fn leave_on_signals(agent: Commands, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |_| agent.leave())
+fn leave_on_signals(agent: Commands, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |_| {
+        readiness.ends(LEAVES);
+        agent.leave();
+    })
 }
 
 /// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
-fn lead_until_signals(job: Handle, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |signal| if signal == SIGTERM { job.leave() } else { job.stop() })
+fn lead_until_signals(job: Handle, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |signal| {
+        readiness.ends(LEAVES);
+        if signal == SIGTERM { job.leave() } else { job.stop() }
+    })
 }
 
 fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
