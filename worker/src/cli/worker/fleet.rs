@@ -67,6 +67,8 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
         leader: free_address()?,
         workers,
         claimant: state.claimant.clone(),
+        // What lies in a directory of this machine needs no copies there.
+        copies: state.meter.is_some().then(|| scratch.0.join("copies")),
         begun: highest(state.store.as_ref())?,
         store: Arc::clone(&state.store),
     };
@@ -94,6 +96,8 @@ struct Launch<'a> {
     leader: String,
     workers: u32,
     claimant: Claimant,
+    /// The folder in which each worker has one for its local copies of state.
+    copies: Option<PathBuf>,
     /// The highest generation before this run: whether --fresh or --restore has had its effect.
     begun: Option<String>,
     store: Arc<dyn Store>,
@@ -137,6 +141,9 @@ impl Launch<'_> {
             if let Some(path) = path {
                 add(name, path.clone().into());
             }
+        }
+        if let Some(folder) = &self.copies {
+            add("copies", folder.join(ordinal.to_string()).into());
         }
         if ordinal == 0 {
             if let Some(address) = &given.http {

@@ -8,6 +8,8 @@ use super::job::{self, Planned};
 use super::progress::Progress;
 use super::{restore, run};
 use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
+use crate::checkpoint::store::Store;
+use crate::checkpoint::store::copies::Copies;
 use crate::control::{self, Client, Outcome, Patience};
 use crate::dataflow::graph::Graph;
 use crate::exchange::{Exchange, Settings};
@@ -85,12 +87,20 @@ pub(super) struct Arguments {
     /// Begin with a savepoint of this job, or with a checkpoint of another; for ordinal 0.
     #[arg(long, value_name = "NAME|PATH", env = "WEIR_RESTORE")]
     restore: Option<String>,
-    /// The directory of the job's state, which all workers reach.
+    /// Where the job's state is, instead of spec.storage: a directory that all workers reach, or s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
     #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
     secrets: Option<PathBuf>,
+    /// A folder of this worker's own, where it keeps copies of the state files that it wrote: after a failure elsewhere it
+    /// goes on from them.
+    #[arg(long, value_name = "DIR", env = "WEIR_COPIES")]
+    copies: Option<PathBuf>,
+    /// What these copies may take; the oldest go first.
+    #[arg(long, value_name = "SIZE", env = "WEIR_COPIES_SIZE", default_value = "4gb",
+        value_parser = crate::connector::options::parse_bytes)]
+    copies_size: u64,
     /// Memory that this worker's state may take, such as 512mb.
     #[arg(long, value_name = "SIZE", env = "WEIR_STATE_BUDGET", value_parser = crate::connector::options::parse_bytes)]
     state_budget: Option<u64>,
@@ -224,7 +234,7 @@ fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<
         address,
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        store: None,
+        store: Some(with_copies(arguments, &state)?),
     });
     lead_until_signals(runner.handle(), arguments.drain_timeout)?;
     let progress = Progress::start(name, runner.board(), quiet);
@@ -293,7 +303,7 @@ fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Resul
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
     let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
     let health = health(arguments, &security, shown)?;
-    let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)));
+    let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)))?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
     let client = Client {
@@ -366,16 +376,25 @@ fn work(
     planned: &Planned,
     (state, exchange): (&Held, Arc<Exchange>),
     (graph, board): (Arc<Graph>, Arc<Board>),
-) -> Work {
-    Work {
+) -> Result<Work, Refusal> {
+    Ok(Work {
         worker: arguments.ordinal,
         plan: Arc::clone(&planned.plan),
         graph,
-        store: Arc::clone(&state.store),
+        store: with_copies(arguments, state)?,
         job_uid: state.uid.clone(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
         board,
         exchange: Some(exchange),
-    }
+    })
+}
+
+/// The store of this worker's tasks.
+fn with_copies(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
+    let store = Arc::clone(&state.store);
+    Ok(match &arguments.copies {
+        Some(folder) => Arc::new(Copies::open(store, folder, arguments.copies_size)?),
+        None => store,
+    })
 }
