@@ -40,7 +40,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("parquet", &["worker/src/format/", "worker/src/connector/filesystem/"]),
     ("zstd", &["worker/src/format/", "worker/src/connector/filesystem/", "worker/src/state/file.rs"]),
     ("flate2", &["worker/src/format/", "worker/src/connector/filesystem/"]),
-    ("arrow_ipc", &["worker/src/state/"]),
+    ("arrow_ipc", &["worker/src/state/", "worker/src/exchange/rows/"]),
     ("tikv_jemallocator", &["worker/src/main.rs"]),
     ("kube", &["crds/src/"]),
     ("k8s_openapi", &["crds/src/"]),
