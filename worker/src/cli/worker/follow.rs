@@ -34,7 +34,7 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
     let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)))?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
-    let leaving = readiness.clone();
+    leave_on_signals(agent.commands(), readiness.clone(), arguments.drain_timeout)?;
     let client = Client {
         leader,
         security,
@@ -51,7 +51,6 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
         board,
         readiness,
     };
-    leave_on_signals(agent.commands(), leaving, arguments.drain_timeout)?;
     let outcome = client.run();
     drop(health);
     match outcome {
