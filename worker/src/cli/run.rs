@@ -181,8 +181,8 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
         }
         End::Maintained => Ok(Code::Done),
         End::HandedOver { revision } => {
-            say(format!("job {name} goes on as revision {revision}, with another code"));
-            Ok(Code::Stopped)
+            say(format!("job {name} goes on as revision {revision} with another leader"));
+            Ok(Code::HandedOver)
         }
         End::Stalled { revision, message } => {
             Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))

@@ -295,7 +295,8 @@ impl Drop for Fleet<'_> {
 
 /// What a worker's end says about the job; `None` when it only died.
 fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
-    let known = [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::Interrupted];
+    let known =
+        [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::HandedOver, Code::Interrupted];
     let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
     // The others know of the job's end from their leader, whose own end says more.
     let own = match ordinal {
