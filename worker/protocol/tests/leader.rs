@@ -128,7 +128,7 @@ impl Rig {
                 let committables = self.writes.take().map(one).into_iter().collect();
                 let part = OperatorSnapshot { committables, ..OperatorSnapshot::default() };
                 let operators = [(sink(), part)].into();
-                let snapshot = TaskSnapshot { task: TASK, operators, cost: SnapshotCost::default() };
+                let snapshot = TaskSnapshot { task: TASK, operators, in_flight: None, cost: SnapshotCost::default() };
                 Some(Event::Acked { generation, checkpoint, snapshot: Box::new(snapshot) })
             }
             Action::Commit { committables, .. } => {

@@ -172,6 +172,7 @@ impl Leader {
         };
         let mut manifest = self.empty_manifest(attempt);
         manifest.operators = folded.operators;
+        manifest.in_flight = folded.in_flight;
         manifest.committables = folded.committables;
         manifest.sizes = folded.sizes;
         manifest.stop = stop;
@@ -184,9 +185,11 @@ impl Leader {
         let Some(base) = manifest_of(&self.base, &self.view.links) else {
             return;
         };
-        let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });
+        let (operators, in_flight) = (base.operators.clone(), base.in_flight.clone());
+        let sizes = Sizes { written_bytes: 0, ..base.sizes };
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
+        manifest.in_flight = in_flight;
         manifest.sizes = sizes;
         manifest.stop = stop;
         manifest.committables = self.unconfirmed.clone();
@@ -219,6 +222,7 @@ impl Leader {
             },
             plan: start.plan.clone(),
             operators: BTreeMap::new(),
+            in_flight: Vec::new(),
             committables: BTreeMap::new(),
             sinks: start.sinks.clone(),
             savepoints,

@@ -1,6 +1,6 @@
 //! Processes start, die, freeze and thaw, and users ask for things.
 
-use crate::tasks::{SPLITS, sink, source, sum};
+use crate::tasks::{SPLITS, channel, sink, source, sum};
 use crate::world::{Item, Proc, Process, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
@@ -48,6 +48,7 @@ impl World {
                 operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))]
                     .into(),
                 sinks: [sink()].into(),
+                edges: [channel()].into(),
                 ..Plan::default()
             },
             mode: Mode::Run { resume: Resume::Head, stops },
