@@ -99,7 +99,7 @@ impl SourceTask {
         };
         running.take_share()?;
         loop {
-            if let Received::Control(control) = running.task.inbox.receive() {
+            if let Received::Control(control) = running.task.inbox.receive()? {
                 running.control(control)?;
                 continue;
             }

@@ -107,7 +107,7 @@ impl OperatorTask {
 
 impl Running {
     fn turn(&mut self) -> Result<()> {
-        match self.task.inbox.receive() {
+        match self.task.inbox.receive()? {
             Received::Control(control) => self.control(control),
             Received::Element(input, element) => {
                 self.element(input, element)?;
