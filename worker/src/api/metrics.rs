@@ -130,6 +130,12 @@ fn of_checkpoints(board: &Board) -> Vec<MetricFamily> {
             MetricType::GAUGE,
             size(|sizes| sizes.written_bytes),
         ),
+        family(
+            "weir_checkpoint_in_flight_bytes",
+            "Bytes of rows in flight that the last checkpoint has overtaken and keeps.",
+            MetricType::GAUGE,
+            size(|sizes| sizes.in_flight_bytes),
+        ),
         family("weir_checkpoints_total", "Checkpoints, by outcome.", MetricType::COUNTER, outcomes),
     ]
 }

@@ -128,7 +128,7 @@ fn refuse(misfits: &[Misfit], manifest: &Manifest, directory: &Path) -> Refusal 
 fn told(misfit: &Misfit) -> String {
     match misfit {
         Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
-        Misfit::Dropped { .. } => misfit.to_string(),
+        Misfit::Dropped { .. } | Misfit::InFlight { .. } => misfit.to_string(),
         Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => format!(
             "the state of operator {operator} does not fit\n    old: {old_kind} {old_schema}\n    new: {new_kind} {new_schema}"
         ),

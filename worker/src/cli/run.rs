@@ -87,6 +87,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         uid: state.uid.clone(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
+        unaligned_after: planned.job.checkpoint.unaligned_after,
     });
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;

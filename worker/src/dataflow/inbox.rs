@@ -2,13 +2,15 @@
 //!
 //! A sender waits for credits of its own channel only, so a slow task stalls nothing but its own inputs. The task waits
 //! for any channel that it may read; channels that delivered the barrier of a checkpoint under way are left alone until
-//! the others have caught up.
+//! the others have caught up. A barrier that overtakes is announced when it arrives; what it passes, here and later, is
+//! gathered for the task's snapshot, and handled by the task as if there had been no barrier.
 //!
 //! The sender of a channel may be in another process. Then credits are taken there, before the element travels, and the
 //! inbox tells the other side what the task has taken; elements are delivered here without waiting, and a sender that
 //! spends what it does not have is found out. Its rows are decoded by the task, when it takes them.
 
 use super::element::{Barrier, Element, Meeting};
+use super::in_flight::gather::{Gather, Gathered, Step};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_protocol::CheckpointId;
+use weir_protocol::align::Overtaken;
 use weir_protocol::credit::{Amount, Credits, Take};
 
 /// What may be under way in one channel: enough to keep the receiver busy while the sender makes the next batch, little
@@ -40,6 +43,10 @@ pub enum Received {
     Element(usize, Element),
     /// A message of the job; these come first.
     Control(Control),
+    /// A barrier that may overtake is in the queue of an input. It comes before any element.
+    Announced(usize, Barrier),
+    /// All that the barrier of [`Inbox::gather`] has passed, or why it could not be gathered.
+    Gathered(Gathered),
     /// Nothing now.
     Nothing,
 }
@@ -54,6 +61,9 @@ pub struct Inbox {
 struct State {
     channels: Vec<Channel>,
     control: VecDeque<Control>,
+    /// What is told before elements.
+    news: VecDeque<Received>,
+    gather: Option<Gather>,
     cancelled: bool,
     /// Where the next look for a readable channel begins, so that all get their turn.
     turn: usize,
@@ -79,9 +89,12 @@ pub enum Incoming {
 pub struct Arrived {
     /// The credits that the sender has taken for them.
     pub size: Amount,
-    /// Makes a batch of them, in the task's own thread.
-    pub decode: Box<dyn FnOnce() -> Result<Batch> + Send>,
+    /// Makes a batch of them, in the thread that needs it: the task's, and that of a snapshot which they are part of.
+    pub decode: Arc<Decode>,
 }
+
+/// Makes a batch of what came from another process.
+pub type Decode = dyn Fn() -> Result<Batch> + Send + Sync;
 
 /// Told what a task has taken out of a channel, and what is still in it.
 pub type GiveBack = dyn Fn(Amount, Amount) + Send + Sync;
@@ -118,6 +131,14 @@ enum To {
     Away(Arc<SendAway>),
 }
 
+/// Whether a sender may overdraw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    None,
+    /// A barrier that waits for nothing is right behind.
+    Barrier,
+}
+
 /// More elements than this in one channel mean that its sender does not keep to the rules: rows take credits, watermarks
 /// become one, and checkpoints come one at a time.
 const LONGEST_QUEUE: usize = 2 * CHANNEL_BUDGET.rows as usize;
@@ -136,6 +157,8 @@ impl Inbox {
             state: Mutex::new(State {
                 channels: std::iter::repeat_with(channel).take(channels).collect(),
                 control: VecDeque::new(),
+                news: VecDeque::new(),
+                gather: None,
                 cancelled: false,
                 turn: 0,
             }),
@@ -176,7 +199,7 @@ impl Inbox {
         if found.queue.len() >= LONGEST_QUEUE || found.credits.take(size.rows, size.bytes) == Take::Wait {
             return Err(Refused::Overdrawn(channel));
         }
-        found.push(incoming);
+        state.arrive(channel, incoming);
         self.readable.notify_one();
         Ok(())
     }
@@ -200,11 +223,17 @@ impl Inbox {
         self.readable.notify_one();
     }
 
+    /// Takes the next thing to do that is no element, without waiting.
+    #[must_use]
+    pub fn told(&self) -> Option<Received> {
+        self.state.lock().told()
+    }
+
     /// Takes the next thing to do, without waiting. Fails when rows of another process cannot be decoded.
     pub fn receive(&self) -> Result<Received> {
         let mut state = self.state.lock();
-        if let Some(control) = state.control.pop_front() {
-            return Ok(Received::Control(control));
+        if let Some(told) = state.told() {
+            return Ok(told);
         }
         let Some(input) = state.readable() else { return Ok(Received::Nothing) };
         let channels = state.channels.len();
@@ -233,7 +262,7 @@ impl Inbox {
     pub fn wait(&self, deadline: Option<Instant>) -> Duration {
         let began = Instant::now();
         let mut state = self.state.lock();
-        while state.control.is_empty() && state.readable().is_none() {
+        while state.control.is_empty() && state.news.is_empty() && state.readable().is_none() {
             match deadline {
                 None => self.readable.wait(&mut state),
                 Some(deadline) => {
@@ -257,12 +286,31 @@ impl Inbox {
         state.channels.iter_mut().for_each(|channel| channel.blocked = false);
     }
 
-    fn send(&self, input: usize, element: Element) -> Result<Duration> {
+    /// A barrier has overtaken: gathers what is before it in the inputs that are behind, now and as it arrives. The
+    /// answer is received as [`Received::Gathered`]; it takes the place of an earlier one that is still to come.
+    pub fn gather(&self, overtaken: &Overtaken) {
+        let mut state = self.state.lock();
+        let mut gather = Gather::new(state.channels.len(), overtaken);
+        let queues = state.channels.iter_mut().map(|channel| &mut channel.queue);
+        let step = gather.begin(queues);
+        state.news.retain(|news| !matches!(news, Received::Gathered(_)));
+        state.gather = Some(gather);
+        state.gathered(step);
+    }
+
+    /// Gathers no more.
+    pub fn stop_gathering(&self) {
+        let mut state = self.state.lock();
+        state.gather = None;
+        state.news.retain(|news| !matches!(news, Received::Gathered(_)));
+    }
+
+    fn send(&self, input: usize, element: Element, urgency: Urgency) -> Result<Duration> {
         let mut state = self.state.lock();
         let mut waited = Duration::ZERO;
         if let Element::Batch(batch) = &element {
             let (rows, bytes) = size(batch);
-            while !state.cancelled && state.channels[input].credits.take(rows, bytes) == Take::Wait {
+            while !state.cancelled && state.channels[input].take(rows, bytes, urgency) == Take::Wait {
                 let began = Instant::now();
                 self.writable[input].wait(&mut state);
                 waited += began.elapsed();
@@ -271,13 +319,40 @@ impl Inbox {
         if state.cancelled {
             return Err(Failure::cancelled());
         }
-        state.channels[input].push(Incoming::Element(element));
+        state.arrive(input, Incoming::Element(element));
         self.readable.notify_one();
         Ok(waited)
     }
 }
 
 impl State {
+    fn told(&mut self) -> Option<Received> {
+        self.control.pop_front().map(Received::Control).or_else(|| self.news.pop_front())
+    }
+
+    /// Puts what has arrived behind the others, unless it is a barrier that has overtaken.
+    fn arrive(&mut self, input: usize, incoming: Incoming) {
+        let step = self.gather.as_mut().map_or(Step::Handle, |gather| gather.arrives(input, &incoming));
+        if self.gathered(step) == Step::Drop {
+            return;
+        }
+        if let Incoming::Element(Element::Barrier(barrier)) = &incoming
+            && barrier.overtakes_at.is_some()
+        {
+            self.news.push_back(Received::Announced(input, *barrier));
+        }
+        self.channels[input].push(incoming);
+    }
+
+    /// Tells the task when gathering has come to its end.
+    fn gathered(&mut self, step: Step) -> Step {
+        if let Some(gathered) = self.gather.as_mut().and_then(Gather::take) {
+            self.gather = None;
+            self.news.push_back(Received::Gathered(gathered));
+        }
+        step
+    }
+
     fn readable(&self) -> Option<usize> {
         let channels = self.channels.len();
         (0..channels)
@@ -287,6 +362,13 @@ impl State {
 }
 
 impl Channel {
+    fn take(&mut self, rows: u64, bytes: u64, urgency: Urgency) -> Take {
+        match urgency {
+            Urgency::None => self.credits.take(rows, bytes),
+            Urgency::Barrier => self.credits.take_urgent(rows, bytes),
+        }
+    }
+
     /// Puts it behind the others, or makes one of the last and it.
     fn push(&mut self, incoming: Incoming) {
         if let Incoming::Element(element) = &incoming {
@@ -304,7 +386,7 @@ impl Channel {
 
 impl Incoming {
     /// The credits that it holds.
-    fn size(&self) -> Amount {
+    pub(super) fn size(&self) -> Amount {
         match self {
             Self::Element(Element::Batch(batch)) => {
                 let (rows, bytes) = size(batch);
@@ -327,7 +409,16 @@ impl Sender {
     /// cancelled or cannot be reached any more.
     pub fn send(&self, element: Element) -> Result<Duration> {
         match &self.0 {
-            To::Here { inbox, channel } => inbox.send(*channel, element),
+            To::Here { inbox, channel } => inbox.send(*channel, element, Urgency::None),
+            To::Away(send) => send(element),
+        }
+    }
+
+    /// Sends what stands before a barrier that waits for nothing: within a process it may take the channel's credits
+    /// once more.
+    pub fn send_urgent(&self, element: Element) -> Result<Duration> {
+        match &self.0 {
+            To::Here { inbox, channel } => inbox.send(*channel, element, Urgency::Barrier),
             To::Away(send) => send(element),
         }
     }
@@ -359,6 +450,8 @@ mod tests {
             match inbox.receive().unwrap() {
                 Received::Nothing => return received,
                 Received::Control(control) => received.push(format!("{control:?}")),
+                Received::Announced(input, _) => received.push(format!("{input}:announced")),
+                Received::Gathered(gathered) => received.push(format!("{gathered:?}")),
                 Received::Element(input, Element::Batch(batch)) => {
                     received.push(format!("{input}:{}", batch.num_rows()));
                 }
@@ -412,7 +505,7 @@ mod tests {
         let waiting = inbox.sender(0);
         let held = std::thread::spawn(move || waiting.send(rows(1)));
         inbox.sender(1).send(rows(1)).unwrap();
-        let barrier = Barrier { checkpoint: CheckpointId(1), after: After::More };
+        let barrier = Barrier::aligned(CheckpointId(1), After::More);
         inbox.sender(0).send(Element::Barrier(barrier)).unwrap();
         inbox.tell(Control::Cancel);
         // It waited for room, or came after the cancellation: either way it is told.

@@ -1,16 +1,17 @@
 //! Builds the tasks of a generation and runs each on a thread.
 
+use super::in_flight::{InFlightOf, Into};
 use crate::checkpoint::store::Store;
 use crate::connector::{ReaderContext, SourceReader, WriterContext};
 use crate::dataflow::chain::{Next, Step, Work};
 use crate::dataflow::edge::{EdgeWriter, HashSpread, Spread};
-use crate::dataflow::graph::{Graph, Out, Role, Root, SpreadPlan, StepPlan};
+use crate::dataflow::graph::{Edge, Graph, Out, Role, Root, SpreadPlan, StepPlan};
 use crate::dataflow::inbox::{Control, Inbox};
 use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::SplitQueue;
-use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
+use crate::dataflow::task::{Events, OperatorTask, Overtaking, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::Restored;
@@ -24,7 +25,7 @@ use std::thread::JoinHandle;
 use weir_protocol::chain::{Manifest, OperatorState};
 use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::snapshot::{KeyGroupRange, SplitProgress};
-use weir_protocol::{EventTime, Generation, OperatorId, TaskId};
+use weir_protocol::{EdgeId, EventTime, Generation, OperatorId, TaskId};
 
 /// What a generation is built from.
 pub struct Blueprint {
@@ -53,7 +54,7 @@ pub struct Blueprint {
 /// The tasks of a generation, built and not yet running.
 pub struct Prepared<'a> {
     blueprint: &'a Blueprint,
-    tasks: Vec<(RunningTask, Task, Vec<RestoreOf>)>,
+    tasks: Vec<(RunningTask, Task, RestoreTask)>,
 }
 
 /// The running tasks of a generation.
@@ -90,7 +91,8 @@ impl<'a> Prepared<'a> {
                 let (id, inbox, metrics, task) = builder.task(chain, subtask)?;
                 let operators = builder.operators(chain);
                 let owned = blueprint.key_groups.owned(id.subtask);
-                let restore = builder.restore_of(&operators, &owned, id.subtask);
+                let states = builder.restore_of(&operators, &owned, id.subtask);
+                let restore = RestoreTask { states, in_flight: builder.in_flight_of(chain, id.subtask) };
                 tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
             }
         }
@@ -151,6 +153,12 @@ impl Deployment {
     }
 }
 
+/// What one task begins with.
+struct RestoreTask {
+    states: Vec<RestoreOf>,
+    in_flight: InFlightOf,
+}
+
 /// State of one operator for one task.
 struct RestoreOf {
     operator: OperatorId,
@@ -159,7 +167,7 @@ struct RestoreOf {
     subtask: u32,
 }
 
-fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
+fn spawn(id: TaskId, task: Task, restore: RestoreTask, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
     let (store, events) = (Arc::clone(&blueprint.store), blueprint.events.clone());
     let run = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
@@ -171,8 +179,8 @@ fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint)
     builder.spawn(run).map_err(|error| Failure::transient("a task's thread could not be started").because(error))
 }
 
-fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()> {
-    for part in restore {
+fn run(mut task: Task, restore: RestoreTask, store: &dyn Store) -> Result<()> {
+    for part in restore.states {
         let step = match &mut task {
             Task::Source(source) => find(&mut source.next, &part.operator),
             Task::Operator(operator) => find_step(&mut operator.chain, &part.operator),
@@ -183,7 +191,10 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
     }
     match task {
         Task::Source(source) => source.run(),
-        Task::Operator(operator) => operator.run(),
+        Task::Operator(mut operator) => {
+            operator.replay = restore.in_flight.read(store)?;
+            operator.run()
+        }
     }
 }
 
@@ -229,6 +240,8 @@ struct Builder<'a> {
     parallelism: u32,
     /// By chain and subtask.
     inboxes: Vec<Vec<Arc<Inbox>>>,
+    /// By edge.
+    edge_ids: Vec<EdgeId>,
     queues: BTreeMap<NodeIndex, Arc<SplitQueue>>,
     pace: Option<Arc<Pace>>,
 }
@@ -242,7 +255,8 @@ impl<'a> Builder<'a> {
             })
             .collect();
         let pace = blueprint.speed.map(|speed| Arc::new(Pace::new(speed)));
-        let mut builder = Self { blueprint, parallelism, inboxes, queues: BTreeMap::new(), pace };
+        let edge_ids = blueprint.graph.edge_ids(&blueprint.plan);
+        let mut builder = Self { blueprint, parallelism, inboxes, edge_ids, queues: BTreeMap::new(), pace };
         for chain in &blueprint.graph.chains {
             if let Root::Source { node, .. } = &chain.root {
                 let queue = builder.queue(*node)?;
@@ -303,6 +317,9 @@ impl<'a> Builder<'a> {
             Root::Edges { step, .. } => Task::Operator(Box::new(OperatorTask {
                 task: id,
                 inputs: vec![0; inbox.channels()],
+                edges: self.edges_of(chain),
+                overtaking: self.overtaking(chain),
+                replay: None,
                 inbox: Arc::clone(&inbox),
                 chain: self.step(step, id, &metrics)?,
                 events: self.blueprint.events.clone(),
@@ -310,6 +327,37 @@ impl<'a> Builder<'a> {
             })),
         };
         Ok((id, inbox, metrics, task))
+    }
+
+    /// The edge of each channel into a chain.
+    fn edges_of(&self, chain: usize) -> Vec<EdgeId> {
+        let edges = self.blueprint.graph.edges.iter().zip(&self.edge_ids).filter(|(edge, _)| edge.to == chain);
+        let channels = |(edge, id): (&Edge, &EdgeId)| vec![id.clone(); channels_of(&edge.spread, self.parallelism)];
+        edges.flat_map(channels).collect()
+    }
+
+    /// Rows of an edge without a key may come to another task than those that follow them. For changes that matters: the
+    /// old content of a row must not come after the new one.
+    fn overtaking(&self, chain: usize) -> Overtaking {
+        let graph = &self.blueprint.graph;
+        let keyed = graph.edges.iter().filter(|edge| edge.to == chain).all(|edge| edge.spread != SpreadPlan::Forward);
+        let inputs = &self.blueprint.plan.nodes[graph.chains[chain].root.first().0].inputs;
+        let changes = inputs.iter().any(|input| self.blueprint.plan.nodes[*input].changelog != Changelog::Append);
+        if changes && !keyed { Overtaking::Never } else { Overtaking::Allowed }
+    }
+
+    fn in_flight_of(&self, chain: usize, subtask: u32) -> InFlightOf {
+        let edges = self.blueprint.graph.edges.iter().zip(&self.edge_ids).filter(|(edge, _)| edge.to == chain);
+        let into = |edge: &Edge| match &edge.spread {
+            SpreadPlan::Forward => Into { input: 0, key: None },
+            SpreadPlan::Hash(columns) => Into { input: 0, key: Some(columns.clone()) },
+        };
+        InFlightOf {
+            edges: edges.map(|(edge, id)| (id.clone(), into(edge))).collect(),
+            files: self.blueprint.restore.as_ref().map(|manifest| manifest.in_flight.clone()).unwrap_or_default(),
+            key_groups: Arc::clone(&self.blueprint.key_groups),
+            subtask,
+        }
     }
 
     fn source_task(

@@ -1,5 +1,6 @@
 //! From a manifest's settings to what the leader is told.
 
+use crate::dataflow::graph::Graph;
 use crate::plan::{NodeKind, Plan};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_crds::{RestartStrategy, ValidatedJob};
@@ -43,6 +44,7 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
         dropped_state: if allow_dropped_state { DroppedState::Allow } else { DroppedState::Refuse },
         ..chain::Plan::default()
     };
+    of.edges = Graph::of(plan).edge_ids(plan).into_iter().collect();
     for node in &plan.nodes {
         let Some(id) = &node.id else { continue };
         let schema = crate::operator::build::state_schema(plan, node);

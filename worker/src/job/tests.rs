@@ -86,7 +86,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         restart: Strategy::None,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
-    Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), speed: None, state_budget: u64::MAX })
+    Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), speed: None, state_budget: u64::MAX, unaligned_after: None })
 }
 
 /// How often each number is in a visible file.

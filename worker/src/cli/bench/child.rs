@@ -77,6 +77,7 @@ pub(super) fn run() -> Result<Code, Refusal> {
         uid: state.uid.clone(),
         speed: None,
         state_budget: budget::of_this_machine(),
+        unaligned_after: None,
     });
     let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
     let (end, measured) = measure(runner, wanted);

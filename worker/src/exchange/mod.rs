@@ -1,0 +1,3 @@
+//! Data between workers.
+
+pub mod frame;
