@@ -5,6 +5,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod cli;
 pub mod connector;
+pub mod control;
 pub mod dataflow;
 pub mod diagnostic;
 pub mod exchange;

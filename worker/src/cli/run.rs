@@ -5,7 +5,8 @@ use super::job::{self, Planned};
 use super::progress::Progress;
 use crate::api::{self, Server, View};
 use crate::job::budget;
-use crate::job::runner::{Handle, Job, Runner};
+use crate::job::message::Handle;
+use crate::job::runner::{Here, Job, Runner, Workers};
 use crate::job::settings;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -80,14 +81,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
     }
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
         store: Arc::clone(&state.store) as _,
         uid: state.uid.clone(),
+        workers: Workers::default(),
+    });
+    runner.work_here(Here {
+        ordinal: 0,
+        exchange: String::new(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
         unaligned_after: planned.job.checkpoint.unaligned_after,
+        store: None,
     });
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;

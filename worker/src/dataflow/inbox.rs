@@ -32,6 +32,8 @@ pub enum Control {
     Inject(Barrier),
     /// The checkpoint will not complete.
     Aborted(CheckpointId),
+    /// A source: its desk has an answer.
+    Splits,
     /// Stop as soon as possible; the generation is over.
     Cancel,
 }

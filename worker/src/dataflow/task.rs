@@ -208,6 +208,7 @@ impl Running {
                 }
                 Ok(())
             }
+            Control::Splits => Ok(()),
             Control::Inject(_) => Err(Failure::bug("a task that reads channels was told to emit a barrier")),
         }
     }

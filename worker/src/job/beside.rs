@@ -1,7 +1,9 @@
 //! What runs beside the tasks and the leader: requests to the store, commits, and the writing of snapshots, each on a
 //! thread of its own, so that none waits for another.
 
-use super::runner::Message;
+use super::agent::Reports;
+use super::agent::message::Report;
+use super::message::Message;
 use crate::checkpoint::store::{Put, Store};
 use crate::checkpoint::writer::SnapshotWriter;
 use crate::connector::{CommitOutcome, Committer, Leftovers};
@@ -22,7 +24,8 @@ pub struct Side<T> {
 }
 
 impl<T: Send + 'static> Side<T> {
-    fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
+    /// Starts one that does `work` with everything that it is sent.
+    pub(super) fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         let run = move || receiver.into_iter().for_each(&mut work);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started");
@@ -186,7 +189,7 @@ pub struct TaskFiles {
 
 /// Writes snapshots.
 #[must_use]
-pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Write> {
+pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
         Write::Begin(generation, tasks) => {
@@ -202,7 +205,7 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
         }
         Write::Snapshot(generation, snapshot) => {
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                write(writer, generation, snapshot, &answers);
+                write(writer, generation, snapshot, &reports);
             }
         }
         Write::Completed(generation, checkpoint) => {
@@ -213,17 +216,12 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
     })
 }
 
-fn write(
-    writer: &mut SnapshotWriter,
-    generation: Generation,
-    snapshot: TakenSnapshot,
-    answers: &mpsc::Sender<Message>,
-) {
+fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, reports: &Reports) {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
-            let _ = answers.send(Message::Leader(Event::Acked { generation, checkpoint, snapshot }));
+            reports.send(Report::Acked { generation, checkpoint, snapshot });
             if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
                 tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
             }
@@ -231,7 +229,7 @@ fn write(
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
             let message = failure.chain();
-            let _ = answers.send(Message::Leader(Event::Declined { generation, checkpoint, task, cause, message }));
+            reports.send(Report::Declined { generation, checkpoint, task, cause, message });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::runner::{Job, Runner};
+use super::runner::{Here, Job, Runner, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::options::Options as TableOptions;
 use crate::connector::{self, Environment, TableShape};
@@ -86,7 +86,17 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         restart: Strategy::None,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
-    Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), speed: None, state_budget: u64::MAX, unaligned_after: None })
+    let workers = Workers::default();
+    let mut runner = Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), workers });
+    runner.work_here(Here {
+        ordinal: 0,
+        exchange: String::new(),
+        speed: None,
+        state_budget: u64::MAX,
+        unaligned_after: None,
+        store: None,
+    });
+    runner
 }
 
 /// How often each number is in a visible file.

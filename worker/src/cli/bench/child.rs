@@ -6,7 +6,7 @@
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::{job, run};
 use crate::job::measure::{Measure, Measured, measure};
-use crate::job::runner::{Job, Runner};
+use crate::job::runner::{Here, Job, Runner, Workers};
 use crate::job::{budget, settings};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -70,14 +70,21 @@ pub(super) fn run() -> Result<Code, Refusal> {
     let mut options = settings::options(&planned.job, &planned.plan, planned.job.parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     options.checkpoint.interval_ms = task.checkpoint_interval_ms;
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
         store: Arc::clone(&state.store) as _,
         uid: state.uid.clone(),
+        workers: Workers::default(),
+    });
+    let state_budget = budget::of_this_machine();
+    runner.work_here(Here {
+        ordinal: 0,
+        exchange: String::new(),
         speed: None,
-        state_budget: budget::of_this_machine(),
+        state_budget,
         unaligned_after: None,
+        store: None,
     });
     let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
     let (end, measured) = measure(runner, wanted);
