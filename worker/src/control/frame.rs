@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::job::agent::message::{Command, Report};
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -38,7 +38,7 @@ pub(super) enum FromLeader {
 
 /// How a job ended, as its workers' processes say it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ended {
+pub(super) enum Ended {
     /// Its input has ended, or it was stopped: the worker's work is done.
     Done(String),
     /// It cannot go on, or another leader has taken over.

@@ -102,12 +102,7 @@ async fn accept(
     let _ = timeout(FAREWELL, places.acquire_many(CONNECTIONS as u32)).await;
 }
 
-async fn serve_one(
-    stream: tokio::net::TcpStream,
-    security: &Security,
-    job: &Handle,
-    patience: Patience,
-) -> Result<()> {
+async fn serve_one(stream: tokio::net::TcpStream, security: &Security, job: &Handle, patience: Patience) -> Result<()> {
     let (stream, _) = security.accept(stream).await?;
     let (reader, writer) = tokio::io::split(stream);
     let (mut reader, writer) = (BufReader::new(reader), BufWriter::new(writer));

@@ -7,9 +7,9 @@
 
 mod frame;
 mod leader_side;
-mod worker_side;
 #[cfg(test)]
 mod tests;
+mod worker_side;
 
 pub use leader_side::{Server, serve};
 pub use worker_side::{Client, Outcome};

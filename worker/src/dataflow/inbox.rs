@@ -102,7 +102,7 @@ pub type Decode = dyn Fn() -> Result<Batch> + Send + Sync;
 pub type GiveBack = dyn Fn(Amount, Amount) + Send + Sync;
 
 /// Sends one element to a task in another process: waits for credits, and answers how long it waited.
-pub type SendAway = dyn Fn(Element) -> Result<Duration> + Send + Sync;
+pub type SendAway = dyn Fn(Element, Urgency) -> Result<Duration> + Send + Sync;
 
 /// Why an inbox does not take what another process sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -135,10 +135,21 @@ enum To {
 
 /// Whether a sender may overdraw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Urgency {
+pub enum Urgency {
+    /// It may not.
     None,
-    /// A barrier that waits for nothing is right behind.
+    /// A barrier that waits for nothing is right behind: it may take the channel's credits once more.
     Barrier,
+}
+
+impl Urgency {
+    /// Takes credits.
+    pub fn take(self, credits: &mut Credits, size: Amount) -> Take {
+        match self {
+            Self::None => credits.take(size.rows, size.bytes),
+            Self::Barrier => credits.take_urgent(size.rows, size.bytes),
+        }
+    }
 }
 
 /// More elements than this in one channel mean that its sender does not keep to the rules: rows take credits, watermarks
@@ -197,8 +208,12 @@ impl Inbox {
         if cancelled {
             return Ok(());
         }
-        let size = incoming.size();
-        if found.queue.len() >= LONGEST_QUEUE || found.credits.take(size.rows, size.bytes) == Take::Wait {
+        let paid = match &incoming {
+            // Whether a barrier was behind them is not known yet.
+            Incoming::Arrived(arrived) => Urgency::Barrier.take(&mut found.credits, arrived.size) == Take::Granted,
+            Incoming::Element(_) => true,
+        };
+        if !paid || found.queue.len() >= LONGEST_QUEUE {
             return Err(Refused::Overdrawn(channel));
         }
         state.arrive(channel, incoming);
@@ -277,6 +292,13 @@ impl Inbox {
         began.elapsed()
     }
 
+    /// True when there is nothing to do.
+    #[cfg(test)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.control.is_empty() && state.news.is_empty() && state.readable().is_none()
+    }
+
     /// Leaves a channel alone until [`Inbox::unblock_all`].
     pub fn block(&self, input: usize) {
         self.state.lock().channels[input].blocked = true;
@@ -312,7 +334,8 @@ impl Inbox {
         let mut waited = Duration::ZERO;
         if let Element::Batch(batch) = &element {
             let (rows, bytes) = size(batch);
-            while !state.cancelled && state.channels[input].take(rows, bytes, urgency) == Take::Wait {
+            let size = Amount { rows, bytes };
+            while !state.cancelled && urgency.take(&mut state.channels[input].credits, size) == Take::Wait {
                 let began = Instant::now();
                 self.writable[input].wait(&mut state);
                 waited += began.elapsed();
@@ -364,13 +387,6 @@ impl State {
 }
 
 impl Channel {
-    fn take(&mut self, rows: u64, bytes: u64, urgency: Urgency) -> Take {
-        match urgency {
-            Urgency::None => self.credits.take(rows, bytes),
-            Urgency::Barrier => self.credits.take_urgent(rows, bytes),
-        }
-    }
-
     /// Puts it behind the others, or makes one of the last and it.
     fn push(&mut self, incoming: Incoming) {
         if let Incoming::Element(element) = &incoming {
@@ -412,16 +428,15 @@ impl Sender {
     pub fn send(&self, element: Element) -> Result<Duration> {
         match &self.0 {
             To::Here { inbox, channel } => inbox.send(*channel, element, Urgency::None),
-            To::Away(send) => send(element),
+            To::Away(send) => send(element, Urgency::None),
         }
     }
 
-    /// Sends what stands before a barrier that waits for nothing: within a process it may take the channel's credits
-    /// once more.
+    /// Sends what stands before a barrier that waits for nothing: it may take the channel's credits once more.
     pub fn send_urgent(&self, element: Element) -> Result<Duration> {
         match &self.0 {
             To::Here { inbox, channel } => inbox.send(*channel, element, Urgency::Barrier),
-            To::Away(send) => send(element),
+            To::Away(send) => send(element, Urgency::Barrier),
         }
     }
 }

@@ -122,9 +122,18 @@ struct Unfinished {
 impl OperatorTask {
     /// Runs until cancelled; ends with kind `Cancelled` then.
     pub fn run(self) -> Result<()> {
-        let channels = self.inbox.channels();
+        let mut running = Running::begin(self)?;
+        loop {
+            running.turn()?;
+        }
+    }
+}
+
+impl Running {
+    fn begin(task: OperatorTask) -> Result<Self> {
+        let channels = task.inbox.channels();
         let now = Instant::now();
-        let mut running = Running {
+        let mut running = Self {
             frontier: Frontier::new(channels, EventTime::MIN),
             alignment: Alignment::new(channels),
             unfinished: None,
@@ -133,16 +142,12 @@ impl OperatorTask {
             watch: Stopwatch::start(),
             holds: false,
             housekeeping_due: now,
-            task: self,
+            task,
         };
         running.begin_replay()?;
-        loop {
-            running.turn()?;
-        }
+        Ok(running)
     }
-}
 
-impl Running {
     fn turn(&mut self) -> Result<()> {
         self.overtake_if_due()?;
         let received = match self.task.replay {
@@ -402,6 +407,26 @@ impl Running {
             sync: began.elapsed(),
             in_flight: InFlight::default(),
         })
+    }
+}
+
+/// A task that a test leads from one thing to the next.
+#[cfg(test)]
+pub(crate) struct Stepped(Running);
+
+#[cfg(test)]
+impl Stepped {
+    pub(crate) fn new(task: OperatorTask) -> Result<Self> {
+        Running::begin(task).map(Self)
+    }
+
+    /// Does the next thing; false when there is none.
+    pub(crate) fn step(&mut self) -> Result<bool> {
+        let is_due = self.0.alignment.due().is_some_and(|due| due <= self.0.now());
+        if self.0.task.replay.is_none() && self.0.task.inbox.is_quiet() && !is_due {
+            return Ok(false);
+        }
+        self.0.turn().map(|()| true)
     }
 }
 

@@ -4,7 +4,7 @@
 //!  0  magic 0x57 0x58   version   kind
 //!  4  stream            which channel of this connection
 //!  8  generation
-//! 16  value             event time | checkpoint | age of rows | length of kinds: by kind
+//! 16  value             event time, checkpoint or age of rows: by kind
 //! 24  length            of the body, in bytes
 //! 28  rows
 //! 32  crc of the body   CRC-32C
@@ -13,9 +13,9 @@
 //!
 //! All numbers are little-endian. The header's own checksum is looked at before its length is believed.
 //!
-//! The grammar of a connection, from the one who dialled: `Hello (Open | Rows | Changes | Watermark | Idle | Barrier | End)*
-//! Close`, where `Open` gives the next stream number its channel; from the one who was called: `(Hello Credit* Close) |
-//! Refusal`.
+//! The grammar of a connection, from the one who dialled: `Hello (Open | Columns | Rows | Changes | Watermark
+//! | Idle | Barrier | End | Ask)* Close`, where `Open` gives the next stream number its channel, and `Columns` says what
+//! rows of a stream look like from there on; from the one who was called: `(Hello Credit* Close) | Refusal`.
 
 use weir_protocol::Generation;
 
@@ -41,7 +41,7 @@ pub(super) enum Kind {
     Hello = 1,
     /// Why the caller gets nothing.
     Refusal = 2,
-    /// A stream and the columns of its rows.
+    /// A new stream, and the channel it leads to.
     Open = 3,
     /// Rows that are all inserts.
     Rows = 4,
@@ -59,10 +59,14 @@ pub(super) enum Kind {
     Credit = 10,
     /// The speaker leaves the generation, and nothing was lost.
     Close = 11,
+    /// The columns of a stream's rows.
+    Columns = 12,
+    /// The stream has rows that need all of its credits.
+    Ask = 13,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Hello,
         Self::Refusal,
         Self::Open,
@@ -74,13 +78,15 @@ impl Kind {
         Self::End,
         Self::Credit,
         Self::Close,
+        Self::Columns,
+        Self::Ask,
     ];
 
     fn max_body(self) -> usize {
         match self {
             Self::Rows | Self::Changes => MAX_ROWS_BODY,
-            Self::Hello | Self::Refusal | Self::Open | Self::Credit => MAX_OTHER_BODY,
-            Self::Watermark | Self::Idle | Self::Barrier | Self::End | Self::Close => 0,
+            Self::Hello | Self::Refusal | Self::Open | Self::Columns | Self::Credit => MAX_OTHER_BODY,
+            Self::Watermark | Self::Idle | Self::Barrier | Self::End | Self::Close | Self::Ask => 0,
         }
     }
 }

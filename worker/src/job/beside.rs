@@ -169,12 +169,22 @@ pub fn commit(
 
 /// Work of the snapshot writer.
 pub enum Write {
-    /// A generation begins: its tasks, with the files of their operators and the key groups they own.
-    Begin(Generation, Vec<TaskFiles>),
+    /// A generation begins.
+    Begin(Beginning),
     /// A task's snapshot.
     Snapshot(Generation, TakenSnapshot),
     /// A checkpoint has completed.
     Completed(Generation, CheckpointId),
+}
+
+/// What a generation begins with.
+pub struct Beginning {
+    /// The generation.
+    pub generation: Generation,
+    /// Its tasks, with the files of their operators and the key groups they own.
+    pub tasks: Vec<TaskFiles>,
+    /// Where the files lie, if not in the job's own place.
+    pub elsewhere: Option<Arc<dyn Store>>,
 }
 
 /// What a task begins with.
@@ -192,13 +202,18 @@ pub struct TaskFiles {
 pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
-        Write::Begin(generation, tasks) => {
+        Write::Begin(Beginning { generation, tasks, elsewhere }) => {
             let sequences =
                 tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
             let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
             for task in tasks {
                 for (operator, files) in task.files {
-                    writer.begin(task.task, operator, files, task.owned.clone());
+                    match &elsewhere {
+                        Some(other) => {
+                            writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+                        }
+                        None => writer.begin(task.task, operator, files, task.owned.clone()),
+                    }
                 }
             }
             current = Some((generation, writer));

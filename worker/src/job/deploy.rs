@@ -43,6 +43,8 @@ pub struct Blueprint {
     pub placement: Placement,
     /// The state to begin with.
     pub restore: Option<Manifest>,
+    /// Where the files of that state are.
+    pub files: Arc<dyn Store>,
     /// Slows sources when state comes near its budget.
     pub throttle: Throttle,
     /// Where tasks report.
@@ -180,7 +182,7 @@ struct RestoreOf {
 }
 
 fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
-    let (store, events) = (Arc::clone(&blueprint.work.store), blueprint.events.clone());
+    let (store, events) = (Arc::clone(&blueprint.files), blueprint.events.clone());
     let run = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
         let outcome =

@@ -1,7 +1,7 @@
 //! What reaches a running job, what its workers are told, and the ends of those ways.
 
 use super::agent::message::{Command, Report};
-use super::reading::TaskReading;
+use super::board::reading::TaskReading;
 use crate::failure::{Failure, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};

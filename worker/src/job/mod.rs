@@ -10,9 +10,7 @@ mod in_flight;
 pub mod maintain;
 pub mod measure;
 pub mod message;
-pub mod reading;
 pub mod runner;
-pub mod savepoints;
 pub mod settings;
 pub mod split_service;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::agent::message::{Command, Deploy, Report};
 use super::agent::{Agent, Reports, Work};
 use super::beside::{self, Commit, Side, error_kind};
 use super::board::Board;
+use super::directory::foreign::Foreign;
 use super::message::{Handle, Link, Message, ToWorker};
 use super::split_service::{self, SplitWork};
 use crate::checkpoint::store::Store;
@@ -99,6 +100,8 @@ pub struct Runner {
     leftovers: Option<(Generation, BTreeSet<String>)>,
     /// Writers' states of the restored checkpoint, which may name files of earlier generations.
     writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
+    /// The place of the state that the job begins with, until its first checkpoint has all of that.
+    foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
 }
@@ -130,6 +133,7 @@ impl Runner {
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
+            foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
             graph,
@@ -327,7 +331,10 @@ impl Runner {
     fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
             Action::Store { op, request } => self.store.send((op, request)),
-            Action::Deploy { generation, start, restore } => self.deploy(generation, *start, restore),
+            Action::Deploy { generation, start, restore } => {
+                let deployed = self.deploy(generation, *start, restore);
+                return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
+            }
             Action::Cancel { generation } => {
                 self.pending = None;
                 return Some(Happened::Members(members::Event::Cancel { generation }));
@@ -341,6 +348,7 @@ impl Runner {
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 self.command_all(&Command::Completed { generation, checkpoint });
                 self.remove_tails(generation);
+                self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
@@ -398,8 +406,12 @@ impl Runner {
     }
 
     /// First the splits, then the workers.
-    fn deploy(&mut self, generation: Generation, start: Start, restore: Option<Box<Restore>>) {
+    fn deploy(&mut self, generation: Generation, start: Start, restore: Option<Box<Restore>>) -> Result<()> {
         let restore = restore.map(|restore| *restore);
+        // Given up first: the lock of the place cannot be taken twice.
+        self.foreign = None;
+        let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
+        self.foreign = location.map(Foreign::open).transpose()?;
         let manifest = restore.as_ref().map(|restore| &restore.manifest);
         let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());
@@ -407,6 +419,7 @@ impl Runner {
         let (parallelism, manifest) = (start.key_groups.parallelism(), manifest.cloned().map(Box::new));
         self.splits.send(SplitWork::Begin { generation, parallelism, restore: manifest });
         self.pending = Some(Pending { generation, start, restore });
+        Ok(())
     }
 
     fn splits_ready(&mut self, generation: Generation, made: Result<()>) -> Option<End> {

@@ -76,6 +76,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         max_parallelism: MaxParallelism::new(16).unwrap(),
         plan: super::settings::plan_of(&plan, false),
         mode: Mode::Run { resume, stops: Stops::Lift },
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: Some(5),
             min_pause_ms: 0,

@@ -126,7 +126,8 @@ fn decode(body: &[u8]) -> Result<Vec<Stretch>> {
     let rest = body.strip_suffix(MAGIC).ok_or_else(|| corrupt("it does not end as such a file does"))?;
     let (rest, length) = rest.split_last_chunk::<4>().ok_or_else(|| corrupt("it is too short"))?;
     let start = rest.len().checked_sub(u32::from_le_bytes(*length) as usize);
-    let (sections, footer) = start.and_then(|start| rest.split_at_checked(start)).ok_or_else(|| corrupt("it is too short"))?;
+    let (sections, footer) =
+        start.and_then(|start| rest.split_at_checked(start)).ok_or_else(|| corrupt("it is too short"))?;
     let footer: Footer =
         serde_json::from_slice(footer).map_err(|error| corrupt("its footer has another form").because(error))?;
     if footer.version != VERSION {

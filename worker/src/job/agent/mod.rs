@@ -5,9 +5,10 @@
 
 pub mod message;
 
-use super::beside::{self, Side, Write, error_kind};
+use super::beside::{self, Beginning, Side, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
+use super::directory::foreign;
 use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
@@ -215,18 +216,22 @@ impl Running {
                 let _ = sender.send(Input::Task(generation, event));
             }
         });
+        let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
+        let elsewhere = location.map(foreign::files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
             key_groups: Arc::new(deploy.start.key_groups),
             placement: deploy.placement,
+            files: Arc::clone(elsewhere.as_ref().unwrap_or(&self.work.store)),
             restore: deploy.restore.map(|restore| restore.manifest),
             throttle: self.throttle.clone(),
             events,
             reports: self.reports.clone(),
         };
         let prepared = Prepared::new(&blueprint)?;
-        self.writer.send(Write::Begin(generation, beside::files_of(prepared.tasks(), blueprint.restore.as_ref())));
+        let tasks = beside::files_of(prepared.tasks(), blueprint.restore.as_ref());
+        self.writer.send(Write::Begin(Beginning { generation, tasks, elsewhere }));
         let deployment = prepared.start()?;
         let tasks = deployment.tasks.keys().copied().collect();
         let sources = deployment.sources().collect();

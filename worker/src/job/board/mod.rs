@@ -1,11 +1,14 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
-use super::reading::TaskReading;
-use super::savepoints::{Conflict, SavepointRequest, Savepoints};
+pub mod reading;
+pub mod savepoints;
+
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
 use parking_lot::Mutex;
+use reading::TaskReading;
+use savepoints::{Conflict, SavepointRequest, Savepoints};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
