@@ -66,7 +66,7 @@ pub struct Committable {
 pub struct InFlightFile {
     /// The object's name below the job's folder; unique in the job's history.
     pub path: String,
-    /// The edges that the file has rows of.
+    /// The edges that the file has rows or watermarks of.
     pub edges: BTreeSet<EdgeId>,
     /// The subtask that the rows were sent to.
     pub subtask: u32,

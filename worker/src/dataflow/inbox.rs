@@ -453,7 +453,8 @@ mod tests {
     use crate::dataflow::element::After;
     use crate::failure::Kind;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    use weir_protocol::EventTime;
+    use weir_protocol::align::Aligned;
+    use weir_protocol::{EventTime, Now};
 
     fn rows(count: i64) -> Element {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
@@ -539,5 +540,69 @@ mod tests {
         assert!(matches!(inbox.receive().unwrap(), Received::Element(0, Element::Batch(_))));
         held.join().unwrap().unwrap();
         assert_eq!(drain(&inbox), ["0:2"]);
+    }
+
+    fn overtaken(behind: &[usize]) -> Overtaken {
+        let aligned = Aligned { checkpoint: CheckpointId(1), since: Now(0) };
+        Overtaken { aligned, behind: behind.to_vec() }
+    }
+
+    fn barrier(checkpoint: u64) -> Element {
+        let overtakes_at = Some(Instant::now());
+        Element::Barrier(Barrier { checkpoint: CheckpointId(checkpoint), after: After::More, overtakes_at })
+    }
+
+    #[test]
+    fn what_a_barrier_overtakes_is_gathered_and_read_all_the_same() {
+        let inbox = Inbox::new(3);
+        inbox.sender(1).send(rows(10)).unwrap();
+        for element in [rows(1), Element::Watermark(EventTime(5)), rows(2), barrier(1), rows(3)] {
+            inbox.sender(0).send(element).unwrap();
+        }
+        inbox.sender(2).send(rows(20)).unwrap();
+        inbox.gather(&overtaken(&[0, 1]));
+        for element in [rows(11), Element::Idle, barrier(1), rows(12)] {
+            inbox.sender(1).send(element).unwrap();
+        }
+        let gathered = "Ok([[1 rows, w5, 2 rows], [10 rows, 11 rows, idle], []])";
+        let read = ["0:1", "1:10", "2:20", "0:w5", "1:11", "0:2", "1:Idle", "0:3", "1:12"];
+        assert_eq!(drain(&inbox), [&["0:announced", gathered], &read[..]].concat());
+    }
+
+    #[test]
+    fn a_barrier_that_may_overtake_is_announced_before_anything_is_read() {
+        let inbox = Inbox::new(1);
+        let sender = inbox.sender(0);
+        sender.send(rows(1)).unwrap();
+        sender.send(Element::Barrier(Barrier::aligned(CheckpointId(1), After::More))).unwrap();
+        sender.send(barrier(2)).unwrap();
+        assert!(drain(&inbox).starts_with(&["0:announced".to_owned(), "0:1".to_owned()]));
+    }
+
+    #[test]
+    fn gathering_ends_with_a_newer_checkpoint_or_when_nobody_waits_for_it() {
+        let inbox = Inbox::new(1);
+        inbox.gather(&overtaken(&[0]));
+        inbox.sender(0).send(barrier(2)).unwrap();
+        assert!(drain(&inbox)[0].contains("a newer checkpoint began"));
+        inbox.gather(&overtaken(&[0]));
+        inbox.stop_gathering();
+        inbox.sender(0).send(rows(1)).unwrap();
+        inbox.sender(0).send(Element::End).unwrap();
+        assert_eq!(drain(&inbox), ["0:1", "0:End"]);
+    }
+
+    #[test]
+    fn rows_before_a_barrier_that_waits_for_nothing_find_room_once_more() {
+        let inbox = Inbox::new(1);
+        let full = CHANNEL_BUDGET.rows.cast_signed();
+        let sender = inbox.sender(0);
+        sender.send(rows(full)).unwrap();
+        assert_eq!(sender.send_urgent(rows(full)).unwrap(), Duration::ZERO);
+        let waiting = inbox.sender(0);
+        let held = std::thread::spawn(move || waiting.send_urgent(rows(1)));
+        assert!(matches!(inbox.receive().unwrap(), Received::Element(0, Element::Batch(_))));
+        held.join().unwrap().unwrap();
+        assert_eq!(drain(&inbox), [format!("0:{full}"), "0:1".to_owned()]);
     }
 }

@@ -7,7 +7,7 @@
 use super::chain::{Downstream, Step, Taken};
 use super::element::{Barrier, Element};
 use super::in_flight::gather::Gathered;
-use super::in_flight::replay::Replay;
+use super::in_flight::replay::{Replay, of_input};
 use super::in_flight::{InFlight, Stretch};
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
@@ -261,8 +261,8 @@ impl Running {
             self.task.replay = None;
             return Ok(());
         };
-        if let Some(advanced) = replay.follow(&next) {
-            self.watermark(advanced)?;
+        if let Some(watermark) = next.watermark {
+            self.watermark(watermark)?;
         }
         if let Some(batch) = next.piece.rows()? {
             self.process(next.input, batch)?;
@@ -347,9 +347,9 @@ impl Running {
     /// How far each channel is, as a stretch without rows. Until the end of a replay no channel counts.
     fn stretches(&self) -> Vec<Stretch> {
         let replay = self.task.replay.as_ref();
-        let stage = replay.map_or(0, Replay::next_stage);
+        let stage = replay.map_or(0, Replay::stages);
         let stretch = |(channel, edge): (usize, &EdgeId)| {
-            let of_channel = self.frontier.of_input(channel).unwrap_or((EventTime::MAX, false));
+            let of_channel = of_input(&self.frontier, channel);
             let (watermark, is_idle) = replay.map_or(of_channel, |replay| (replay.watermark(), false));
             Stretch { edge: edge.clone(), stage, watermark, is_idle, pieces: Vec::new() }
         };
@@ -422,8 +422,10 @@ impl Stepped {
 
     /// Does the next thing; false when there is none.
     pub(crate) fn step(&mut self) -> Result<bool> {
-        let is_due = self.0.alignment.due().is_some_and(|due| due <= self.0.now());
-        if self.0.task.replay.is_none() && self.0.task.inbox.is_quiet() && !is_due {
+        if self.0.alignment.due().is_some_and(|due| due <= self.0.now()) {
+            return self.0.overtake_if_due().map(|()| true);
+        }
+        if self.0.task.replay.is_none() && self.0.task.inbox.is_quiet() {
             return Ok(false);
         }
         self.0.turn().map(|()| true)

@@ -76,14 +76,16 @@ impl InFlightOf {
     pub(super) fn read(&self, store: &dyn Store) -> Result<Option<Replay>> {
         let mut replayed = Vec::new();
         for file in self.files.iter().filter(|file| self.concerns(file)) {
+            let mut of_file = Vec::new();
             for stretch in in_flight::read(store, file)? {
                 if let Some(into) = self.edges.get(&stretch.edge) {
-                    replayed.push((self.share(stretch, into, file.subtask)?, into.input));
+                    of_file.push((self.share(stretch, into, file.subtask)?, into.input));
                 }
             }
+            replayed.push(of_file);
         }
-        let has_rows = replayed.iter().any(|(stretch, _)| stretch.has_rows());
-        Ok(if has_rows { Replay::new(replayed) } else { None })
+        let matter = replayed.iter().flatten().any(|(stretch, _)| stretch.matters());
+        Ok(if matter { Replay::new(replayed) } else { None })
     }
 
     fn concerns(&self, file: &InFlightFile) -> bool {
@@ -119,3 +121,6 @@ impl InFlightOf {
         Ok(stretch)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub struct Encoded {
     pub rows: u64,
     /// xxh3 of the content.
     pub checksum: u64,
-    /// The edges with rows.
+    /// The edges that it has something of.
     pub edges: BTreeSet<EdgeId>,
 }
 
@@ -94,7 +94,7 @@ pub fn encode(stretches: &[Stretch]) -> Result<Encoded> {
     body.extend_from_slice(&footer);
     body.extend_from_slice(&length.to_le_bytes());
     body.extend_from_slice(MAGIC);
-    let edges = stretches.iter().filter(|stretch| stretch.has_rows()).map(|stretch| stretch.edge.clone()).collect();
+    let edges = stretches.iter().filter(|stretch| stretch.matters()).map(|stretch| stretch.edge.clone()).collect();
     Ok(Encoded { rows, checksum: xxh3_64(&body), edges, body })
 }
 
@@ -167,4 +167,131 @@ fn rows_of(plain: &[u8]) -> Result<Batch> {
     let kinds: Option<UInt8Array> = kinds.as_primitive_opt::<UInt8Type>().cloned();
     let known = kinds.filter(|kinds| kinds.values().iter().all(|kind| RowKind::from_code(*kind).is_some()));
     known.map(|kinds| Batch::changes(rows, kinds)).ok_or_else(|| Failure::corrupt("it has rows of no known kind"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::batch::uniform_kinds;
+    use crate::checkpoint::store::Put;
+    use crate::failure::Kind;
+    use arrow::array::{Int64Array, RecordBatch, StringViewArray};
+    use proptest::prelude::*;
+    use std::ops::Range;
+
+    /// One object in memory.
+    struct OneObject(Vec<u8>);
+
+    impl Store for OneObject {
+        fn put_if_absent(&self, _key: &str, _body: &[u8]) -> Put {
+            Put::Exists
+        }
+
+        fn get(&self, _key: &str) -> Result<Option<Vec<u8>>> {
+            Ok(Some(self.0.clone()))
+        }
+
+        fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+            let part = self.0.get(range.start as usize..range.end as usize);
+            part.map(<[u8]>::to_vec).ok_or_else(|| Failure::corrupt(format!("{key} has no such bytes")))
+        }
+
+        fn list(&self, _prefix: &str) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn delete(&self, _keys: &[String]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Rows `(number, text)`, of which those of a changelog are all deletions.
+    fn batch(rows: usize, changelog: bool) -> Batch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+        let texts = (0..rows).map(|row| (row % 3 > 0).then(|| format!("a text that is no inline view {row}")));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter(texts));
+        let rows = RecordBatch::try_from_iter_with_nullable([("n", numbers, false), ("t", texts, true)]).unwrap();
+        let kinds = changelog.then(|| uniform_kinds(RowKind::Delete, rows.num_rows()));
+        Batch { rows, kinds, born: None }
+    }
+
+    fn stretches(sizes: &[usize]) -> Vec<Stretch> {
+        let pieces = |(place, rows): (usize, &usize)| match rows % 4 {
+            0 => Piece::Watermark(EventTime(*rows as i64)),
+            1 => Piece::Idle,
+            2 => Piece::Rows(batch(*rows, place % 2 == 0)),
+            _ => {
+                let batch = batch(*rows, false);
+                Piece::Arrived(Arc::new(move || Ok(batch.clone())))
+            }
+        };
+        let stretch = |(place, sizes): (usize, &[usize])| Stretch {
+            edge: EdgeId(format!("edge {}", place % 2)),
+            stage: place as u32,
+            watermark: if place == 0 { EventTime::MIN } else { EventTime(place as i64) },
+            is_idle: place == 1,
+            pieces: sizes.iter().enumerate().map(pieces).collect(),
+        };
+        sizes.chunks(3).enumerate().map(stretch).collect()
+    }
+
+    fn stored(stretches: &[Stretch]) -> (OneObject, InFlightFile) {
+        let encoded = encode(stretches).unwrap();
+        let file = InFlightFile {
+            path: "state/in-flight/1-x".into(),
+            edges: encoded.edges,
+            subtask: 0,
+            key_groups: Vec::new(),
+            bytes: encoded.body.len() as u64,
+            rows: encoded.rows,
+            checksum: encoded.checksum,
+        };
+        (OneObject(encoded.body), file)
+    }
+
+    fn shown(stretches: &[Stretch]) -> Vec<String> {
+        let piece = |piece: &Piece| match piece.rows().unwrap() {
+            Some(batch) => format!("{:?} {:?}", batch.rows.columns(), batch.kinds),
+            None => format!("{piece:?}"),
+        };
+        let stretch = |one: &Stretch| {
+            let pieces: Vec<String> = one.pieces.iter().map(piece).collect();
+            format!("{} {} {} {} {pieces:?}", one.edge, one.stage, one.watermark, one.is_idle)
+        };
+        stretches.iter().map(stretch).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_written_is_read_again(sizes in prop::collection::vec(0_usize..40, 0..12)) {
+            let stretches = stretches(&sizes);
+            let (store, file) = stored(&stretches);
+            prop_assert_eq!(shown(&read(&store, &file).unwrap()), shown(&stretches));
+            let rows = sizes.iter().filter(|rows| **rows % 4 >= 2).sum::<usize>();
+            prop_assert_eq!(file.rows, rows as u64);
+        }
+
+        #[test]
+        fn a_damaged_file_is_found(
+            sizes in prop::collection::vec(0_usize..40, 1..9),
+            at in any::<prop::sample::Index>(),
+            bit in 0_u8..8,
+            cut in any::<bool>(),
+        ) {
+            let (mut store, file) = stored(&stretches(&sizes));
+            let at = at.index(store.0.len());
+            if cut { store.0.truncate(at) } else { store.0[at] ^= 1 << bit }
+            prop_assert_eq!(read(&store, &file).unwrap_err().kind, Kind::Corrupt);
+        }
+
+        #[test]
+        fn random_bytes_are_no_such_file(noise in prop::collection::vec(any::<u8>(), 0..200), ends in any::<bool>()) {
+            let noise = if ends { [&noise, &MAGIC[..]].concat() } else { noise };
+            prop_assert!(decode(&noise).is_err());
+        }
+    }
 }

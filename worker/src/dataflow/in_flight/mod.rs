@@ -26,7 +26,7 @@ use weir_protocol::{EdgeId, EventTime};
 pub struct Stretch {
     /// The edge that the input belongs to.
     pub edge: EdgeId,
-    /// Stretches of a lower stage were before it.
+    /// Stretches of a lower stage were before all of a higher one.
     pub stage: u32,
     /// The input's watermark before it.
     pub watermark: EventTime,
@@ -59,11 +59,11 @@ pub enum InFlight {
 }
 
 impl InFlight {
-    /// These stretches, which mean nothing when none of them has rows.
+    /// These stretches, if one of them matters.
     #[must_use]
     pub fn of(stretches: Vec<Stretch>) -> Self {
-        let has_rows = stretches.iter().any(Stretch::has_rows);
-        Self::Stretches(if has_rows { stretches } else { Vec::new() })
+        let matter = stretches.iter().any(Stretch::matters);
+        Self::Stretches(if matter { stretches } else { Vec::new() })
     }
 }
 
@@ -74,10 +74,24 @@ impl Default for InFlight {
 }
 
 impl Stretch {
-    /// True when it has rows.
+    /// What is left of it when all its pieces have been handled.
     #[must_use]
-    pub fn has_rows(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Rows(_) | Piece::Arrived(_)))
+    pub fn end(&self) -> Self {
+        let mut end = Self { pieces: Vec::new(), ..self.clone() };
+        for piece in &self.pieces {
+            end.is_idle = matches!(piece, Piece::Idle);
+            if let Piece::Watermark(watermark) = piece {
+                end.watermark = end.watermark.max(*watermark);
+            }
+        }
+        end
+    }
+
+    /// True when it has something that a restored task must know: rows, or a watermark, since rows that come later may be
+    /// late under it.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.pieces.iter().any(|piece| !matches!(piece, Piece::Idle))
     }
 }
 

@@ -1,34 +1,44 @@
 //! Replays what was in flight, before a restored task reads its inputs.
 //!
-//! Event time is what the stretches say, together: the minimum over all of them, each beginning where its input was. So
-//! no row meets a later watermark than it would have met. A stretch that has come to its end keeps holding event time at
-//! its last watermark, as its input would have done; when all have, the inputs take over from there. Rows that have
-//! changed their task, because the parallelism is another one, come with the stretches of all inputs of the old task,
-//! whether these have rows for the new one or not.
+//! The stretches of one file were in flight to one task. They come in stages: one stage for the inputs of the task, after
+//! one for each replay that it had not ended itself. Within a stage event time is what the task had made of it, the
+//! minimum over the stretches, each beginning where its input was; a stretch that has come to its end goes on holding
+//! event time at its last watermark, as its input did. A later stage goes on from where the one before it has come.
+//!
+//! Rows that have changed their task, because the parallelism is another one, come with the files of all the tasks that
+//! had them, and with all stretches of these, whether those have rows for the new task or not. Event time is the minimum
+//! over the files. So no row meets a later watermark than it would have met.
 
 use super::{Piece, Stretch};
 use std::collections::VecDeque;
 use weir_protocol::EventTime;
-use weir_protocol::frontier::{Change, Frontier};
+use weir_protocol::frontier::Frontier;
 
-/// The stretches that a task has not replayed yet, and how far event time is.
+/// What a task has not replayed yet, and how far event time is.
 pub struct Replay {
+    lines: Vec<Line>,
+    watermark: EventTime,
+}
+
+/// What was in flight to one task.
+struct Line {
+    /// Over the stretches of the first stage.
     frontier: Frontier,
-    rest: Vec<Rest>,
+    stages: VecDeque<Vec<Rest>>,
 }
 
 /// What is left of a stretch.
 struct Rest {
     stretch: Stretch,
-    /// The task's input that its rows are for.
+    /// The input of the chain's first step that its rows are for.
     input: usize,
     pieces: VecDeque<Piece>,
 }
 
 /// The next thing to do.
 pub struct Next {
-    /// Which stretch it comes from.
-    pub stretch: usize,
+    /// First, event time advances to this.
+    pub watermark: Option<EventTime>,
     /// The input of the chain's first step.
     pub input: usize,
     /// What it is.
@@ -36,73 +46,120 @@ pub struct Next {
 }
 
 impl Replay {
-    /// The replay of `stretches`, each with the input of the chain's first step that it feeds. `None` when there is
-    /// nothing to do.
+    /// The replay of these files: of each its stretches, with the input of the chain's first step that each feeds. `None`
+    /// when there is nothing to do.
     #[must_use]
-    pub fn new(stretches: Vec<(Stretch, usize)>) -> Option<Self> {
-        if stretches.is_empty() {
-            return None;
-        }
-        let mut frontier = Frontier::new(stretches.len(), EventTime::MIN);
-        for (place, (stretch, _)) in stretches.iter().enumerate() {
-            if stretch.watermark > EventTime::MIN {
-                frontier.update(place, stretch.watermark);
-            }
-            if stretch.is_idle {
-                frontier.idle(place);
-            }
-        }
-        let rest = stretches.into_iter().map(|(mut stretch, input)| {
-            let pieces = std::mem::take(&mut stretch.pieces).into();
-            Rest { stretch, input, pieces }
-        });
-        Some(Self { frontier, rest: rest.collect() })
+    pub fn new(files: Vec<Vec<(Stretch, usize)>>) -> Option<Self> {
+        let lines: Vec<Line> = files.into_iter().filter(|file| !file.is_empty()).map(Line::new).collect();
+        let watermark = lines.iter().map(|line| line.frontier.watermark()).min()?;
+        Some(Self { lines, watermark })
     }
 
     /// How far event time is.
     #[must_use]
     pub fn watermark(&self) -> EventTime {
-        self.frontier.watermark()
+        self.watermark
     }
 
-    /// The next piece; `None` at the end of all stretches. Stretches of a stage take turns by their watermarks, the
-    /// lowest first, so that event time goes on evenly.
+    /// The next piece; `None` at the end. What holds event time back comes first, so that it goes on evenly.
     pub fn next(&mut self) -> Option<Next> {
-        let left = self.rest.iter().enumerate().filter(|(_, rest)| !rest.pieces.is_empty());
-        let order = |place: usize| self.frontier.of_input(place).map(|(watermark, _)| watermark);
-        let (stretch, _) = left.min_by_key(|(place, rest)| (rest.stretch.stage, order(*place), *place))?;
-        let rest = &mut self.rest[stretch];
-        let piece = rest.pieces.pop_front()?;
-        Some(Next { stretch, input: rest.input, piece })
+        let line =
+            self.lines.iter_mut().filter(|line| !line.is_empty()).min_by_key(|line| line.frontier.watermark())?;
+        let (input, piece) = line.next()?;
+        let reached = self.lines.iter().map(|line| line.frontier.watermark()).min()?;
+        let watermark = (reached > self.watermark).then_some(reached);
+        self.watermark = self.watermark.max(reached);
+        Some(Next { watermark, input, piece })
     }
 
-    /// Follows event time. Idleness is not for others to know: the task has its inputs still to read.
-    pub fn follow(&mut self, next: &Next) -> Option<EventTime> {
-        let change = match &next.piece {
-            Piece::Rows(_) | Piece::Arrived(_) => self.frontier.active(next.stretch),
-            Piece::Watermark(watermark) => self.frontier.update(next.stretch, *watermark),
-            Piece::Idle => self.frontier.idle(next.stretch),
-        };
-        match change {
-            Change::Advanced(watermark) | Change::Idle { advanced: Some(watermark) } => Some(watermark),
-            Change::Nothing | Change::Resumed(_) | Change::Idle { advanced: None } => None,
-        }
-    }
-
-    /// What is left, as the stretches of another snapshot. Those that have ended are in it for their watermarks.
+    /// What is left, as the stretches of another snapshot, in stages from 0. A line that has fewer stages than others goes
+    /// on with stretches without rows, for their watermarks.
     #[must_use]
     pub fn rest(&self) -> Vec<Stretch> {
-        let rest = self.rest.iter().enumerate().map(|(place, rest)| {
-            let (watermark, is_idle) = self.frontier.of_input(place).unwrap_or((EventTime::MAX, false));
-            let pieces = rest.pieces.iter().cloned().collect();
-            Stretch { watermark, is_idle, pieces, ..rest.stretch.clone() }
-        });
-        rest.collect()
+        let stages = self.stages();
+        self.lines.iter().flat_map(|line| line.rest(stages)).collect()
     }
 
-    /// The stage of what comes after all stretches.
+    /// The number of stages that are left.
     #[must_use]
-    pub fn next_stage(&self) -> u32 {
-        self.rest.iter().map(|rest| rest.stretch.stage.saturating_add(1)).max().unwrap_or(0)
+    pub fn stages(&self) -> u32 {
+        self.lines.iter().map(|line| line.stages.len() as u32).max().unwrap_or(0)
     }
+}
+
+impl Line {
+    fn new(mut stretches: Vec<(Stretch, usize)>) -> Self {
+        stretches.sort_by_key(|(stretch, _)| stretch.stage);
+        let by_stage = stretches.chunk_by(|(one, _), (other, _)| one.stage == other.stage);
+        let rest = |(stretch, input): &(Stretch, usize)| {
+            let pieces = stretch.pieces.iter().cloned().collect();
+            Rest { stretch: Stretch { pieces: Vec::new(), ..stretch.clone() }, input: *input, pieces }
+        };
+        let stages: VecDeque<Vec<Rest>> = by_stage.map(|stage| stage.iter().map(rest).collect()).collect();
+        let first = stages.front().map_or(&[][..], Vec::as_slice);
+        Self { frontier: frontier(first, EventTime::MIN), stages }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stages.iter().flatten().all(|rest| rest.pieces.is_empty())
+    }
+
+    fn next(&mut self) -> Option<(usize, Piece)> {
+        while self.stages.len() > 1 && self.stages[0].iter().all(|rest| rest.pieces.is_empty()) {
+            self.stages.pop_front();
+            self.frontier = frontier(&self.stages[0], self.frontier.watermark());
+        }
+        let stage = self.stages.front_mut()?;
+        let left = stage.iter().enumerate().filter(|(_, rest)| !rest.pieces.is_empty());
+        let of_input = |place: &usize| self.frontier.of_input(*place).map(|(watermark, _)| watermark);
+        let place = left.map(|(place, _)| place).min_by_key(of_input)?;
+        let piece = stage[place].pieces.pop_front()?;
+        // Idleness is not for others to know: the task has its inputs still to read.
+        let _ = match &piece {
+            Piece::Rows(_) | Piece::Arrived(_) => self.frontier.active(place),
+            Piece::Watermark(watermark) => self.frontier.update(place, *watermark),
+            Piece::Idle => self.frontier.idle(place),
+        };
+        Some((stage[place].input, piece))
+    }
+
+    fn rest(&self, stages: u32) -> Vec<Stretch> {
+        let mut left: Vec<Stretch> = Vec::new();
+        for (stage, rests) in (0..).zip(&self.stages) {
+            for (place, rest) in rests.iter().enumerate() {
+                let mut stretch = Stretch { stage, ..rest.stretch.clone() };
+                stretch.pieces = rest.pieces.iter().cloned().collect();
+                if stage == 0 {
+                    (stretch.watermark, stretch.is_idle) = of_input(&self.frontier, place);
+                }
+                left.push(stretch);
+            }
+        }
+        let last = self.stages.len() as u32;
+        let ends: Vec<Stretch> = left.iter().filter(|stretch| stretch.stage + 1 == last).map(Stretch::end).collect();
+        for stage in last..stages {
+            left.extend(ends.iter().map(|end| Stretch { stage, ..end.clone() }));
+        }
+        left
+    }
+}
+
+/// Event time at the begin of a stage, after `reached`.
+fn frontier(stage: &[Rest], reached: EventTime) -> Frontier {
+    let mut frontier = Frontier::new(stage.len(), reached);
+    for (place, rest) in stage.iter().enumerate() {
+        if rest.stretch.watermark > EventTime::MIN {
+            frontier.update(place, rest.stretch.watermark);
+        }
+        if rest.stretch.is_idle {
+            frontier.idle(place);
+        }
+    }
+    frontier
+}
+
+/// How far an input is: its watermark, which is the end of time once it has ended, and whether it is idle.
+#[must_use]
+pub fn of_input(frontier: &Frontier, input: usize) -> (EventTime, bool) {
+    frontier.of_input(input).unwrap_or((EventTime::MAX, false))
 }
