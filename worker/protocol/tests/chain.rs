@@ -323,7 +323,7 @@ fn the_checkpoint_before_is_used_only_if_nothing_was_committed_since() {
     check(vec![checkpoint(quiet(2))], Ok(Origin::Link(LinkNumber(2))));
     check(vec![], Err(FallbackError::NoOlder { bad: LinkNumber(3) }));
     // A gap hides what happened.
-    check(vec![checkpoint(quiet(1))], Err(FallbackError::Committed { bad: LinkNumber(3), older: LinkNumber(1) }));
+    check(vec![checkpoint(quiet(1))], Err(FallbackError::Gap { bad: LinkNumber(3), older: LinkNumber(1) }));
     // A job that began anew goes back to nothing, not to the run before.
     let mut anew = start(2, Origin::Empty);
     anew.sinks.clear();

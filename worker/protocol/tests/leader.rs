@@ -54,6 +54,7 @@ fn options(incarnation: &str, mode: Mode) -> Options {
             interval_ms: None,
             min_pause_ms: 0,
             timeout_ms: 1_000,
+            unaligned_after_ms: None,
             tolerable_failures: 0,
             retain: 1,
         },

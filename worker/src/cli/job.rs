@@ -54,7 +54,8 @@ pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Resul
             "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
         )));
     };
-    let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
+    let environment =
+        Environment { working_directory: std::env::current_dir().unwrap_or_default(), ..Environment::default() };
     let connectors = sql::BuiltInConnectors { environment };
     let resolve = |name: &str, key: &str| secret(secrets, name, key);
     let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
@@ -109,7 +110,7 @@ pub(super) struct OpenState {
     pub store: Arc<DirectoryStore>,
     /// Unique for the job.
     pub uid: String,
-    _lock: DirectoryLock,
+    _lock: Option<DirectoryLock>,
 }
 
 /// Opens the directory of a job's state: `given`, else what the manifest says, else `.weir/<name>`.
@@ -119,7 +120,15 @@ pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<Ope
     let lock = DirectoryLock::take(&directory)?;
     store.remove_partial()?;
     let uid = state::uid(&directory, &job.name)?;
-    Ok(OpenState { store, uid, _lock: lock })
+    Ok(OpenState { store, uid, _lock: Some(lock) })
+}
+
+/// Opens the directory of a job's state that the job's other workers open too: generations fence each other there.
+pub(super) fn join_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
+    let directory = directory_of(job, given)?;
+    let store = Arc::new(DirectoryStore::open(&directory)?);
+    let uid = state::uid(&directory, &job.name)?;
+    Ok(OpenState { store, uid, _lock: None })
 }
 
 /// The directory of a job's state.

@@ -1,12 +1,15 @@
 //! What a run begins with: the job's own state, one of its savepoints, or state of another place.
 
 use super::exit::Refusal;
+use super::fit;
+use super::job::Planned;
 use crate::failure::{Failure, Result};
 use crate::job::directory::foreign::{self, Place, Which};
 use crate::job::directory::history::History;
 use crate::job::settings;
 use std::path::{Path, PathBuf};
 use weir_crds::{RestoreFrom, ValidatedJob};
+use weir_protocol::chain::Stop;
 use weir_protocol::leader::Resume;
 
 /// What a run of the job whose state is, or will be, in `own` begins with: what `given` on the command line says, else
@@ -19,12 +22,41 @@ pub(super) fn resume(job: &ValidatedJob, own: &Path, given: Option<&str>) -> Res
     let history = if own.join("job.json").exists() { History::read(own)? } else { None };
     match (given, &job.restore_from) {
         (Some(given), _) if is_path(given) => Ok(from_path(given, own)?),
-        (Some(name), _) => of_this_job(name, history.as_ref()),
+        (Some(name), _) => of_this_job(name, own, history.as_ref()),
         (None, Some(from)) if !used(history.as_ref(), job) => {
             let outcome = from_manifest(from, own, history.as_ref());
             outcome.map_err(|failure| Refusal::user(format!("error: spec.restoreFrom: {}", failure.chain())))
         }
         (None, _) => Ok(Resume::Head),
+    }
+}
+
+/// Refuses a job that does not fit what it is to begin with. What cannot be read is left to the leader, which may pass
+/// it over.
+pub(super) fn check(planned: &Planned, own: &Path, resume: &Resume) -> Result<(), Refusal> {
+    match resume {
+        Resume::Empty => Ok(()),
+        Resume::Foreign { location, manifest } => {
+            fit::check(planned, manifest, &fit::name_of(manifest, Path::new(location)))
+        }
+        Resume::Savepoint(name) => {
+            let history = History::read(own)?;
+            let pin = history.as_ref().and_then(|history| history.savepoints().remove(name));
+            match history.as_ref().zip(pin).and_then(|(history, pin)| history.manifest(pin.link).ok()) {
+                Some(manifest) => fit::check(planned, manifest, &format!("savepoint '{name}'")),
+                None => Ok(()),
+            }
+        }
+        Resume::Head => {
+            let history = History::read(own)?;
+            let standing = history.as_ref().and_then(|history| history.standing().ok());
+            // A finished job does not run, so nothing has to fit.
+            let standing = standing.filter(|standing| standing.stop != Some(Stop::Finished));
+            match standing.and_then(|standing| standing.manifest) {
+                Some(manifest) => fit::check(planned, manifest, &fit::name_of(manifest, own)),
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -38,14 +70,17 @@ fn used(history: Option<&History>, job: &ValidatedJob) -> bool {
 }
 
 /// The leader knows the savepoints; what it cannot know is that a path may have been meant.
-fn of_this_job(name: &str, history: Option<&History>) -> Result<Resume, Refusal> {
+fn of_this_job(name: &str, own: &Path, history: Option<&History>) -> Result<Resume, Refusal> {
     let known = history.is_some_and(|history| history.savepoints().contains_key(name));
-    if !known && Path::new(name).join("job.json").exists() {
-        return Err(Refusal::user(format!(
-            "error: there is no savepoint '{name}' of this job\nhint: to begin with the state in the folder: --restore ./{name}"
-        )));
+    let folder = Path::new(".").join(name);
+    let folders = [folder, own.parent().unwrap_or(Path::new("")).join(name)];
+    match folders.iter().find(|folder| !known && folder.join("job.json").exists()) {
+        Some(folder) => Err(Refusal::user(format!(
+            "error: there is no savepoint '{name}' of this job\nhint: to begin with the state in a folder: --restore {}",
+            folder.display()
+        ))),
+        None => Ok(Resume::Savepoint(name.to_owned())),
     }
-    Ok(Resume::Savepoint(name.to_owned()))
 }
 
 fn from_manifest(from: &RestoreFrom, own: &Path, history: Option<&History>) -> Result<Resume> {

@@ -76,7 +76,8 @@ impl Client {
                 }
             }
             let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
-            runtime.block_on(sleep(Duration::from_millis(backoff.next_ms(draw))));
+            let wait = Duration::from_millis(backoff.next_ms(draw));
+            runtime.block_on(async { sleep(wait).await });
         }
     }
 
@@ -179,7 +180,7 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
     }
 }
 
-/// Says what the agent reports, and the numbers of the tasks with every heartbeat.
+/// Says what the agent reports, and with every heartbeat the numbers of the tasks.
 async fn report(
     mut writer: BufWriter<WriteHalf<Stream>>,
     reports: &mut mpsc::UnboundedReceiver<Report>,
@@ -189,14 +190,22 @@ async fn report(
     let mut ticks = interval(patience.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let frame = tokio::select! {
+        let report = tokio::select! {
             report = reports.recv() => match report {
-                Some(report) => FromWorker::Report(report),
+                Some(report) => Some(report),
                 None => return Failure::bug("the agent has ended before its connection"),
             },
-            _ = ticks.tick() => FromWorker::Heartbeat(board.readings_here()),
+            _ = ticks.tick() => None,
         };
-        if let Err(failure) = send(&mut writer, &frame).await {
+        // A checkpoint is acknowledged with the numbers of that moment: the last one has the last numbers.
+        if matches!(report, None | Some(Report::Acked { .. }))
+            && let Err(failure) = send(&mut writer, &FromWorker::Heartbeat(board.readings_here())).await
+        {
+            return failure;
+        }
+        if let Some(report) = report
+            && let Err(failure) = send(&mut writer, &FromWorker::Report(report)).await
+        {
             return failure;
         }
     }

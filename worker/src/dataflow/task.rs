@@ -4,7 +4,7 @@
 //! that the barrier has passed is known; rows go on being handled meanwhile. After a restore the task first replays what
 //! was in flight to it, and only then reads its inputs.
 
-use super::chain::{Downstream, Step, Taken};
+use super::chain::{Downstream, Part, Step, Taken};
 use super::element::{Barrier, Element};
 use super::in_flight::gather::Gathered;
 use super::in_flight::replay::{Replay, of_input};
@@ -60,6 +60,18 @@ pub struct TakenSnapshot {
     pub sync: Duration,
     /// What the barrier has overtaken.
     pub in_flight: InFlight,
+}
+
+impl TakenSnapshot {
+    /// Memory that its rows take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |taken: &Taken| match &taken.part {
+            Part::State(snapshot) => snapshot.bytes(),
+            Part::Source(_) | Part::Sink(_) => 0,
+        };
+        self.taken.iter().map(of).sum()
+    }
 }
 
 /// A task that reads channels.

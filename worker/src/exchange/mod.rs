@@ -22,16 +22,12 @@
 //! generation or with the exchange.
 
 mod carry;
-mod compact;
-mod decode;
-mod encode;
 mod frame;
 mod generations;
 mod hello;
 mod inlet;
-mod lz4;
 mod outlet;
-mod schema;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -12,8 +12,8 @@
 //! stream after another. Queues are as long as credits let them be: what is not rows collapses.
 
 use super::Compression;
-use super::encode::{Encoded, Encoder, in_pieces};
 use super::frame::{Header, Kind};
+use super::rows::encode::{Encoded, Encoder, in_pieces};
 use super::wire::{Broken, Outgoing};
 use crate::dataflow::element::{After, Barrier, Element, Meeting};
 use crate::dataflow::inbox::{CHANNEL_BUDGET, Urgency};

@@ -10,6 +10,7 @@ use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Committables, Manifest};
@@ -197,9 +198,39 @@ pub struct TaskFiles {
     pub files: Vec<(OperatorId, Vec<StateFile>)>,
 }
 
-/// Writes snapshots.
+/// Memory of snapshots that tasks have handed over and that are not stored yet.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay(Arc<UnderWayBytes>);
+
+#[derive(Debug, Default)]
+struct UnderWayBytes {
+    /// On the way to the writer, or in its hands.
+    sent: AtomicU64,
+    /// Kept for the next snapshot, since the store did not take them.
+    waiting: AtomicU64,
+}
+
+impl UnderWay {
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed) + self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A task hands a snapshot over.
+    pub fn sent(&self, snapshot: &TakenSnapshot) {
+        self.0.sent.fetch_add(snapshot.bytes(), Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: u64, waiting: u64) {
+        self.0.sent.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.waiting.store(waiting, Ordering::Relaxed);
+    }
+}
+
+/// Writes snapshots, whose memory it keeps account of.
 #[must_use]
-pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
+pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
         Write::Begin(Beginning { generation, tasks, elsewhere }) => {
@@ -219,9 +250,11 @@ pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
             current = Some((generation, writer));
         }
         Write::Snapshot(generation, snapshot) => {
+            let bytes = snapshot.bytes();
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
                 write(writer, generation, snapshot, &reports);
             }
+            under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
         }
         Write::Completed(generation, checkpoint) => {
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {

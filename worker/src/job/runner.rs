@@ -10,6 +10,7 @@ use super::board::Board;
 use super::directory::foreign::Foreign;
 use super::message::{Handle, Link, Message, ToWorker};
 use super::split_service::{self, SplitWork};
+use super::workers::{BUILD, Here, Workers, members_options};
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::graph::Graph;
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, End, Event, Leader, Notice, OpId, Options, Request, Restore};
+use weir_protocol::leader::{Action, BarrierKind, End, Event, Leader, Notice, OpId, Options, Request, Restore};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::{Generation, Now, OperatorId};
 
@@ -37,35 +38,8 @@ pub struct Job {
     pub workers: Workers,
 }
 
-/// The workers that a job runs on.
-#[derive(Debug, Clone, Copy)]
-pub struct Workers {
-    /// How many.
-    pub count: u32,
-    /// They say something at least this often.
-    pub heartbeat: Duration,
-    /// So many heartbeats in a row may be missed.
-    pub missed_heartbeats: u32,
-}
-
-impl Default for Workers {
-    /// One, which is in the same process.
-    fn default() -> Self {
-        Self { count: 1, heartbeat: Duration::from_secs(1), missed_heartbeats: 3 }
-    }
-}
-
-/// The build of this program: workers of one job must agree on it.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
-
 /// How often the status page is looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
-
-/// Tasks that do not end in this time are given up with their worker.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The user is told which workers are missing after this long.
-const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// Something that happened to one of the two that decide.
 enum Happened {
@@ -164,8 +138,8 @@ impl Runner {
             job_uid: self.job.uid.clone(),
             speed: here.speed,
             state_budget: here.state_budget,
-            unaligned_after: here.unaligned_after,
             board: self.board(),
+            exchange: here.exchange.clone(),
         };
         let handle = self.handle();
         let agent = Agent::start(
@@ -185,7 +159,7 @@ impl Runner {
             ordinal: here.ordinal,
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
-            exchange: here.exchange,
+            exchange: here.address,
         };
         let _ = self.handle.tell(Message::Registered(session, registration, link));
         self.local = Some((session, agent));
@@ -295,6 +269,10 @@ impl Runner {
             Report::TaskFailed { generation, task, kind, message } => {
                 Happened::Leader(Event::TaskFailed { generation, task, kind, message })
             }
+            Report::PeerLost { generation, worker, message } => {
+                let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
+                Happened::Leader(Event::WorkerLost { generation, worker, message })
+            }
             Report::SourceEnded { generation, task } => Happened::Leader(Event::SourceEnded { generation, task }),
             Report::AskSplits { generation, node, subtask } => {
                 self.splits.send(SplitWork::Ask { session, generation, node, subtask });
@@ -340,7 +318,10 @@ impl Runner {
                 return Some(Happened::Members(members::Event::Cancel { generation }));
             }
             Action::InjectBarrier { generation, checkpoint, kind } => {
-                self.command_all(&Command::Inject { generation, checkpoint, kind });
+                // A savepoint and a stop wait: they must not need rows that are written nowhere else.
+                let overtakes = self.job.options.checkpoint.unaligned_after_ms;
+                let overtakes_after_ms = overtakes.filter(|_| kind == BarrierKind::Checkpoint);
+                self.command_all(&Command::Inject { generation, checkpoint, kind, overtakes_after_ms });
             }
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
@@ -452,34 +433,6 @@ impl Runner {
 
     fn report(&self, notice: &Notice) {
         self.board.notice(notice);
-    }
-}
-
-/// This process as a worker.
-pub struct Here {
-    /// Its ordinal.
-    pub ordinal: u32,
-    /// Where other workers send it rows; empty when there is no other.
-    pub exchange: String,
-    /// Replay event time at this many times its pace.
-    pub speed: Option<f64>,
-    /// Bytes of state that its tasks together may hold.
-    pub state_budget: u64,
-    /// A checkpoint's barriers overtake what waits before them this long after its begin; `None`: never.
-    pub unaligned_after: Option<Duration>,
-    /// A store of its own, such as one that keeps local copies; `None` for the job's.
-    pub store: Option<Arc<dyn Store>>,
-}
-
-fn members_options(job: &Job) -> members::Options {
-    members::Options {
-        job: job.uid.clone(),
-        build: BUILD.to_owned(),
-        plan: job.options.plan.fingerprint.clone(),
-        heartbeat_ms: job.workers.heartbeat.as_millis() as u64,
-        missed_heartbeats: job.workers.missed_heartbeats,
-        cancel_timeout_ms: CANCEL_TIMEOUT.as_millis() as u64,
-        tell_after_ms: TELL_AFTER.as_millis() as u64,
     }
 }
 

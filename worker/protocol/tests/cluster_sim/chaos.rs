@@ -57,6 +57,7 @@ impl World {
                 interval_ms: Some(self.interval_ms),
                 min_pause_ms: 0,
                 timeout_ms: 300,
+                unaligned_after_ms: None,
                 tolerable_failures: 2,
                 retain: self.retain,
             },

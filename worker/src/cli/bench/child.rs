@@ -6,7 +6,8 @@
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::{job, run};
 use crate::job::measure::{Measure, Measured, measure};
-use crate::job::runner::{Here, Job, Runner, Workers};
+use crate::job::runner::{Job, Runner};
+use crate::job::workers::{Here, Workers};
 use crate::job::{budget, settings};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -77,15 +78,7 @@ pub(super) fn run() -> Result<Code, Refusal> {
         uid: state.uid.clone(),
         workers: Workers::default(),
     });
-    let state_budget = budget::of_this_machine();
-    runner.work_here(Here {
-        ordinal: 0,
-        exchange: String::new(),
-        speed: None,
-        state_budget,
-        unaligned_after: None,
-        store: None,
-    });
+    runner.work_here(Here::alone(None, budget::of_this_machine()));
     let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
     let (end, measured) = measure(runner, wanted);
     match run::tell(&planned.job.name, end, true)? {

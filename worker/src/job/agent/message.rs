@@ -28,6 +28,8 @@ pub enum Command {
         checkpoint: CheckpointId,
         /// What the barrier asks for.
         kind: BarrierKind,
+        /// It overtakes what waits before it after this many milliseconds; `None`: never.
+        overtakes_after_ms: Option<u64>,
     },
     /// A checkpoint will not be complete.
     Aborted {
@@ -125,6 +127,15 @@ pub enum Report {
         task: TaskId,
         /// What to do about it.
         kind: ErrorKind,
+        /// For the user.
+        message: String,
+    },
+    /// The way to another worker is lost, whose tasks may run on.
+    PeerLost {
+        /// The generation.
+        generation: Generation,
+        /// The other worker's ordinal, where it is known.
+        worker: Option<u32>,
         /// For the user.
         message: String,
     },

@@ -5,7 +5,7 @@
 
 pub mod message;
 
-use super::beside::{self, Beginning, Side, Write, error_kind};
+use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
 use super::directory::foreign;
@@ -13,8 +13,10 @@ use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
+use crate::dataflow::metrics::TaskMetrics;
 use crate::dataflow::task::{Events, TaskEvent};
 use crate::dataflow::throttle::Throttle;
+use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
 use crate::plan::Plan;
 use message::{Command, Deploy, Report};
@@ -41,10 +43,10 @@ pub struct Work {
     pub speed: Option<f64>,
     /// Bytes of state that all tasks of this worker together may hold.
     pub state_budget: u64,
-    /// A checkpoint's barriers overtake what waits before them this long after its begin; `None`: never.
-    pub unaligned_after: Option<Duration>,
     /// What is known of the worker's tasks.
     pub board: Arc<Board>,
+    /// The way to other workers, if there are any.
+    pub exchange: Option<Arc<Exchange>>,
 }
 
 /// Where an agent reports. A report to a job that is on its way down is lost, which harms nobody.
@@ -103,8 +105,10 @@ impl Agent {
     #[must_use]
     pub fn start(work: Work, reports: Reports) -> Self {
         let (sender, inputs) = mpsc::channel();
+        let under_way = UnderWay::default();
         let running = Running {
-            writer: beside::writer(Arc::clone(&work.store), reports.clone()),
+            writer: beside::writer(Arc::clone(&work.store), reports.clone(), under_way.clone()),
+            under_way,
             work,
             reports,
             sender: sender.clone(),
@@ -143,6 +147,8 @@ struct Running {
     work: Work,
     reports: Reports,
     writer: Side<Write>,
+    /// Snapshots that are not stored yet: they are state as well.
+    under_way: UnderWay,
     sender: mpsc::Sender<Input>,
     inputs: mpsc::Receiver<Input>,
     deployment: Option<(Generation, Deployment)>,
@@ -171,7 +177,9 @@ impl Running {
         match command {
             Command::Deploy(deploy) => self.deploy(*deploy),
             Command::Cancel { generation } => self.cancel(generation),
-            Command::Inject { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
+            Command::Inject { generation, checkpoint, kind, overtakes_after_ms } => {
+                self.inject(generation, checkpoint, kind, overtakes_after_ms);
+            }
             Command::Aborted { generation, checkpoint } => {
                 if let Some(deployment) = self.of(generation) {
                     deployment.tell(Control::Aborted(checkpoint));
@@ -198,6 +206,7 @@ impl Running {
         let report = match self.try_deploy(deploy) {
             Ok(report) => report,
             Err(failure) => {
+                self.close_exchange(generation);
                 let (kind, message) = (error_kind(failure.kind), failure.chain());
                 Report::DeployFailed { generation, kind, message }
             }
@@ -207,9 +216,10 @@ impl Running {
 
     fn try_deploy(&mut self, deploy: Deploy) -> Result<Report> {
         let generation = deploy.generation;
-        let (writer, sender) = (self.writer.sender(), self.sender.clone());
+        let (writer, sender, under_way) = (self.writer.sender(), self.sender.clone(), self.under_way.clone());
         let events = Events::new(move |event| match event {
             TaskEvent::Snapshot(snapshot) => {
+                under_way.sent(&snapshot);
                 let _ = writer.send(Write::Snapshot(generation, snapshot));
             }
             event => {
@@ -228,6 +238,7 @@ impl Running {
             throttle: self.throttle.clone(),
             events,
             reports: self.reports.clone(),
+            peers: self.peers(generation),
         };
         let prepared = Prepared::new(&blueprint)?;
         let tasks = beside::files_of(prepared.tasks(), blueprint.restore.as_ref());
@@ -241,11 +252,26 @@ impl Running {
         Ok(Report::Deployed { generation, tasks, sources })
     }
 
+    /// Told of lost connections to other workers.
+    fn peers(&self, generation: Generation) -> Failed {
+        let reports = self.reports.clone();
+        Arc::new(move |lost| {
+            reports.send(Report::PeerLost { generation, worker: lost.worker, message: lost.failure.chain() });
+        })
+    }
+
+    fn close_exchange(&self, generation: Generation) {
+        if let Some(exchange) = &self.work.exchange {
+            exchange.close(generation);
+        }
+    }
+
     fn cancel(&mut self, generation: Generation) {
         match &self.deployment {
             Some((current, deployment)) if *current == generation && !deployment.has_ended() => {
-                self.cancelling = true;
                 deployment.tell(Control::Cancel);
+                self.cancelling = true;
+                self.close_exchange(generation);
             }
             Some((current, _)) if *current == generation => self.cancelled(generation),
             _ => self.reports.send(Report::Cancelled { generation }),
@@ -253,6 +279,7 @@ impl Running {
     }
 
     fn cancelled(&mut self, generation: Generation) {
+        self.close_exchange(generation);
         self.deployment = None;
         self.cancelling = false;
         self.work.board.cancelled();
@@ -268,16 +295,20 @@ impl Running {
         }
     }
 
-    fn inject(&self, generation: Generation, checkpoint: CheckpointId, kind: BarrierKind) {
+    fn inject(
+        &self,
+        generation: Generation,
+        checkpoint: CheckpointId,
+        kind: BarrierKind,
+        overtakes_after_ms: Option<u64>,
+    ) {
         let after = match kind {
             BarrierKind::Checkpoint => After::More,
             BarrierKind::Savepoint => After::MoreApart,
             BarrierKind::Stop | BarrierKind::Final => After::Nothing,
         };
         if let Some(deployment) = self.of(generation) {
-            // A savepoint and a stop wait: they must not need rows that are written nowhere else.
-            let overtakes = self.work.unaligned_after.filter(|_| kind == BarrierKind::Checkpoint);
-            let overtakes_at = overtakes.map(|wait| Instant::now() + wait);
+            let overtakes_at = overtakes_after_ms.map(|wait_ms| Instant::now() + Duration::from_millis(wait_ms));
             deployment.tell_sources(Control::Inject(Barrier { checkpoint, after, overtakes_at }));
         }
     }
@@ -320,28 +351,38 @@ impl Running {
         }
         self.housekeeping_due = now + HOUSEKEEPING;
         let Some((generation, deployment)) = self.deployment.as_ref().filter(|_| !self.cancelling) else { return };
-        let (used, budget) = (deployment.state_bytes(), self.work.state_budget);
+        let (under_way, budget) = (self.under_way.bytes(), self.work.state_budget);
+        let used = deployment.state_bytes() + under_way;
         self.throttle.follow(used, budget);
         let largest = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get());
         let Some((task, largest)) = largest.filter(|_| used > budget) else { return };
-        let message = format!(
-            "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB). \
-             Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
-            budget >> 20,
-            used >> 20,
-            largest.metrics.name,
-            largest.metrics.state_bytes.get() >> 20,
-        );
+        let message = outgrown(used, budget, under_way, &largest.metrics);
         let kind = ErrorKind::User;
         self.reports.send(Report::TaskFailed { generation: *generation, task: *task, kind, message });
     }
 
     /// Ends whatever still runs.
     fn tear_down(&mut self) {
-        let Some((_, mut deployment)) = self.deployment.take() else { return };
+        let Some((generation, mut deployment)) = self.deployment.take() else { return };
         deployment.tell(Control::Cancel);
+        self.close_exchange(generation);
         let tasks: Vec<TaskId> = deployment.tasks.keys().copied().collect();
         tasks.into_iter().for_each(|task| deployment.join(task));
         self.work.board.cancelled();
     }
+}
+
+fn outgrown(used: u64, budget: u64, under_way: u64, largest: &TaskMetrics) -> String {
+    let snapshots = match under_way >> 20 {
+        0 => String::new(),
+        mib => format!(", {mib} MiB in snapshots that are being stored"),
+    };
+    format!(
+        "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB){snapshots}. \
+         Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
+        budget >> 20,
+        used >> 20,
+        largest.name,
+        largest.state_bytes.get() >> 20,
+    )
 }
