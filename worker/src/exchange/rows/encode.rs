@@ -19,8 +19,8 @@ use weir_protocol::credit::Amount;
 /// Encodes the rows of one stream.
 pub(in crate::exchange) struct Encoder {
     compression: Compression,
-    schema: SchemaRef,
-    ipc: StreamEncoder,
+    /// What rows look like now; `None` before the first.
+    columns: Option<(SchemaRef, StreamEncoder)>,
 }
 
 /// Rows on their way: everything of a frame but its header.
@@ -42,34 +42,17 @@ const LARGEST: Amount = Amount { rows: CHANNEL_BUDGET.rows / 2, bytes: CHANNEL_B
 const ALIGNMENT: usize = 16;
 
 impl Encoder {
-    /// An encoder for rows of these columns.
-    pub(in crate::exchange) fn new(schema: SchemaRef, compression: Compression) -> Result<Self> {
-        let ipc = ipc(&schema, compression)?;
-        Ok(Self { compression, schema, ipc })
+    /// An encoder that has seen no rows.
+    pub(in crate::exchange) fn new(compression: Compression) -> Self {
+        Self { compression, columns: None }
     }
 
-    /// The body of the frame that tells the columns.
-    pub(in crate::exchange) fn columns(&self) -> Result<Vec<u8>> {
-        schema::encode(&self.schema)
-    }
-
-    /// Goes over to the columns of a batch. Answers whether they are others.
-    pub(in crate::exchange) fn follow(&mut self, batch: &Batch) -> Result<bool> {
-        let schema = batch.rows.schema_ref();
-        if Arc::ptr_eq(schema, &self.schema) {
-            return Ok(false);
-        }
-        if *schema == self.schema {
-            self.schema = Arc::clone(schema);
-            return Ok(false);
-        }
-        *self = Self::new(Arc::clone(schema), self.compression)?;
-        Ok(true)
-    }
-
-    /// Encodes a batch of the columns it follows. Fails with kind `User` for a row that is larger than a frame.
-    pub(in crate::exchange) fn encode(&mut self, batch: &Batch) -> Result<Encoded> {
-        let mut parts = self.ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
+    /// Encodes a batch. Answers what the other side must be told of its columns before, if they are new to it. Fails
+    /// with kind `User` for a row that is larger than a frame.
+    pub(in crate::exchange) fn encode(&mut self, batch: &Batch) -> Result<(Option<Vec<u8>>, Encoded)> {
+        let told = self.follow(batch.rows.schema_ref())?;
+        let (_, ipc) = self.columns.as_mut().expect("it follows the columns of the batch");
+        let mut parts = ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
         if let Some(kinds) = &batch.kinds {
             parts.push(kinds.values().inner().clone());
         }
@@ -84,14 +67,31 @@ impl Encoder {
                 MAX_ROWS_BODY >> 20
             )));
         }
-        Ok(Encoded {
+        let encoded = Encoded {
             kind: if batch.kinds.is_some() { Kind::Changes } else { Kind::Rows },
             rows: u32::try_from(batch.num_rows()).expect("a piece has fewer rows than the budget"),
             length: length as u32,
             crc: frame::crc_of_parts(parts.iter().map(Buffer::as_slice)),
             parts,
             born: batch.born,
-        })
+        };
+        Ok((told, encoded))
+    }
+
+    /// Goes over to these columns. Answers what there is to tell of them, if they are others.
+    fn follow(&mut self, schema: &SchemaRef) -> Result<Option<Vec<u8>>> {
+        match &mut self.columns {
+            Some((known, _)) if Arc::ptr_eq(known, schema) => Ok(None),
+            Some((known, _)) if known == schema => {
+                *known = Arc::clone(schema);
+                Ok(None)
+            }
+            _ => {
+                let told = schema::encode(schema)?;
+                self.columns = Some((Arc::clone(schema), ipc(schema, self.compression)?));
+                Ok(Some(told))
+            }
+        }
     }
 }
 

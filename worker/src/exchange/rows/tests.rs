@@ -106,11 +106,11 @@ fn aligned(bytes: &[u8]) -> Buffer {
 }
 
 fn encode(batch: &Batch, compression: Compression) -> Encoded {
-    Encoder::new(batch.schema(), compression).unwrap().encode(batch).unwrap()
+    Encoder::new(compression).encode(batch).unwrap().1
 }
 
 fn decoder(batch: &Batch) -> Decoder {
-    let told = Encoder::new(batch.schema(), Compression::None).unwrap().columns().unwrap();
+    let told = Encoder::new(Compression::None).encode(batch).unwrap().0.unwrap();
     let schema = schema::decode(&told).unwrap();
     assert_eq!(schema, batch.schema());
     Decoder::new(schema)

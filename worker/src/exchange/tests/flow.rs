@@ -27,7 +27,7 @@ fn check_content(security: &Security, compression: Compression, lanes: u32) {
         Batch::inserts(rows.slice(7, 2500)),
     ];
     for subtask in 0..4 {
-        let sender = sending.sender(1, receiving.exchange.address(), subtask, 1, rows.schema());
+        let sender = sending.sender(1, receiving.exchange.address(), subtask, 1);
         for batch in &batches {
             sender.send(Element::Batch(batch.clone())).unwrap();
         }
@@ -60,7 +60,7 @@ fn all_types_arrive_over_secured_connections() {
 #[test]
 fn elements_of_a_channel_arrive_in_order() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     let barrier = |checkpoint, after| Element::Barrier(Barrier::aligned(CheckpointId(checkpoint), after));
     let sent = [
         Element::Watermark(EventTime(-5)),
@@ -85,7 +85,7 @@ fn elements_of_a_channel_arrive_in_order() {
 #[test]
 fn a_barrier_says_on_the_way_how_long_it_still_waits() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     for (checkpoint, wait, urgent) in [(1, 0, true), (2, 3600, false), (3, u64::from(u32::MAX), false)] {
         let overtakes_at = Some(Instant::now() + Duration::from_secs(wait));
         let barrier = Barrier { checkpoint: CheckpointId(checkpoint), after: After::More, overtakes_at };
@@ -98,7 +98,7 @@ fn a_barrier_says_on_the_way_how_long_it_still_waits() {
 #[test]
 fn columns_that_change_on_the_way_are_told_again() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     let texts: ArrayRef = Arc::new(StringViewArray::from(vec!["a", "b"]));
     let other = Batch::inserts(RecordBatch::try_from_iter([("t", texts)]).unwrap());
     for batch in [numbers(0, 1), other.clone(), numbers(1, 1)] {
@@ -114,8 +114,8 @@ fn columns_that_change_on_the_way_are_told_again() {
 fn a_slow_task_stalls_nothing_but_its_own_inputs() {
     let (sending, receiving) = pair(2, &Security::Insecure, |_| {});
     let to = receiving.exchange.address();
-    let slow = sending.sender(1, to, 0, 0, numbers(0, 1).schema());
-    let fast = sending.sender(1, to, 1, 0, numbers(0, 1).schema());
+    let slow = sending.sender(1, to, 0, 0);
+    let fast = sending.sender(1, to, 1, 0);
     let (rows, batches) = (8192, 20);
     let sent = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&sent);
@@ -145,7 +145,7 @@ fn rows_larger_than_the_budget_pass_alone() {
     let huge = Batch::inserts(RecordBatch::try_from_iter([("t", huge)]).unwrap());
     let short: ArrayRef = Arc::new(StringViewArray::from_iter_values(["short"]));
     let short = Batch::inserts(RecordBatch::try_from_iter([("t", short)]).unwrap());
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, huge.schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     let batches = [short.clone(), huge.clone(), short.clone(), huge.clone(), huge, short];
     let sent = batches.clone();
     let sending =
@@ -160,7 +160,7 @@ fn rows_larger_than_the_budget_pass_alone() {
 #[test]
 fn the_end_of_the_generation_lets_go_whoever_waits() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     let held = thread::spawn(move || {
         loop {
             if let Err(failure) = sender.send(Element::Batch(numbers(0, 5000))) {
@@ -175,14 +175,14 @@ fn the_end_of_the_generation_lets_go_whoever_waits() {
     drop(sending);
     let other = Worker::plain(9, 0);
     other.open(1);
-    other.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    other.sender(1, receiving.exchange.address(), 0, 0);
     assert_eq!(receiving.lost().0, Some(9));
 }
 
 #[test]
 fn a_generation_that_ends_the_other_side_cancels_here() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-    let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     sender.send(Element::Batch(numbers(0, 1))).unwrap();
     receiving.next(0);
     receiving.exchange.close(Generation(1));
@@ -199,7 +199,7 @@ fn a_generation_that_ends_the_other_side_cancels_here() {
 fn what_was_sent_before_the_end_arrives_although_the_generation_is_closed() {
     for _ in 0..20 {
         let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
-        let sender = sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+        let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
         for batch in 0..4 {
             sender.send(Element::Batch(numbers(batch, 8000))).unwrap();
         }

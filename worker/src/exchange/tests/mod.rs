@@ -13,7 +13,6 @@ use crate::dataflow::element::Element;
 use crate::dataflow::inbox::{Inbox, Received, Sender};
 use crate::tls::Security;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
@@ -62,8 +61,8 @@ impl Worker {
         self.exchange.open(Generation(generation), self.inboxes.clone(), Arc::new(failed));
     }
 
-    fn sender(&self, generation: u64, to: SocketAddr, subtask: u32, channel: usize, schema: SchemaRef) -> Sender {
-        self.exchange.sender(Generation(generation), to, task(subtask), channel, schema).unwrap()
+    fn sender(&self, generation: u64, to: SocketAddr, subtask: u32, channel: usize) -> Sender {
+        self.exchange.sender(Generation(generation), to, task(subtask), channel).unwrap()
     }
 
     fn inbox(&self, subtask: u32) -> &Inbox {

@@ -9,7 +9,7 @@ use std::thread;
 fn a_connection_waits_until_its_generation_is_opened() {
     let (sending, receiving) = (Worker::plain(0, 0), Worker::plain(1, 1));
     sending.open(4);
-    let sender = sending.sender(4, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(4, receiving.exchange.address(), 0, 0);
     sender.send(Element::Batch(numbers(0, 2))).unwrap();
     receiving.open(3);
     receiving.exchange.close(Generation(3));
@@ -22,7 +22,7 @@ fn a_connection_waits_no_longer_than_it_has_patience() {
     let sending = Worker::plain(0, 0);
     let receiving = Worker::new(1, 1, Security::Insecure, |settings| settings.patience = Duration::from_millis(20));
     sending.open(4);
-    sending.sender(4, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    sending.sender(4, receiving.exchange.address(), 0, 0);
     let (_, reason) = sending.lost();
     assert!(reason.contains("has not begun generation 4"), "{reason}");
 }
@@ -33,7 +33,7 @@ fn an_older_generation_is_refused() {
         let (sending, receiving) = (Worker::plain(0, 0), Worker::plain(1, 1));
         sending.open(4);
         newest(&receiving);
-        sending.sender(4, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+        sending.sender(4, receiving.exchange.address(), 0, 0);
         let (_, reason) = sending.lost();
         assert!(reason.contains("has left generation 4: it is at 5"), "{reason}");
     };
@@ -47,7 +47,7 @@ fn another_job_is_refused_by_name() {
     let receiving = Worker::plain(1, 1);
     sending.open(1);
     receiving.open(1);
-    sending.sender(1, receiving.exchange.address(), 0, 0, numbers(0, 1).schema());
+    sending.sender(1, receiving.exchange.address(), 0, 0);
     let (_, reason) = sending.lost();
     assert!(reason.contains("shop/other-3") && reason.contains(JOB), "{reason}");
 }
@@ -59,7 +59,7 @@ fn a_peer_that_nobody_answers_for_is_lost_by_address() {
     drop(listener);
     let sending = Worker::plain(0, 0);
     sending.open(1);
-    let sender = sending.sender(1, nobody, 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, nobody, 0, 0);
     let (worker, reason) = sending.lost();
     assert!(worker.is_none() && reason.contains(&nobody.to_string()), "{reason}");
     let failure = loop {
@@ -75,7 +75,7 @@ fn a_peer_that_is_killed_is_lost_by_its_number_and_cancels_who_waits_for_it() {
     let listener = TcpListener::bind(loopback()).unwrap();
     let sending = Worker::plain(0, 0);
     sending.open(1);
-    let sender = sending.sender(1, listener.local_addr().unwrap(), 0, 0, numbers(0, 1).schema());
+    let sender = sending.sender(1, listener.local_addr().unwrap(), 0, 0);
     let (mut stranger, _) = listener.accept().unwrap();
     strangers::hello(&mut stranger, JOB, 6, 1);
     let held = thread::spawn(move || {
@@ -95,8 +95,7 @@ fn a_peer_that_is_killed_is_lost_by_its_number_and_cancels_who_waits_for_it() {
 #[test]
 fn a_closed_generation_sends_nothing() {
     let worker = Worker::plain(0, 0);
-    let schema = numbers(0, 1).schema();
-    let refused = worker.exchange.sender(Generation(1), loopback(), task(0), 0, schema).err().unwrap();
+    let refused = worker.exchange.sender(Generation(1), loopback(), task(0), 0).err().unwrap();
     assert_eq!(refused.kind, Kind::Cancelled);
 }
 

@@ -27,13 +27,12 @@ fn open(stream: u32, subtask: u32, channel: u32) -> Vec<u8> {
 }
 
 fn columns() -> Vec<u8> {
-    let encoder = Encoder::new(numbers(0, 1).schema(), Compression::None).unwrap();
-    frame(Kind::Columns, 0, &encoder.columns().unwrap())
+    let (told, _) = Encoder::new(Compression::None).encode(&numbers(0, 1)).unwrap();
+    frame(Kind::Columns, 0, &told.unwrap())
 }
 
 fn rows(count: i64) -> Vec<u8> {
-    let batch = numbers(0, count);
-    let encoded = Encoder::new(batch.schema(), Compression::None).unwrap().encode(&batch).unwrap();
+    let (_, encoded) = Encoder::new(Compression::None).encode(&numbers(0, count)).unwrap();
     let body: Vec<u8> = encoded.parts.iter().flat_map(|part| part.as_slice()).copied().collect();
     let header = Header { rows: encoded.rows, ..Header::over(Kind::Rows, Generation(1), 0, &body) };
     [&header.encode(), body.as_slice()].concat()
@@ -126,7 +125,7 @@ fn credits_that_were_never_taken_are_not_believed() {
     let sending = Worker::plain(0, 0);
     sending.open(1);
     let check = |body: &[u8], reason: &str| {
-        sending.sender(1, listener.local_addr().unwrap(), 0, 0, numbers(0, 1).schema());
+        sending.sender(1, listener.local_addr().unwrap(), 0, 0);
         let (mut peer, _) = listener.accept().unwrap();
         hello(&mut peer, JOB, 6, 1);
         peer.write_all(&frame(Kind::Credit, 0, body)).unwrap();
@@ -187,7 +186,7 @@ proptest! {
         prop_assert_eq!(receiving.lost().0, Some(7));
         let sending = Worker::plain(0, 0);
         sending.open(1);
-        let sender = sending.sender(1, receiving.exchange.address(), 1, 0, numbers(0, 1).schema());
+        let sender = sending.sender(1, receiving.exchange.address(), 1, 0);
         sender.send(Element::Batch(numbers(0, 1))).unwrap();
         prop_assert_eq!(word(&receiving.next(1).1), "1 rows");
     }
