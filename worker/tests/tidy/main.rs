@@ -47,7 +47,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("parquet", &["worker/src/format/", "worker/src/connector/filesystem/"]),
     ("zstd", &["worker/src/format/", "worker/src/connector/filesystem/", "worker/src/state/file.rs"]),
     ("flate2", &["worker/src/format/", "worker/src/connector/filesystem/"]),
-    ("arrow_ipc", &["worker/src/state/"]),
+    ("arrow_ipc", &["worker/src/state/", "worker/src/exchange/rows/"]),
     ("aws_config", &["worker/src/checkpoint/store/s3/"]),
     ("aws_credential_types", &["worker/src/checkpoint/store/s3/"]),
     ("aws_sdk_s3", &["worker/src/checkpoint/store/s3/"]),

@@ -29,7 +29,7 @@ use std::time::Instant;
 use weir_protocol::{Generation, TaskId};
 
 /// The name of the hidden command.
-pub(super) const COMMAND: &str = "send";
+const COMMAND: &str = "send";
 
 const GENERATION: Generation = Generation(1);
 

@@ -67,9 +67,9 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
         leader: free_address()?,
         workers,
         claimant: state.claimant.clone(),
+        // What lies in a directory of this machine needs no copies there.
+        copies: state.meter.is_some().then(|| scratch.0.join("copies")),
         begun: highest(state.store.as_ref())?,
-        copies: scratch.0.join("copies"),
-        remote: state.meter.is_some(),
         store: Arc::clone(&state.store),
     };
     Fleet::start(plan)?.watch()
@@ -96,13 +96,11 @@ struct Launch<'a> {
     leader: String,
     workers: u32,
     claimant: Claimant,
+    /// The folder in which each worker has one for its local copies of state.
+    copies: Option<PathBuf>,
     /// The highest generation before this run: whether --fresh or --restore has had its effect.
     begun: Option<String>,
     store: Arc<dyn Store>,
-    /// Where workers keep copies of state that lies in a bucket.
-    copies: PathBuf,
-    /// Whether it does.
-    remote: bool,
 }
 
 impl Launch<'_> {
@@ -144,8 +142,8 @@ impl Launch<'_> {
                 add(name, path.clone().into());
             }
         }
-        if self.remote {
-            add("copies", self.copies.join(ordinal.to_string()).into());
+        if let Some(folder) = &self.copies {
+            add("copies", folder.join(ordinal.to_string()).into());
         }
         if ordinal == 0 {
             if let Some(address) = &given.http {

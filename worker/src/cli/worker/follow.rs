@@ -34,6 +34,7 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
     let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)))?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
+    let leaving = readiness.clone();
     let client = Client {
         leader,
         security,
@@ -50,7 +51,7 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
         board,
         readiness,
     };
-    leave_on_signals(agent.commands(), arguments.drain_timeout)?;
+    leave_on_signals(agent.commands(), leaving, arguments.drain_timeout)?;
     let outcome = client.run();
     drop(health);
     match outcome {

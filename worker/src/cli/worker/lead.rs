@@ -60,7 +60,7 @@ pub(super) fn lead(arguments: &Arguments, planned: &Planned, security: Security)
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
         store: Some(store_of(arguments, &state)?),
     });
-    lead_until_signals(runner.handle(), arguments.drain_timeout)?;
+    lead_until_signals(runner.handle(), readiness, arguments.drain_timeout)?;
     let progress = Progress::start(name, runner.board(), quiet);
     let end = runner.run();
     drop((servers, health, progress, control));

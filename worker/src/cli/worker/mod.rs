@@ -82,18 +82,20 @@ pub(super) struct Arguments {
     /// Begin with a savepoint of this job, or with a checkpoint of another; for ordinal 0.
     #[arg(long, value_name = "NAME|PATH", env = "WEIR_RESTORE")]
     restore: Option<String>,
-    /// The directory of the job's state, which all workers reach.
+    /// Where the job's state is, instead of spec.storage: a directory that all workers reach, or s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// A folder of this worker alone for copies of state, so that it goes on after a failure without reading a bucket.
-    #[arg(long, value_name = "DIR", env = "WEIR_COPIES")]
-    copies: Option<PathBuf>,
-    /// Bytes of state that are copied at most, such as 4gb.
-    #[arg(long, value_name = "SIZE", env = "WEIR_COPIES_BUDGET", default_value = "4gb", value_parser = crate::connector::options::parse_bytes)]
-    copies_budget: u64,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
     #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
     secrets: Option<PathBuf>,
+    /// A folder of this worker's own, where it keeps copies of the state files that it wrote: after a failure elsewhere it
+    /// goes on from them.
+    #[arg(long, value_name = "DIR", env = "WEIR_COPIES")]
+    copies: Option<PathBuf>,
+    /// What these copies may take; the oldest go first.
+    #[arg(long, value_name = "SIZE", env = "WEIR_COPIES_SIZE", default_value = "4gb",
+        value_parser = crate::connector::options::parse_bytes)]
+    copies_size: u64,
     /// Memory that this worker's state may take, such as 512mb.
     #[arg(long, value_name = "SIZE", env = "WEIR_STATE_BUDGET", value_parser = crate::connector::options::parse_bytes)]
     state_budget: Option<u64>,
@@ -198,7 +200,7 @@ fn show_store(state: &Held, board: &Board) {
 /// The store as the worker's tasks see it.
 fn store_of(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
     match &arguments.copies {
-        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_budget)?)),
+        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?)),
         None => Ok(Arc::clone(&state.store)),
     }
 }

@@ -5,6 +5,7 @@ use crate::exchange::carry::credit;
 use crate::exchange::frame::{HEADER, Header, Kind};
 use crate::exchange::hello::Hello;
 use crate::exchange::rows::encode::Encoder;
+use arrow::buffer::Buffer;
 use proptest::prelude::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +34,7 @@ fn columns() -> Vec<u8> {
 
 fn rows(count: i64) -> Vec<u8> {
     let (_, encoded) = Encoder::new(Compression::None).encode(&numbers(0, count)).unwrap();
-    let body: Vec<u8> = encoded.parts.iter().flat_map(|part| part.as_slice()).copied().collect();
+    let body: Vec<u8> = encoded.parts.iter().flat_map(Buffer::as_slice).copied().collect();
     let header = Header { rows: encoded.rows, ..Header::over(Kind::Rows, Generation(1), 0, &body) };
     [&header.encode(), body.as_slice()].concat()
 }
