@@ -247,7 +247,7 @@ fn a_build_that_does_not_know_rows_in_flight_reads_no_link_with_them() {
     assert_eq!(version(&checkpoint(link.clone())), Some(1));
     link.in_flight.push(in_flight("state/in-flight/1-a"));
     assert_eq!(version(&checkpoint(link.clone())), Some(2));
-    let origin = Origin::Foreign { location: "elsewhere".to_owned(), manifest: Box::new(link) };
+    let origin = Origin::Foreign { location: "elsewhere".to_owned(), manifest: Box::new(link), pin: None };
     assert_eq!(version(&Link::Start(Box::new(start(3, origin)))), Some(2));
 }
 

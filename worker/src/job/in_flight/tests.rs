@@ -61,6 +61,7 @@ type Met = (i64, i64);
 struct Seen {
     rows: Vec<Met>,
     watermark: i64,
+    told: Option<i64>,
     at_barrier: Option<(Vec<Met>, i64)>,
 }
 
@@ -78,6 +79,7 @@ impl Operator for Recorder {
 
     fn on_watermark(&mut self, watermark: EventTime, _out: &mut dyn Output) -> Result<()> {
         let mut seen = self.0.lock();
+        assert!(seen.told.replace(watermark.0) <= Some(watermark.0), "event time goes back");
         seen.watermark = seen.watermark.max(watermark.0);
         Ok(())
     }
