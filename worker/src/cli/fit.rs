@@ -41,7 +41,7 @@ pub(super) fn name_of(manifest: &Manifest, place: impl Display) -> String {
 fn told(misfit: &Misfit) -> String {
     match misfit {
         Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
-        Misfit::Dropped { .. } => misfit.to_string(),
+        Misfit::Dropped { .. } | Misfit::InFlight { .. } => misfit.to_string(),
         Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => {
             let (old, new) = (state(old_schema), state(new_schema));
             // What does not show in the words is told as it is written.

@@ -316,6 +316,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::dataflow::in_flight::InFlight;
     use crate::checkpoint::store::directory::DirectoryStore;
     use crate::dataflow::chain::{Part, Taken};
     use crate::operator::snapshot::{Snapshot, TableDelta};
@@ -337,7 +338,14 @@ mod tests {
         };
         let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
         let taken = vec![Taken { operator: OperatorId("state".into()), part }];
-        TakenSnapshot { task: TASK, checkpoint: CheckpointId(1), taken, align: Duration::ZERO, sync: Duration::ZERO }
+        TakenSnapshot {
+            task: TASK,
+            checkpoint: CheckpointId(1),
+            taken,
+            align: Duration::ZERO,
+            sync: Duration::ZERO,
+            in_flight: InFlight::default(),
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From a manifest's settings to what the leader is told.
 
+use crate::dataflow::graph::Graph;
 use crate::plan::{NodeKind, Plan};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_crds::{RestartStrategy, RestoreFrom, ValidatedJob};
@@ -36,6 +37,7 @@ pub fn options(
             interval_ms: Some(ms(job.checkpoint.interval)),
             min_pause_ms: ms(job.checkpoint.min_pause),
             timeout_ms: ms(job.checkpoint.timeout),
+            unaligned_after_ms: job.checkpoint.unaligned_after.map(ms),
             tolerable_failures: job.checkpoint.tolerable_failures,
             retain: job.checkpoint.retain,
         },
@@ -61,6 +63,7 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
         dropped_state: if allow_dropped_state { DroppedState::Allow } else { DroppedState::Refuse },
         ..chain::Plan::default()
     };
+    of.edges = Graph::of(plan).edge_ids(plan).into_iter().collect();
     for node in &plan.nodes {
         let Some(id) = &node.id else { continue };
         let schema = crate::operator::build::state_schema(plan, node);
@@ -99,6 +102,7 @@ pub fn maintenance(
             interval_ms: None,
             min_pause_ms: 0,
             timeout_ms: MAINTENANCE_TIMEOUT_MS,
+            unaligned_after_ms: None,
             tolerable_failures: 0,
             retain: retain.unwrap_or(u32::MAX),
         },

@@ -104,12 +104,8 @@ impl FileBuilder {
 
     fn section(&mut self, key_group: KeyGroup, rows: &RecordBatch) -> Result<()> {
         let mut plain = Vec::new();
-        let mut writer = StreamWriter::try_new(&mut plain, &rows.schema())?;
-        writer.write(rows)?;
-        writer.finish()?;
-        drop(writer);
-        let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL)
-            .map_err(|error| Failure::bug("a section of state could not be compressed").because(error))?;
+        write_batch(rows, &mut plain)?;
+        let packed = compress(&plain)?;
         let (offset, length) = (self.body.len() as u64, packed.len() as u64);
         let checksum = xxh3_64(&packed);
         self.footer.sections.push(Section { key_group, offset, length, rows: rows.num_rows() as u64, checksum });
@@ -270,7 +266,9 @@ pub fn contains(ranges: &[KeyGroupRange], group: KeyGroup) -> bool {
     ranges.iter().any(|range| range.start <= group && group < range.end)
 }
 
-fn overlap(some: &[KeyGroupRange], others: &[KeyGroupRange]) -> bool {
+/// True when a key group lies in ranges of both.
+#[must_use]
+pub fn overlap(some: &[KeyGroupRange], others: &[KeyGroupRange]) -> bool {
     some.iter().any(|one| others.iter().any(|other| one.start < other.end && other.start < one.end))
 }
 
@@ -289,14 +287,38 @@ pub fn ranges(groups: impl IntoIterator<Item = KeyGroup>) -> Vec<KeyGroupRange> 
     ranges
 }
 
-fn unpack(packed: &[u8]) -> Result<RecordBatch> {
+/// Bytes as they are stored.
+pub(super) fn compress(plain: &[u8]) -> Result<Vec<u8>> {
+    let packed = zstd::bulk::compress(plain, ZSTD_LEVEL);
+    packed.map_err(|error| Failure::bug("a section of state could not be compressed").because(error))
+}
+
+/// The bytes that were stored, at most `most`.
+pub(super) fn decompress(packed: &[u8], most: u64) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(packed);
     decoder
-        .and_then(|mut decoder| decoder.read_to_end(&mut plain))
+        .and_then(|decoder| decoder.take(most).read_to_end(&mut plain))
         .map_err(|error| Failure::corrupt("decompression failed").because(error))?;
+    Ok(plain)
+}
+
+fn unpack(packed: &[u8]) -> Result<RecordBatch> {
+    read_batch(&decompress(packed, u64::MAX)?)
+}
+
+/// Rows as an Arrow IPC stream of one batch.
+pub(super) fn write_batch(rows: &RecordBatch, plain: &mut Vec<u8>) -> Result<()> {
+    let mut writer = StreamWriter::try_new(plain, &rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()?;
+    Ok(())
+}
+
+/// The rows of an Arrow IPC stream of one batch.
+pub(super) fn read_batch(plain: &[u8]) -> Result<RecordBatch> {
     let mut reader =
-        StreamReader::try_new(plain.as_slice(), None).map_err(|error| Failure::corrupt("no schema").because(error))?;
+        StreamReader::try_new(plain, None).map_err(|error| Failure::corrupt("no schema").because(error))?;
     match reader.next() {
         Some(Ok(rows)) => Ok(rows),
         Some(Err(error)) => Err(Failure::corrupt("no rows").because(error)),
@@ -304,11 +326,16 @@ fn unpack(packed: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-/// The rows as they are stored: text without views, tombstones as a last column.
 fn storable(delta: &TableDelta) -> Result<RecordBatch> {
+    let deleted = delta.deleted.as_ref().map(|deleted| (DELETED, Arc::new(deleted.clone()) as ArrayRef));
+    stored(&delta.rows, deleted)
+}
+
+/// Rows as they are stored: text without views, and what else is to be known of each as a last column.
+pub(super) fn stored(rows: &RecordBatch, mark: Option<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let mut fields = Vec::new();
     let mut columns = Vec::new();
-    for (field, column) in delta.rows.schema().fields().iter().zip(delta.rows.columns()) {
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let stored = match column.data_type() {
             DataType::Utf8View => Some(DataType::Utf8),
             DataType::BinaryView => Some(DataType::Binary),
@@ -326,19 +353,25 @@ fn storable(delta: &TableDelta) -> Result<RecordBatch> {
             }
         }
     }
-    if let Some(deleted) = &delta.deleted {
-        fields.push(Field::new(DELETED, DataType::Boolean, false));
-        columns.push(Arc::new(deleted.clone()) as ArrayRef);
+    if let Some((name, mark)) = mark {
+        fields.push(Field::new(name, mark.data_type().clone(), false));
+        columns.push(mark);
     }
-    batch(Arc::new(Schema::new(fields)), columns, delta.rows.num_rows())
+    batch(Arc::new(Schema::new(fields)), columns, rows.num_rows())
 }
 
 fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+    let (rows, deleted) = unstored(rows, DELETED)?;
+    Ok((rows, deleted.and_then(|deleted| deleted.as_boolean_opt().cloned())))
+}
+
+/// Rows as they were before they were stored, and what `mark` says of each.
+pub(super) fn unstored(rows: &RecordBatch, mark: &str) -> Result<(RecordBatch, Option<ArrayRef>)> {
     let count = rows.num_rows();
     let schema = rows.schema();
-    let has_deleted = schema.fields().last().is_some_and(|field| field.name() == DELETED);
-    let kept = schema.fields().len() - usize::from(has_deleted);
-    let deleted = has_deleted.then(|| rows.column(kept).as_boolean_opt().cloned()).flatten();
+    let has_mark = schema.fields().last().is_some_and(|field| field.name() == mark);
+    let kept = schema.fields().len() - usize::from(has_mark);
+    let marks = has_mark.then(|| Arc::clone(rows.column(kept)));
     let mut fields = Vec::with_capacity(kept);
     let mut columns = Vec::with_capacity(kept);
     for (field, column) in schema.fields().iter().zip(rows.columns()).take(kept) {
@@ -354,7 +387,7 @@ fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
         columns.push(compute::cast(column, &view)?);
         fields.push(Field::new(field.name(), view, field.is_nullable()));
     }
-    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, deleted))
+    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, marks))
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

@@ -99,7 +99,7 @@ fn frames_that_do_not_fit_end_the_connection() {
     check(&[&open(0, 0, 2)], "none with number 2");
     check(&[&opened, &open(1, 0, 0)], "has a sender already");
     check(&[&frame(Kind::Open, 0, &[1, 2, 3])], "Open where none may be");
-    check(&[&opened, &columns(), &rows(20_000), &rows(20_000)], "more than it has credits for");
+    check(&[&opened, &columns(), &rows(30_000), &rows(30_000), &rows(30_000)], "more than it has credits for");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub enum Command {
         checkpoint: CheckpointId,
         /// What the barrier asks for.
         kind: BarrierKind,
+        /// It overtakes what waits before it after this many milliseconds; `None`: never.
+        overtakes_after_ms: Option<u64>,
     },
     /// A checkpoint will not be complete.
     Aborted {

@@ -196,7 +196,9 @@ impl Running {
                 self.prepare(revision, &near::files(&manifest, &key_groups, &placement, self.work.worker));
             }
             Command::Cancel { generation } => self.cancel(generation),
-            Command::Inject { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
+            Command::Inject { generation, checkpoint, kind, overtakes_after_ms } => {
+                self.inject(generation, checkpoint, kind, overtakes_after_ms);
+            }
             Command::Aborted { generation, checkpoint } => {
                 if let Some(deployment) = self.of(generation) {
                     deployment.tell(Control::Aborted(checkpoint));
@@ -349,14 +351,21 @@ impl Running {
         }
     }
 
-    fn inject(&self, generation: Generation, checkpoint: CheckpointId, kind: BarrierKind) {
+    fn inject(
+        &self,
+        generation: Generation,
+        checkpoint: CheckpointId,
+        kind: BarrierKind,
+        overtakes_after_ms: Option<u64>,
+    ) {
         let after = match kind {
             BarrierKind::Checkpoint => After::More,
             BarrierKind::Savepoint => After::MoreApart,
             BarrierKind::Stop | BarrierKind::Final => After::Nothing,
         };
         if let Some(deployment) = self.of(generation) {
-            deployment.tell_sources(Control::Inject(Barrier { checkpoint, after }));
+            let overtakes_at = overtakes_after_ms.map(|wait_ms| Instant::now() + Duration::from_millis(wait_ms));
+            deployment.tell_sources(Control::Inject(Barrier { checkpoint, after, overtakes_at }));
         }
     }
 

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, End, Event, Leader, Notice, OpId, Options, Request, Restore};
+use weir_protocol::leader::{Action, BarrierKind, End, Event, Leader, Notice, OpId, Options, Request, Restore};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::{Generation, Now, OperatorId};
 
@@ -349,7 +349,10 @@ impl Runner {
                 return Some(Happened::Members(members::Event::Cancel { generation }));
             }
             Action::InjectBarrier { generation, checkpoint, kind } => {
-                self.command_all(&Command::Inject { generation, checkpoint, kind });
+                // A savepoint and a stop wait: they must not need rows that are written nowhere else.
+                let overtakes = self.job.options.checkpoint.unaligned_after_ms;
+                let overtakes_after_ms = overtakes.filter(|_| kind == BarrierKind::Checkpoint);
+                self.command_all(&Command::Inject { generation, checkpoint, kind, overtakes_after_ms });
             }
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
