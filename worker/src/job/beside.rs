@@ -227,7 +227,8 @@ impl UnderWay {
     }
 
     fn written(&self, bytes: u64, waiting: u64) {
-        self.0.sent.fetch_sub(bytes, Ordering::Relaxed);
+        let less = |sent: u64| Some(sent.saturating_sub(bytes));
+        let _ = self.0.sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         self.0.waiting.store(waiting, Ordering::Relaxed);
     }
 }

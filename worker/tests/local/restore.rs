@@ -88,6 +88,9 @@ fn a_job_goes_on_from_the_state_of_another_with_exact_results() {
         place.check(what, &["run", "second.yaml", "--restore", "own"], FINISHED, &["has finished"]);
         let expected = BTreeMap::from([(1, 3), (2, 3), (3, 2), (4, 1)]);
         assert_eq!(totals(&place, &["out-first", "out-second"]), expected, "{what}");
+        // What the first had counted of it is part of the number.
+        let second = place.lines("out-second");
+        assert!(second.iter().any(|line| line.contains("\"auction\":1,\"n\":3")), "{what}: {second:?}");
 
         // The first is where it was: it counts the same rows for itself.
         fs::rename(place.path("elsewhere"), place.path(".weir/first")).unwrap();
