@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
-    Worker(worker::Arguments),
+    Worker(Box<worker::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
     Savepoint(savepoint::Arguments),
@@ -50,6 +50,7 @@ const EXIT_CODES: &str = "Exit codes:
   2    a mistake in the manifest, its SQL, the options or the state directory: change something, then try again
   3    the job was stopped (Ctrl-C, SIGTERM); the next run goes on where it was
   4    another process has taken the job over
+  5    the worker was asked to end (SIGTERM) and has handed its part of the job over
   130  the second Ctrl-C ended the job at once; the next run goes on from the last checkpoint";
 
 /// Runs the command that the process's arguments ask for.

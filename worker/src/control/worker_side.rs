@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
 use crate::job::agent::message::Report;
 use crate::job::board::Board;
+use crate::job::readiness::Readiness;
 use crate::tls::{Security, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Client {
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// The numbers of the worker's tasks.
     pub board: Arc<Board>,
+    /// Told whether there is a leader.
+    pub readiness: Readiness,
 }
 
 /// How a worker's work ended.
@@ -48,6 +51,8 @@ pub enum Outcome {
     Failed(String),
     /// The leader does not want this worker.
     Refused(String),
+    /// The worker was asked to end, and its tasks go on elsewhere.
+    Left,
 }
 
 impl Client {
@@ -69,6 +74,7 @@ impl Client {
                     self.agent.abandon();
                     while self.reports.try_recv().is_ok() {}
                     let message = failure.chain();
+                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
                     if message != told {
                         tracing::warn!(leader = self.leader, error = message, "the leader is away");
                         told = message;
@@ -95,6 +101,7 @@ impl Client {
         }
         backoff.reset();
         tracing::info!(leader = self.leader, "registered");
+        self.readiness.begins();
         self.work(reader, writer).await
     }
 
@@ -116,7 +123,7 @@ impl Client {
         let (agent, patience) = (self.agent.clone(), self.patience);
         tokio::select! {
             outcome = obey(reader, agent, patience) => outcome,
-            failure = report(writer, &mut self.reports, &self.board, patience) => Err(failure),
+            outcome = report(writer, &mut self.reports, &self.board, patience) => outcome,
         }
     }
 }
@@ -186,27 +193,26 @@ async fn report(
     reports: &mut mpsc::UnboundedReceiver<Report>,
     board: &Board,
     patience: Patience,
-) -> Failure {
+) -> Result<Outcome> {
     let mut ticks = interval(patience.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let report = tokio::select! {
             report = reports.recv() => match report {
                 Some(report) => Some(report),
-                None => return Failure::bug("the agent has ended before its connection"),
+                None => return Err(Failure::bug("the agent has ended before its connection")),
             },
             _ = ticks.tick() => None,
         };
         // A checkpoint is acknowledged with the numbers of that moment: the last one has the last numbers.
-        if matches!(report, None | Some(Report::Acked { .. }))
-            && let Err(failure) = send(&mut writer, &FromWorker::Heartbeat(board.readings_here())).await
-        {
-            return failure;
+        if matches!(report, None | Some(Report::Acked { .. })) {
+            send(&mut writer, &FromWorker::Heartbeat(board.readings_here())).await?;
         }
-        if let Some(report) = report
-            && let Err(failure) = send(&mut writer, &FromWorker::Report(report)).await
-        {
-            return failure;
+        let Some(report) = report else { continue };
+        let left = report == Report::Left;
+        send(&mut writer, &FromWorker::Report(report)).await?;
+        if left {
+            return Ok(Outcome::Left);
         }
     }
 }

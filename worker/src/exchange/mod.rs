@@ -26,6 +26,7 @@ mod frame;
 mod generations;
 mod hello;
 mod inlet;
+mod numbers;
 mod outlet;
 mod rows;
 #[cfg(test)]

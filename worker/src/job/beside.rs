@@ -124,10 +124,11 @@ pub enum Commit {
     },
 }
 
-/// Carries out commits.
+/// Carries out commits, and removes what earlier generations left, in the sinks and in the store.
 #[must_use]
 pub fn committers(
     mut committers: BTreeMap<OperatorId, Box<dyn Committer>>,
+    store: Arc<dyn Store>,
     answers: mpsc::Sender<Message>,
 ) -> Side<Commit> {
     Side::start("commit", move |work| match work {
@@ -142,6 +143,9 @@ pub fn committers(
                 if let Err(failure) = committer.remove_leftovers(before, &keep) {
                     tracing::warn!(sink = %sink, error = failure.chain(), "leftovers of earlier generations stay behind");
                 }
+            }
+            if let Err(failure) = store.remove_unfinished(before) {
+                tracing::warn!(error = failure.chain(), "unfinished uploads of earlier generations stay behind");
             }
         }
     })
@@ -305,4 +309,60 @@ pub fn files_of(
             owned,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::checkpoint::store::directory::DirectoryStore;
+    use crate::dataflow::chain::{Part, Taken};
+    use crate::operator::snapshot::{Snapshot, TableDelta};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::time::Duration;
+    use weir_protocol::KeyGroup;
+
+    const TASK: TaskId = TaskId { chain: 0, subtask: 0 };
+
+    fn snapshot() -> TakenSnapshot {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let delta = TableDelta {
+            table: "t".into(),
+            rows: RecordBatch::try_from_iter([("k", keys)]).unwrap(),
+            key_columns: 1,
+            expires: None,
+            deleted: None,
+            key_groups: vec![(KeyGroup(0), 1000)],
+        };
+        let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
+        let taken = vec![Taken { operator: OperatorId("state".into()), part }];
+        TakenSnapshot { task: TASK, checkpoint: CheckpointId(1), taken, align: Duration::ZERO, sync: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_snapshot_takes_memory_until_it_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        for closed in [false, true] {
+            let under_way = UnderWay::default();
+            let (sender, reports) = mpsc::channel();
+            let place = folder.path().join(closed.to_string());
+            let store = DirectoryStore::open(&place).unwrap();
+            if closed {
+                // A file in the place of the folder takes no state.
+                std::fs::write(place.join("state"), "").unwrap();
+            }
+            let reports_to = Reports::new(move |report| sender.send(report).unwrap());
+            let side = writer(Arc::new(store), reports_to, under_way.clone());
+            side.send(Write::Begin(Beginning { generation: Generation(1), tasks: Vec::new(), elsewhere: None }));
+            let snapshot = snapshot();
+            under_way.sent(&snapshot);
+            assert!(under_way.bytes() >= 8000);
+            side.send(Write::Snapshot(Generation(1), snapshot));
+            let stored = matches!(reports.recv().unwrap(), Report::Acked { .. });
+            drop(side);
+            assert_eq!(stored, !closed);
+            assert_eq!(under_way.bytes() >= 8000, closed, "what could not be stored waits for the next one");
+        }
+    }
 }

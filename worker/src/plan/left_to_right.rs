@@ -147,6 +147,11 @@ impl LeftToRight {
     }
 }
 
+/// True where it is true, and false where it is false or null.
+fn certain(values: BooleanArray) -> BooleanArray {
+    if values.nulls().is_some() { prep_null_mask_filter(&values) } else { values }
+}
+
 /// The expression over the columns that it reads alone, so that no others are filtered for it.
 fn narrowed(
     expression: &Arc<dyn PhysicalExpr>,
@@ -176,11 +181,10 @@ impl PhysicalExpr for LeftToRight {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let left = self.left.evaluate(batch)?.into_array(batch.num_rows())?;
         let left = left.as_boolean();
-        let certain = if left.null_count() > 0 { prep_null_mask_filter(left) } else { left.clone() };
         let open = match self.operator {
-            // False decides AND: true and null leave it open.
-            Operator::And => not(&prep_null_mask_filter(&not(left)?))?,
-            _ => not(&certain)?,
+            // False decides AND, true decides OR: null leaves both open.
+            Operator::And => not(&certain(not(left)?))?,
+            _ => not(&certain(left.clone()))?,
         };
         if open.true_count() == 0 {
             return Ok(ColumnarValue::Array(Arc::new(left.clone())));
@@ -231,11 +235,15 @@ mod tests {
         let quotient = of(of(lit(10_i64), Operator::Divide, v()), Operator::Gt, lit(divisor));
         let plain = of(guard, operator, quotient);
         let lazy = left_to_right(Arc::clone(&plain)).expect("a condition");
-        let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), None, Some(5), Some(-2)]));
-        let batch = RecordBatch::try_new(schema, vec![Arc::clone(&values), values]).expect("two columns");
-        assert!(plain.evaluate(&batch).is_err(), "it would divide by zero");
-        let result = lazy.evaluate(&batch).and_then(|value| value.into_array(5)).expect("it does not");
-        assert_eq!(result.as_boolean(), &BooleanArray::from(expected.to_vec()), "{lazy}");
+        for all in [vec![Some(0), Some(1), None, Some(5), Some(-2)], vec![Some(0), Some(1)]] {
+            let rows = all.len();
+            let values: ArrayRef = Arc::new(Int64Array::from(all));
+            let columns = vec![Arc::clone(&values), values];
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("two columns");
+            assert!(plain.evaluate(&batch).is_err(), "it would divide by zero");
+            let result = lazy.evaluate(&batch).and_then(|value| value.into_array(rows)).expect("it does not");
+            assert_eq!(result.as_boolean(), &BooleanArray::from(expected[..rows].to_vec()), "{lazy}");
+        }
     }
 
     #[test]

@@ -132,7 +132,12 @@ fn conditions_guard_what_is_to_the_right_of_them() {
             format!("{{\"auction\":{price},\"price\":{price},\"name\":\"n\",\"at\":\"2026-01-01 00:00:00\"}}\n")
         })
         .collect();
-    let table: [(&str, &[i64]); 5] = [
+    let table: [(&str, &[i64]); 7] = [
+        ("SELECT auction, price FROM bids WHERE CHAR_LENGTH(name) > 1 AND 10 / price > 3", &[]),
+        (
+            "SELECT auction, price FROM bids WHERE CAST(price AS STRING) <> '0' AND 10 / price > 3 AND name LIKE 'n%'",
+            &[2],
+        ),
         ("SELECT auction, price FROM bids WHERE price <> 0 AND 10 / price > 3", &[2]),
         ("SELECT auction, price FROM bids WHERE price = 0 OR 10 / price > 3", &[0, 2]),
         ("SELECT auction, CASE WHEN price <> 0 THEN 10 / price ELSE 7 END FROM bids WHERE price >= 0", &[2, 5, 7]),

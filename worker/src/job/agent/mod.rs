@@ -4,6 +4,7 @@
 //! the same process.
 
 pub mod message;
+mod near;
 
 use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
@@ -20,10 +21,12 @@ use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
 use crate::plan::Plan;
 use message::{Command, Deploy, Report};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weir_protocol::leader::{BarrierKind, ErrorKind};
+use weir_protocol::members::Placement;
 use weir_protocol::{CheckpointId, Generation, TaskId};
 
 /// What a worker runs its part of a job with.
@@ -83,6 +86,11 @@ impl Commands {
         let _ = self.0.send(Input::Command(command));
     }
 
+    /// Says that this worker is about to end, and reports [`Report::Left`] once it has no tasks any more.
+    pub fn leave(&self) {
+        let _ = self.0.send(Input::Leave);
+    }
+
     /// Ends all tasks, whatever their generation, and waits until none runs.
     pub fn abandon(&self) {
         let (done, ended) = mpsc::channel();
@@ -97,6 +105,7 @@ enum Input {
     Task(Generation, TaskEvent),
     /// End all tasks; the sender is dropped when none runs.
     Abandon(mpsc::Sender<()>),
+    Leave,
     Close,
 }
 
@@ -116,6 +125,8 @@ impl Agent {
             deployment: None,
             cancelling: false,
             abandoned: Vec::new(),
+            leaving: false,
+            preparing: None,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -154,6 +165,9 @@ struct Running {
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
+    leaving: bool,
+    /// Tells the thread that brings state near that it need not any more.
+    preparing: Option<Arc<AtomicBool>>,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -165,6 +179,7 @@ impl Running {
                 Ok(Input::Command(command)) => self.command(command),
                 Ok(Input::Task(generation, event)) => self.task(generation, event),
                 Ok(Input::Abandon(done)) => self.abandon(done),
+                Ok(Input::Leave) => self.leave(),
                 Ok(Input::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -176,6 +191,10 @@ impl Running {
     fn command(&mut self, command: Command) {
         match command {
             Command::Deploy(deploy) => self.deploy(*deploy),
+            Command::Prepare { revision, key_groups, workers, manifest } => {
+                let placement = Placement::over(key_groups.parallelism(), workers);
+                self.prepare(revision, &near::files(&manifest, &key_groups, &placement, self.work.worker));
+            }
             Command::Cancel { generation } => self.cancel(generation),
             Command::Inject { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
             Command::Aborted { generation, checkpoint } => {
@@ -225,7 +244,8 @@ impl Running {
             }
         });
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        let elsewhere = location.map(foreign::files).transpose()?;
+        let files = |location| foreign::files(location, self.work.store.as_ref());
+        let elsewhere = location.map(files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
@@ -248,6 +268,31 @@ impl Running {
         self.deployment = Some((generation, deployment));
         self.cancelling = false;
         Ok(Report::Deployed { generation, tasks, sources })
+    }
+
+    /// On a thread of its own: tasks, and what ends them, do not wait for a bucket.
+    fn prepare(&mut self, revision: u64, files: &[String]) {
+        if let Some(before) = self.preparing.take() {
+            before.store(true, Ordering::Relaxed);
+        }
+        let overtaken = Arc::new(AtomicBool::new(false));
+        self.preparing = Some(Arc::clone(&overtaken));
+        let (store, reports, files) = (Arc::clone(&self.work.store), self.reports.clone(), files.to_vec());
+        let fetch = move || {
+            for file in files.iter().take_while(|_| !overtaken.load(Ordering::Relaxed)) {
+                if let Err(failure) = store.fetch(file) {
+                    tracing::warn!(
+                        file,
+                        error = failure.chain(),
+                        "state that will be needed could not be brought near"
+                    );
+                }
+            }
+            reports.send(Report::Prepared { revision });
+        };
+        if std::thread::Builder::new().name("prepare".to_owned()).spawn(fetch).is_err() {
+            self.reports.send(Report::Prepared { revision });
+        }
     }
 
     /// Told of lost connections to other workers.
@@ -283,6 +328,17 @@ impl Running {
         self.work.board.cancelled();
         self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
+        if self.leaving {
+            self.reports.send(Report::Left);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.reports.send(Report::Leaving);
+        if self.deployment.is_none() {
+            self.reports.send(Report::Left);
+        }
     }
 
     fn abandon(&mut self, done: mpsc::Sender<()>) {
