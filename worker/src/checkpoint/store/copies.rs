@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn what_this_process_wrote_is_read_here() {
         let both = both(10 << 20);
-        let body: Vec<u8> = (0..600_000u32).map(|at| (at * 7 >> 3) as u8).collect();
+        let body: Vec<u8> = (0..600_000u32).map(|at| ((at * 7) >> 3) as u8).collect();
         both.put("state/op/1-a", &body);
         both.put("chain/1", b"link");
         assert_eq!(both.local_files(), 1);

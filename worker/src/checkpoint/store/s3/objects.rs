@@ -266,6 +266,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[expect(clippy::single_range_in_vec_init, reason = "one range is what is read")]
     #[test]
     fn near_ranges_are_read_together_and_large_ones_in_pieces() {
         let (mib, piece) = (1 << 20, PIECE as u64);

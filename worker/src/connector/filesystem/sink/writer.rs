@@ -267,7 +267,7 @@ mod tests {
             large,
             |writer| {
                 write(writer);
-                checkpoint(writer)
+                checkpoint(writer);
             },
             1,
         );
@@ -275,7 +275,7 @@ mod tests {
             1,
             |writer| {
                 write(writer);
-                checkpoint(writer)
+                checkpoint(writer);
             },
             1,
         );
@@ -286,7 +286,7 @@ mod tests {
                 write(writer);
                 checkpoint(writer);
                 write(writer);
-                write(writer)
+                write(writer);
             },
             1,
         );
