@@ -125,7 +125,7 @@ impl Fault {
         let cause = cause(status, code.unwrap_or_default(), response.headers().get("retry-after"));
         // A server that fails may have done its work; one that answers "no" has not. An answer of 200 with an error in
         // it is how S3 reports a failure that it met after it had begun to answer.
-        let effect = if !(300..500).contains(&status) { Effect::Unknown } else { Effect::None };
+        let effect = if (300..500).contains(&status) { Effect::None } else { Effect::Unknown };
         let mut details = match (code, message) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
