@@ -48,6 +48,7 @@ pub(super) async fn show(State(site): State<Arc<Site>>, Path(number): Path<Strin
             "syncUs": cost.sync_us,
             "uploadUs": cost.upload_us,
             "bytes": cost.bytes,
+            "inFlightBytes": cost.in_flight_bytes,
         })
     });
     value["tasks"] = tasks.collect();
@@ -96,7 +97,12 @@ fn retained(retained: &Retained) -> Value {
 }
 
 pub(super) fn sizes(sizes: Sizes) -> Value {
-    json!({"writtenBytes": sizes.written_bytes, "totalBytes": sizes.total_bytes, "files": sizes.files})
+    json!({
+        "writtenBytes": sizes.written_bytes,
+        "totalBytes": sizes.total_bytes,
+        "files": sizes.files,
+        "inFlightBytes": sizes.in_flight_bytes,
+    })
 }
 
 /// A cause's name in the API and in metrics.

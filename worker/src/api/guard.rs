@@ -39,7 +39,7 @@ async fn whole(request: Request, next: Next, longest: Duration) -> Response {
     let (head, body) = request.into_parts();
     let refusal = match timeout(longest, to_bytes(body, BODY_LIMIT)).await {
         Ok(Ok(body)) => return next.run(Request::from_parts(head, Body::from(body))).await,
-        Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
+        Ok(Err(error)) if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) => {
             let error = format!("the request's body has more than {BODY_LIMIT} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, "no request needs that many")
         }

@@ -64,11 +64,12 @@ struct Site {
 pub fn serve(address: &str, view: View) -> Result<Server> {
     let board = Arc::clone(&view.board);
     let tasks = Arc::clone(&board);
-    let numbers: Vec<Arc<dyn crate::numbers::Numbers>> = vec![
+    let mut numbers: Vec<Arc<dyn crate::numbers::Numbers>> = vec![
         Arc::new(TaskNumbers(move || tasks.readings())),
         Arc::new(JobNumbers(Arc::clone(&board))),
         Arc::new(ProcessNumbers),
     ];
+    numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     let vitals = Vitals { ready: Box::new(move || health::job_runs(&board)), numbers };
     server::start(address, Security::Insecure, LIMITS, |stopping| {
         let all = [routes::OF_JOB, routes::OF_PROCESS].concat();
@@ -94,9 +95,8 @@ fn serve_leader_within(limits: Limits, address: &str, security: Security, view: 
 
 /// Serves what a job failed of that did not even begin, such as a mistake in its SQL, as [`serve_leader`] would serve the
 /// job: the process stays so that the failure can be read. Fails as [`serve`].
-pub fn serve_failure(address: &str, security: Security, name: &str, failure: LastFailure) -> Result<Server> {
-    let name = name.to_owned();
-    server::start(address, security, LIMITS, move |_| Content {
+pub fn serve_failure(address: &str, security: Security, name: &str, failure: &LastFailure) -> Result<Server> {
+    server::start(address, security, LIMITS, |_| Content {
         router: routes::of_failure(name, failure),
         beside: Box::pin(std::future::pending()),
     })

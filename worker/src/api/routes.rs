@@ -62,13 +62,13 @@ pub(super) fn of_process(vitals: Vitals) -> Router {
 }
 
 /// A job that did not even begin.
-pub(super) fn of_failure(name: String, failure: LastFailure) -> Router {
+pub(super) fn of_failure(name: &str, failure: &LastFailure) -> Router {
     let job = json!({
         "name": name,
         "state": health::name(leader::State::Ended),
         "generation": null,
         "restarts": 0,
-        "lastFailure": job::last_failure(&failure),
+        "lastFailure": job::last_failure(failure),
         "tasks": [],
     });
     let error = format!("the job cannot run: {}", failure.message);

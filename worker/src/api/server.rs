@@ -241,10 +241,10 @@ impl AsyncWrite for Paced {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.paced(cx, |stream, cx| stream.poll_flush(cx))
+        self.paced(cx, Stream::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.paced(cx, |stream, cx| stream.poll_shutdown(cx))
+        self.paced(cx, Stream::poll_shutdown)
     }
 }

@@ -7,15 +7,17 @@ use super::ledger::{Ledger, Replacement};
 use super::store::{Put, Store};
 use crate::connector::Prepared;
 use crate::dataflow::chain::{Part, Taken};
+use crate::dataflow::in_flight::{InFlight, Stretch};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::{Snapshot, TableDelta};
 use crate::state::compact::{self, Tombstones};
 use crate::state::file::{self, Encoded, FileBuilder, FileReader};
-use std::collections::BTreeMap;
+use crate::state::in_flight;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
-use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
+use weir_protocol::snapshot::{InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
 use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
 
 /// Writes snapshots of one generation.
@@ -93,13 +95,38 @@ impl SnapshotWriter {
         if let Some(failure) = failed {
             return Err(failure);
         }
+        let in_flight = match snapshot.in_flight {
+            InFlight::Stretches(stretches) => self.in_flight(snapshot.task, &stretches)?,
+            InFlight::Missing(why) => return Err(Failure::bug(why)),
+        };
+        let in_flight_bytes = in_flight.as_ref().map_or(0, |file| file.bytes);
         let cost = SnapshotCost {
             align_us: snapshot.align.as_micros() as u64,
             sync_us: snapshot.sync.as_micros() as u64,
             upload_us: began.elapsed().as_micros() as u64,
-            bytes,
+            bytes: bytes + in_flight_bytes,
+            in_flight_bytes,
         };
-        Ok(TaskSnapshot { task: snapshot.task, operators, cost })
+        Ok(TaskSnapshot { task: snapshot.task, operators, in_flight, cost })
+    }
+
+    /// What the barrier has overtaken belongs to its checkpoint alone: nothing of it is repeated by later ones.
+    fn in_flight(&self, task: TaskId, stretches: &[Stretch]) -> Result<Option<InFlightFile>> {
+        if stretches.is_empty() {
+            return Ok(None);
+        }
+        let encoded = in_flight::encode(stretches)?;
+        let path = format!("state/in-flight/{}-{}", self.generation, uuid::Uuid::new_v4());
+        self.put_new(&path, &encoded.body)?;
+        Ok(Some(InFlightFile {
+            path,
+            edges: encoded.edges,
+            subtask: task.subtask,
+            key_groups: self.owned.get(&task).cloned().unwrap_or_default(),
+            bytes: encoded.body.len() as u64,
+            rows: encoded.rows,
+            checksum: encoded.checksum,
+        }))
     }
 
     /// Memory of the changes that could not be stored and wait for the next snapshot.
@@ -226,14 +253,18 @@ impl SnapshotWriter {
         self.put(operator, &delta.table, self.sequence, encoded).map(Some)
     }
 
+    fn put_new(&self, path: &str, body: &[u8]) -> Result<()> {
+        match self.store.put_if_absent(path, body) {
+            Put::Done => Ok(()),
+            Put::Exists => Err(Failure::bug(format!("{path} exists, though its name was just made"))),
+            // The name is never used again: a file of unknown fate is an orphan at worst.
+            Put::Failed(failure) | Put::Unknown(failure) => Err(failure),
+        }
+    }
+
     fn put(&self, operator: &OperatorId, table: &str, sequence: u64, encoded: Encoded) -> Result<StateFile> {
         let path = format!("state/{operator}/{}-{}", self.generation, uuid::Uuid::new_v4());
-        match self.store.put_if_absent(&path, &encoded.body) {
-            Put::Done => {}
-            Put::Exists => return Err(Failure::bug(format!("{path} exists, though its name was just made"))),
-            // The name is never used again: a file of unknown fate is an orphan at worst.
-            Put::Failed(failure) | Put::Unknown(failure) => return Err(failure),
-        }
+        self.put_new(&path, &encoded.body)?;
         Ok(StateFile {
             path,
             table: table.to_owned(),
@@ -256,7 +287,10 @@ fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDel
     Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Merges files key group by key group, so that memory holds one key group at a time besides the result.
+/// Bytes of key groups that are read and merged at a time; a large key group is alone.
+const MERGED_AT_A_TIME: u64 = 16 << 20;
+
+/// Merges files key group by key group, so that memory holds a few key groups at a time besides the result.
 fn merge_files(
     store: &dyn Store,
     files: &[StateFile],
@@ -265,20 +299,50 @@ fn merge_files(
     watermarks: &[(KeyGroupRange, EventTime)],
 ) -> Result<Option<Encoded>> {
     let readers = files.iter().map(|file| FileReader::open(store, file)).collect::<Result<Vec<_>>>()?;
-    let groups: std::collections::BTreeSet<KeyGroup> = readers.iter().flat_map(FileReader::key_groups).collect();
     let mut builder: Option<FileBuilder> = None;
-    for group in groups.into_iter().filter(|group| file::contains(owned, *group)) {
-        let mut deltas: Vec<TableDelta> = Vec::new();
+    for groups in merged_together(&readers, owned) {
+        let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
         for (reader, file) in readers.iter().zip(files) {
-            deltas.extend(reader.read(|wanted| wanted == group && file::contains(&file.key_groups, wanted))?);
+            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
+            for delta in reader.read(wanted)? {
+                let group = delta.key_groups.first().map(|(group, _)| *group);
+                deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
+            }
         }
-        let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
-        let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
-        if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
-            builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+        for (group, deltas) in deltas {
+            let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
+            let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
+            if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
+                builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+            }
         }
     }
     builder.map_or(Ok(None), FileBuilder::finish)
+}
+
+/// The owned key groups of some files, in runs of not too many bytes.
+fn merged_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if file::contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = MERGED_AT_A_TIME.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -351,6 +415,7 @@ mod tests {
             taken: vec![taken("state", state), taken("sink", sink)],
             align: Duration::ZERO,
             sync: Duration::ZERO,
+            in_flight: InFlight::default(),
         }
     }
 

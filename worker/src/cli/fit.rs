@@ -6,7 +6,7 @@ use super::time;
 use crate::dataflow::explain;
 use crate::job::settings;
 use serde_json::Value;
-use std::path::Path;
+use std::fmt::Display;
 use weir_protocol::chain::{Manifest, Misfit, Plan, check_fit};
 use weir_protocol::key_group::MaxParallelism;
 
@@ -33,15 +33,15 @@ pub(super) fn check(planned: &Planned, manifest: &Manifest, name: &str) -> Resul
 }
 
 /// A checkpoint and where it is.
-pub(super) fn name_of(manifest: &Manifest, directory: &Path) -> String {
+pub(super) fn name_of(manifest: &Manifest, place: impl Display) -> String {
     let time = time::of_unix_ms(manifest.completed_unix_ms);
-    format!("checkpoint {} of {time} in {}", manifest.checkpoint, directory.display())
+    format!("checkpoint {} of {time} in {place}", manifest.checkpoint)
 }
 
 fn told(misfit: &Misfit) -> String {
     match misfit {
         Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
-        Misfit::Dropped { .. } => misfit.to_string(),
+        Misfit::Dropped { .. } | Misfit::InFlight { .. } => misfit.to_string(),
         Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => {
             let (old, new) = (state(old_schema), state(new_schema));
             // What does not show in the words is told as it is written.

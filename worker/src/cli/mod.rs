@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
-    Worker(worker::Arguments),
+    Worker(Box<worker::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
     Savepoint(savepoint::Arguments),

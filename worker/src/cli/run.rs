@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// <DIR>/chain/<number>. The other job keeps its state, and what it has prepared for its sinks.
     #[arg(long, value_name = "NAME|PATH")]
     pub(super) restore: Option<String>,
-    /// The directory of the job's state.
+    /// Where the job's state is, instead of spec.storage: a directory, or a job's folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
     /// Replay event time at this many times its own pace, for input with a watermark.
@@ -82,19 +82,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
-    let directory = job::directory_of(&planned.job, arguments.state_dir.as_deref())?;
+    let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let place = job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?;
     let resume = match arguments.fresh {
         true => Resume::Empty,
-        false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
+        false => restore::resume(&planned.job, &place, arguments.restore.as_deref(), bucket.as_ref())?,
     };
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
-    restore::check(&planned, &directory, &resume)?;
+    let state = place.hold(&planned.job.name)?;
+    restore::check(&planned, &place, &resume)?;
     if let (Resume::Foreign { location, manifest, .. }, false) = (&resume, arguments.quiet) {
         let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
         eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);
     }
     let mode = Mode::Run { resume, stops: Stops::Lift };
-    let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+    let options = settings::options(&planned.job, &planned.plan, state.claimant.clone(), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
@@ -102,12 +103,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
         workers: Workers::default(),
     });
     let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
     runner.work_here(Here::alone(arguments.speed, budget));
+    if let Some(meter) = &state.meter {
+        runner.board().store.get_or_init(|| Arc::clone(meter));
+    }
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
@@ -177,8 +181,8 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
         }
         End::Maintained => Ok(Code::Done),
         End::HandedOver { revision } => {
-            say(format!("job {name} goes on as revision {revision}, with another code"));
-            Ok(Code::Stopped)
+            say(format!("job {name} goes on as revision {revision} with another leader"));
+            Ok(Code::HandedOver)
         }
         End::Stalled { revision, message } => {
             Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))

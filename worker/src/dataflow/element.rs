@@ -1,6 +1,8 @@
-//! What flows through a channel: `(Batch | Watermark | Idle | Barrier)* End`.
+//! What flows through a channel: `(Batch | Watermark | Idle | Barrier)* End`. Nothing overtakes, but for a barrier whose
+//! time has come.
 
 use crate::batch::Batch;
+use std::time::Instant;
 use weir_protocol::{CheckpointId, EventTime};
 
 /// One element of a channel.
@@ -25,6 +27,22 @@ pub struct Barrier {
     pub checkpoint: CheckpointId,
     /// Whether the stream goes on.
     pub after: After,
+    /// From when on it overtakes what waits before it; `None`: never. Only a barrier that others follow may.
+    pub overtakes_at: Option<Instant>,
+}
+
+impl Barrier {
+    /// A barrier that waits for everything before it.
+    #[must_use]
+    pub fn aligned(checkpoint: CheckpointId, after: After) -> Self {
+        Self { checkpoint, after, overtakes_at: None }
+    }
+
+    /// True when it waits no longer.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.overtakes_at.is_some_and(|at| at <= Instant::now())
+    }
 }
 
 /// What follows a barrier.

@@ -2,6 +2,7 @@
 
 use super::chain::{Downstream, Next, Part, Taken};
 use super::element::{After, Barrier};
+use super::in_flight::InFlight;
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use super::pace::Pace;
@@ -322,6 +323,10 @@ impl Running {
 
     fn barrier(&mut self, barrier: Barrier) -> Result<()> {
         let began = Instant::now();
+        if barrier.is_urgent() {
+            Downstream(&mut self.task.next).hurry();
+            Downstream(&mut self.task.bad_records).hurry();
+        }
         let mut taken = vec![Taken { operator: self.task.id.clone(), part: Part::Source(self.positions()) }];
         Downstream(&mut self.task.next).barrier(barrier, &mut taken)?;
         Downstream(&mut self.task.bad_records).barrier(barrier, &mut taken)?;
@@ -335,6 +340,7 @@ impl Running {
             taken,
             align: Duration::ZERO,
             sync: began.elapsed(),
+            in_flight: InFlight::default(),
         };
         self.task.events.send(TaskEvent::Snapshot(snapshot));
         self.worked();

@@ -6,13 +6,13 @@ use super::carry::{CREDIT, credit, leave, open};
 use super::frame::{Header, Kind, MAX_OTHER_BODY};
 use super::generations::Opened;
 use super::hello::Hello;
-use super::outlet::{WORTH_RETURNING, after_of_code, parse_address};
+use super::outlet::{WORTH_RETURNING, barrier_of_code, parse_address};
 use super::rows::decode::{self, Decoder};
 use super::rows::schema;
 use super::traffic::Traffic;
 use super::wire::{self, Broken};
 use super::{FAREWELL, Lost, Shared};
-use crate::dataflow::element::{Barrier, Element};
+use crate::dataflow::element::Element;
 use crate::dataflow::inbox::{Arrived, Inbox, Incoming};
 use crate::failure::Failure;
 use arrow::buffer::Buffer;
@@ -201,7 +201,7 @@ impl Inlet {
                 Failure::transient(format!("rows from the worker {worker} at {address} cannot be read")).because(error)
             })
         };
-        Arrived { size: decode::size(&header), decode: Box::new(decode) }
+        Arrived { size: decode::size(&header), decode: Arc::new(decode) }
     }
 
     /// Says hello, and gives credits back until the generation is closed.
@@ -231,10 +231,7 @@ fn element(header: &Header) -> Option<Element> {
         Kind::Watermark => Some(Element::Watermark(EventTime(header.value.cast_signed()))),
         Kind::Idle => Some(Element::Idle),
         Kind::End => Some(Element::End),
-        Kind::Barrier => {
-            let after = after_of_code(header.rows)?;
-            Some(Element::Barrier(Barrier { checkpoint: CheckpointId(header.value), after }))
-        }
+        Kind::Barrier => barrier_of_code(CheckpointId(header.value), header.rows).map(Element::Barrier),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What is sent has its credits, so an inbox always has room: reading never waits for a task, and a slow task stalls
-//! nothing but its own inputs. Within a channel nothing overtakes; channels of a connection take turns.
+//! nothing but its own inputs. Within a channel nothing overtakes on the way; a barrier that may does so in the inbox; channels of a connection take turns.
 //!
 //! A generation is opened, and then closed. A connection of a generation that is not open here yet waits for it; one of
 //! an older generation is refused. A connection that ends otherwise than by `Close` is a lost peer: whoever waits to send
@@ -186,7 +186,7 @@ impl Exchange {
         let lane = (task.chain.wrapping_add(task.subtask).wrapping_add(channel as u32)) % lanes;
         let outlet = opened.outlet(peer, lane, || self.dial(&opened, peer, lane));
         let remote = outlet.stream(task, channel, self.shared.settings.compression)?;
-        Ok(Sender::away(Arc::new(move |element| remote.send(element))))
+        Ok(Sender::away(Arc::new(move |element, urgency| remote.send(element, urgency))))
     }
 
     /// The generation is over: its connections are closed, waiting senders end with kind `Cancelled`, and frames of it

@@ -15,8 +15,8 @@ use super::Compression;
 use super::frame::{Header, Kind};
 use super::rows::encode::{Encoded, Encoder, in_pieces};
 use super::wire::{Broken, Outgoing};
-use crate::dataflow::element::{After, Element, Meeting};
-use crate::dataflow::inbox::CHANNEL_BUDGET;
+use crate::dataflow::element::{After, Barrier, Element, Meeting};
+use crate::dataflow::inbox::{CHANNEL_BUDGET, Urgency};
 use crate::failure::{Failure, Result};
 use arrow::buffer::Buffer;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use weir_protocol::credit::{Amount, Credits, Take};
-use weir_protocol::{Generation, TaskId};
+use weir_protocol::{CheckpointId, Generation, TaskId};
 
 /// The sending end of a connection.
 pub(super) struct Outlet {
@@ -210,9 +210,9 @@ impl Outlet {
     }
 
     /// Takes the credits of rows, and answers how long it waited for them.
-    fn take_credits(&self, stream: usize, size: Amount) -> Result<Duration> {
+    fn take_credits(&self, stream: usize, size: Amount, urgency: Urgency) -> Result<Duration> {
         let mut state = self.running()?;
-        if state.streams[stream].credits.take(size.rows, size.bytes) == Take::Granted {
+        if urgency.take(&mut state.streams[stream].credits, size) == Take::Granted {
             return Ok(Duration::ZERO);
         }
         if !fits_beside_pending(size) {
@@ -226,7 +226,7 @@ impl Outlet {
             if state.phase != Phase::Running {
                 return Err(Failure::cancelled());
             }
-            if state.streams[stream].credits.take(size.rows, size.bytes) == Take::Granted {
+            if urgency.take(&mut state.streams[stream].credits, size) == Take::Granted {
                 break;
             }
         }
@@ -289,7 +289,7 @@ impl Message {
             Self::Element(Element::End) => bare(Kind::End, 0),
             Self::Element(Element::Barrier(barrier)) => {
                 let (header, body) = bare(Kind::Barrier, barrier.checkpoint.0);
-                (Header { rows: after_code(barrier.after), ..header }, body)
+                (Header { rows: barrier_code(&barrier), ..header }, body)
             }
             Self::Element(Element::Batch(_)) => unreachable!("rows are encoded before they are queued"),
         }
@@ -299,7 +299,7 @@ impl Message {
 impl Remote {
     /// Sends an element, and answers how long it waited for credits. Fails with kind `Cancelled` when the generation is
     /// over or the peer is lost.
-    pub(super) fn send(&self, element: Element) -> Result<Duration> {
+    pub(super) fn send(&self, element: Element, urgency: Urgency) -> Result<Duration> {
         let mut encoder = self.encoder.lock();
         let Element::Batch(batch) = element else {
             self.outlet.put(self.stream, Message::Element(element))?;
@@ -311,7 +311,7 @@ impl Remote {
             if let Some(columns) = columns {
                 self.outlet.put(self.stream, Message::Told(Kind::Columns, columns))?;
             }
-            waited += self.outlet.take_credits(self.stream, rows.size())?;
+            waited += self.outlet.take_credits(self.stream, rows.size(), urgency)?;
             self.outlet.put(self.stream, Message::Rows(rows))
         })?;
         Ok(waited)
@@ -338,15 +338,27 @@ pub(super) fn parse_address(body: &[u8]) -> Option<(TaskId, usize)> {
     Some((task, u32::from_le_bytes(*channel) as usize))
 }
 
-fn after_code(after: After) -> u32 {
-    match after {
+/// The barrier's code: in the lowest two bits what follows it, above them one more than the milliseconds until it
+/// overtakes, or 0 when it never does. Clocks of two processes need not agree; the way itself does not count.
+fn barrier_code(barrier: &Barrier) -> u32 {
+    let after = match barrier.after {
         After::More => 0,
         After::MoreApart => 1,
         After::Nothing => 2,
-    }
+    };
+    let wait = barrier.overtakes_at.map_or(0, |at| {
+        let wait_ms = at.saturating_duration_since(Instant::now()).as_millis();
+        u32::try_from(wait_ms).unwrap_or(u32::MAX).min(LONGEST_WAIT_MS) + 1
+    });
+    wait << 2 | after
 }
 
-/// What follows a barrier, by its code.
-pub(super) fn after_of_code(code: u32) -> Option<After> {
-    [After::More, After::MoreApart, After::Nothing].into_iter().nth(code as usize)
+/// Twelve days.
+const LONGEST_WAIT_MS: u32 = (1 << 30) - 2;
+
+/// The barrier of a checkpoint, by its code.
+pub(super) fn barrier_of_code(checkpoint: CheckpointId, code: u32) -> Option<Barrier> {
+    let after = [After::More, After::MoreApart, After::Nothing].into_iter().nth((code & 3) as usize)?;
+    let wait = (code >> 2).checked_sub(1).map(|wait_ms| Duration::from_millis(u64::from(wait_ms)));
+    Some(Barrier { checkpoint, after, overtakes_at: wait.map(|wait| Instant::now() + wait) })
 }

@@ -124,10 +124,11 @@ pub enum Commit {
     },
 }
 
-/// Carries out commits.
+/// Carries out commits, and removes what earlier generations left, in the sinks and in the store.
 #[must_use]
 pub fn committers(
     mut committers: BTreeMap<OperatorId, Box<dyn Committer>>,
+    store: Arc<dyn Store>,
     answers: mpsc::Sender<Message>,
 ) -> Side<Commit> {
     Side::start("commit", move |work| match work {
@@ -142,6 +143,9 @@ pub fn committers(
                 if let Err(failure) = committer.remove_leftovers(before, &keep) {
                     tracing::warn!(sink = %sink, error = failure.chain(), "leftovers of earlier generations stay behind");
                 }
+            }
+            if let Err(failure) = store.remove_unfinished(before) {
+                tracing::warn!(error = failure.chain(), "unfinished uploads of earlier generations stay behind");
             }
         }
     })
@@ -315,6 +319,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::store::directory::DirectoryStore;
     use crate::dataflow::chain::{Part, Taken};
+    use crate::dataflow::in_flight::InFlight;
     use crate::operator::snapshot::{Snapshot, TableDelta};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use std::time::Duration;
@@ -334,7 +339,14 @@ mod tests {
         };
         let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
         let taken = vec![Taken { operator: OperatorId("state".into()), part }];
-        TakenSnapshot { task: TASK, checkpoint: CheckpointId(1), taken, align: Duration::ZERO, sync: Duration::ZERO }
+        TakenSnapshot {
+            task: TASK,
+            checkpoint: CheckpointId(1),
+            taken,
+            align: Duration::ZERO,
+            sync: Duration::ZERO,
+            in_flight: InFlight::default(),
+        }
     }
 
     #[test]

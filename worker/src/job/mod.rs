@@ -6,6 +6,7 @@ pub mod board;
 pub mod budget;
 pub mod deploy;
 pub mod directory;
+mod in_flight;
 pub mod maintain;
 pub mod measure;
 pub mod message;

@@ -84,6 +84,7 @@ pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
             interval_ms: Some(5),
             min_pause_ms: 0,
             timeout_ms: 60_000,
+            unaligned_after_ms: None,
             tolerable_failures: 3,
             retain: 3,
         },

@@ -9,6 +9,7 @@
 )]
 
 mod fixture;
+mod overtaking;
 mod workers;
 
 use fixture::{Job, Moments, QUERIES};

@@ -14,7 +14,7 @@ fn workers_of(parent: &Child) -> Vec<Pid> {
 }
 
 /// Harms one worker after another, each at a random moment, until the job has ended; answers how many.
-fn harm(job: &Job, arguments: &[&str], moments: &mut Moments, most: u32, harm: impl Fn(Pid, &mut Moments)) -> u32 {
+pub fn harm(job: &Job, arguments: &[&str], moments: &mut Moments, most: u32, harm: impl Fn(Pid, &mut Moments)) -> u32 {
     let mut run = job.start(arguments);
     let mut errors = run.stderr.take().unwrap();
     let reader = std::thread::spawn(move || {

@@ -216,6 +216,7 @@ impl Leader {
         let stop = attempt.goal.and_then(Goal::stop);
         let mut manifest = self.empty_manifest(attempt);
         manifest.operators = folded.operators;
+        manifest.in_flight = folded.in_flight;
         manifest.committables = folded.committables;
         manifest.sizes = folded.sizes;
         manifest.stop = stop;
@@ -230,9 +231,11 @@ impl Leader {
         let Some(base) = own else {
             return;
         };
-        let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });
+        let (operators, in_flight) = (base.operators.clone(), base.in_flight.clone());
+        let sizes = Sizes { written_bytes: 0, ..base.sizes };
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
+        manifest.in_flight = in_flight;
         manifest.sizes = sizes;
         manifest.stop = stop;
         manifest.committables = self.unconfirmed.clone();
@@ -266,6 +269,7 @@ impl Leader {
             },
             plan: start.plan.clone(),
             operators: BTreeMap::new(),
+            in_flight: Vec::new(),
             committables: BTreeMap::new(),
             sinks: start.sinks.clone(),
             savepoints,

@@ -147,6 +147,8 @@ pub struct CheckpointOptions {
     pub min_pause_ms: u64,
     /// A checkpoint that takes longer is aborted, in milliseconds.
     pub timeout_ms: u64,
+    /// Barriers overtake what waits before them this long after the begin, in milliseconds; `None`: never.
+    pub unaligned_after_ms: Option<u64>,
     /// This many may fail in a row; one more ends the generation.
     pub tolerable_failures: u32,
     /// This many completed checkpoints are kept.

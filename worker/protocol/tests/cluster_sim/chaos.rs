@@ -1,6 +1,6 @@
 //! Processes start, die, freeze and thaw, and users ask for things.
 
-use crate::tasks::{SPLITS, sink, source, sum};
+use crate::tasks::{SPLITS, channel, sink, source, sum};
 use crate::world::{Item, Proc, Process, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
@@ -49,6 +49,7 @@ impl World {
                 operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))]
                     .into(),
                 sinks: [sink()].into(),
+                edges: [channel()].into(),
                 ..Plan::default()
             },
             mode: Mode::Run { resume: Resume::Head, stops },
@@ -57,6 +58,7 @@ impl World {
                 interval_ms: Some(self.interval_ms),
                 min_pause_ms: 0,
                 timeout_ms: 300,
+                unaligned_after_ms: None,
                 tolerable_failures: 2,
                 retain: self.retain,
             },

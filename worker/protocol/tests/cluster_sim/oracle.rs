@@ -67,8 +67,8 @@ impl World {
 
     pub(crate) fn check_files(&self, what: &str, link: LinkNumber) -> Result<(), String> {
         let manifest = self.manifest(link).ok_or_else(|| format!("{what}: link {link} is gone"))?;
-        match manifest.files().find(|file| !self.store.files.contains_key(&file.path)) {
-            Some(file) => Err(format!("{what}: file {} is gone", file.path)),
+        match manifest.paths().find(|path| !self.store.files.contains_key(*path)) {
+            Some(path) => Err(format!("{what}: file {path} is gone")),
             None => Ok(()),
         }
     }

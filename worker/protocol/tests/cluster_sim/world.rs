@@ -35,7 +35,7 @@ pub(crate) enum Item {
     Run(Proc, Generation),
     Execute(Option<(Proc, OpId)>, Request, Reply),
     Barrier(Proc, Generation, CheckpointId, bool, u32),
-    Upload(Proc, Generation, CheckpointId, Box<TaskSnapshot>, Option<(String, tasks::Sums)>),
+    Upload(Proc, Generation, CheckpointId, Box<TaskSnapshot>, Vec<(String, tasks::Sums)>),
     Completed(Proc, Generation, CheckpointId, u32),
     Aborted(Proc, Generation, CheckpointId),
     Commit(Proc, BTreeSet<String>),
@@ -199,8 +199,8 @@ impl World {
             Item::Barrier(process, generation, checkpoint, stop, subtask) => {
                 self.barrier(process, generation, (checkpoint, stop), subtask);
             }
-            Item::Upload(process, generation, checkpoint, snapshot, file) => {
-                self.store.files.extend(file);
+            Item::Upload(process, generation, checkpoint, snapshot, files) => {
+                self.store.files.extend(files);
                 self.message(process, Event::Acked { generation, checkpoint, snapshot });
             }
             Item::Completed(process, generation, checkpoint, subtask) => {
@@ -446,11 +446,11 @@ impl World {
             let task = taken.snapshot.task;
             let (cause, message) = (DeclineCause::Task, "chance".to_owned());
             // The file is there all the same: what is pending goes into the next checkpoint.
-            self.store.files.extend(taken.file);
+            self.store.files.extend(taken.files);
             return self.message(process, Event::Declined { generation, checkpoint, task, cause, message });
         }
         let delay = self.delay();
-        self.after(delay, Item::Upload(process, generation, checkpoint, Box::new(taken.snapshot), taken.file));
+        self.after(delay, Item::Upload(process, generation, checkpoint, Box::new(taken.snapshot), taken.files));
     }
 
     pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {

@@ -44,7 +44,7 @@ fn durations(board: &Board) -> [Family; 2] {
     [whole, parts]
 }
 
-fn of_checkpoints(board: &Board) -> [Family; 3] {
+fn of_checkpoints(board: &Board) -> [Family; 4] {
     let status = board.status().map(|(status, _)| status);
     let sizes = status.as_ref().and_then(|status| status.last).map(|last| last.sizes);
     let size =
@@ -58,6 +58,11 @@ fn of_checkpoints(board: &Board) -> [Family; 3] {
             sizes.total_bytes
         }),
         size("weir_checkpoint_written_bytes", "Bytes that the last checkpoint wrote.", |sizes| sizes.written_bytes),
+        size(
+            "weir_checkpoint_in_flight_bytes",
+            "Bytes of rows in flight that the last checkpoint has overtaken and keeps.",
+            |sizes| sizes.in_flight_bytes,
+        ),
         Family::counter("weir_checkpoints_total", "Checkpoints, by outcome and by cause of failure.")
             .with(labels("completed", ""), completed as f64)
             .with_all(failed),

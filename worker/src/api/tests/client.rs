@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Who asks.
 pub(super) enum Client {
     Of(Security),
-    Nobody(Authority),
+    Nobody(Box<Authority>),
 }
 
 impl Client {

@@ -2,6 +2,7 @@
 
 use super::{board, fill};
 use crate::api::{JobNumbers, ProcessNumbers, TaskNumbers};
+use crate::checkpoint::store::s3::meter::Meter;
 use crate::exchange::{Exchange, Settings};
 use crate::numbers::{Kind, Numbers};
 use crate::tls::tests::jobs;
@@ -17,12 +18,13 @@ fn every_metric_is_documented_and_nothing_else() {
     fill(&board);
     let readings = Arc::clone(&board);
     let exchange = Exchange::listen("127.0.0.1:0".parse().unwrap(), Security::Insecure, Settings::new("bids", 0));
-    let parts: [Arc<dyn Numbers>; 5] = [
+    let parts: [Arc<dyn Numbers>; 6] = [
         Arc::new(TaskNumbers(move || readings.readings())),
         Arc::new(JobNumbers(board)),
         Arc::new(ProcessNumbers),
         jobs.own.identity(Role::Worker).unwrap(),
         exchange.unwrap(),
+        Arc::new(Meter::default()),
     ];
     let families = parts.iter().flat_map(|part| part.families());
     let there: BTreeSet<String> = families

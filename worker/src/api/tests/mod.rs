@@ -51,7 +51,7 @@ fn status(state: State) -> Status {
         link: LinkNumber(4),
         checkpoint: CheckpointId(2),
         completed_unix_ms: 1000,
-        sizes: Sizes { written_bytes: 1, total_bytes: 2, files: 3 },
+        sizes: Sizes { written_bytes: 1, total_bytes: 2, files: 3, in_flight_bytes: 1 },
         savepoints: vec!["old".into()],
     };
     Status {
@@ -135,7 +135,7 @@ fn running() -> Fixture {
 fn fill(board: &Board) {
     board.update(&status(State::Running), Now(0));
     board.deployed(Generation(1), [task(3, 1)]);
-    let cost = SnapshotCost { align_us: 1, sync_us: 2, upload_us: 3, bytes: 4 };
+    let cost = SnapshotCost { align_us: 1, sync_us: 2, upload_us: 3, bytes: 4, in_flight_bytes: 1 };
     board.cost(Generation(1), CheckpointId(2), TaskId { chain: 0, subtask: 0 }, cost);
     board.notice(&Notice::CheckpointCompleted { checkpoint: CheckpointId(2), link: LinkNumber(4), duration_ms: 9 });
 }

@@ -56,7 +56,7 @@ fn without_a_certificate_of_the_job_there_is_nothing() {
     let table = [
         (intruder, "refused the certificate of this process"),
         (Client::Of(Security::Mutual(jobs.other.identity(Role::Controller).unwrap())), "was not made by this job's"),
-        (Client::Nobody(jobs.own), "demands a certificate"),
+        (Client::Nobody(Box::new(jobs.own)), "demands a certificate"),
         (Client::Of(Security::Insecure), "no answer but"),
     ];
     for (client, expected) in table {
@@ -184,7 +184,7 @@ fn a_leaders_address_is_checked_as_any() {
 fn a_job_that_cannot_begin_says_why() {
     let jobs = jobs();
     let failure = LastFailure { kind: ErrorKind::User, message: "line 3: there is no table 'bid'".to_owned() };
-    let server = serve_failure("127.0.0.1:0", jobs.secure(Role::Worker), "bids", failure).unwrap();
+    let server = serve_failure("127.0.0.1:0", jobs.secure(Role::Worker), "bids", &failure).unwrap();
     let controller = Client::Of(jobs.secure(Role::Controller));
     let why = json!({"kind": "user", "message": "line 3: there is no table 'bid'"});
     controller.check(server.address(), ("GET", "/v1/job", ""), 200, &json!({"name": "bids", "lastFailure": why}));

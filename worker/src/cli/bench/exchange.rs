@@ -29,7 +29,7 @@ use std::time::Instant;
 use weir_protocol::{Generation, TaskId};
 
 /// The name of the hidden command.
-pub(super) const COMMAND: &str = "send";
+const COMMAND: &str = "send";
 
 const GENERATION: Generation = Generation(1);
 
@@ -235,7 +235,7 @@ fn drain(inbox: &Inbox) -> Result<Count, Failure> {
                 count.bytes += batch.bytes() as u64;
             }
             Received::Element(_, Element::End) | Received::Control(_) => return Ok(count),
-            Received::Element(..) => {}
+            Received::Element(..) | Received::Announced(..) | Received::Gathered(_) => {}
             Received::Nothing => drop(inbox.wait(None)),
         }
     }

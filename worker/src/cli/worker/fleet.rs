@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use weir_protocol::chain::Prefix;
+use weir_protocol::chain::{Claimant, Prefix};
 use weir_protocol::retry::{Backoff, Pace};
 
 /// Between two starts of a worker that does not live long.
@@ -58,7 +58,7 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
     let manifest = scratch.0.join("job.yaml");
     let written = std::fs::write(&manifest, text);
     written.map_err(|error| Refusal::failed(format!("error: the manifest could not be copied: {error}")))?;
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    let state = job::open_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
     let authority = tls::self_made(&scratch.0.join("tls"))?;
     let plan = Launch {
         arguments,
@@ -66,9 +66,11 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
         certificates: authority.folder_of(Role::Worker),
         leader: free_address()?,
         workers,
-        pod: uuid::Uuid::new_v4().to_string(),
+        claimant: state.claimant.clone(),
+        // What lies in a directory of this machine needs no copies there.
+        copies: state.meter.is_some().then(|| scratch.0.join("copies")),
         begun: highest(state.store.as_ref())?,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
     };
     Fleet::start(plan)?.watch()
 }
@@ -93,7 +95,9 @@ struct Launch<'a> {
     certificates: PathBuf,
     leader: String,
     workers: u32,
-    pod: String,
+    claimant: Claimant,
+    /// The folder in which each worker has one for its local copies of state.
+    copies: Option<PathBuf>,
     /// The highest generation before this run: whether --fresh or --restore has had its effect.
     begun: Option<String>,
     store: Arc<dyn Store>,
@@ -119,7 +123,9 @@ impl Launch<'_> {
         add("tls", self.certificates.clone().into());
         add("exchange", "127.0.0.1:0".into());
         add("parent", std::process::id().to_string().into());
-        add("pod", self.pod.clone().into());
+        add("pod", self.claimant.pod.clone().into());
+        add("revision", self.claimant.revision.to_string().into());
+        add("attempt", self.claimant.attempt.to_string().into());
         add(if ordinal == 0 { "control" } else { "leader" }, self.leader.clone().into());
         let numbers = [
             ("parallelism", given.parallelism.map(|number| number.to_string())),
@@ -135,6 +141,9 @@ impl Launch<'_> {
             if let Some(path) = path {
                 add(name, path.clone().into());
             }
+        }
+        if let Some(folder) = &self.copies {
+            add("copies", folder.join(ordinal.to_string()).into());
         }
         if ordinal == 0 {
             if let Some(address) = &given.http {
@@ -286,7 +295,8 @@ impl Drop for Fleet<'_> {
 
 /// What a worker's end says about the job; `None` when it only died.
 fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
-    let known = [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::Interrupted];
+    let known =
+        [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::HandedOver, Code::Interrupted];
     let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
     // The others know of the job's end from their leader, whose own end says more.
     let own = match ordinal {

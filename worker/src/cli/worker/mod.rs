@@ -2,22 +2,22 @@
 
 mod config;
 pub(super) mod fleet;
+mod follow;
+mod lead;
 
 use super::exit::{Code, Refusal};
-use super::job::{self, OpenState, Planned};
-use super::progress::Progress;
-use super::{restore, run};
+use super::{job, run};
 use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
-use crate::control::{self, Client, Outcome, Patience};
-use crate::dataflow::graph::Graph;
+use crate::checkpoint::store::Store;
+use crate::checkpoint::store::copies::Copies;
+use crate::control::Patience;
 use crate::exchange::{Exchange, Settings};
-use crate::job::agent::{Agent, Commands, Reports, Work};
+use crate::job::agent::Commands;
 use crate::job::board::Board;
+use crate::job::directory::place::Held;
 use crate::job::message::Handle;
 use crate::job::readiness::Readiness;
-use crate::job::runner::{Job, Runner};
-use crate::job::workers::{BUILD, Here, Workers};
-use crate::job::{budget, settings};
+use crate::job::runner::Runner;
 use crate::numbers::Numbers;
 use crate::tls::{Identity, Security};
 pub(super) use config::with_config;
@@ -28,8 +28,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::chain::Claimant;
-use weir_protocol::leader::{Guide, Mode, Resume, Stops};
-use weir_protocol::members::Registration;
 
 /// Run one worker of a job that has several.
 ///
@@ -84,12 +82,20 @@ pub(super) struct Arguments {
     /// Begin with a savepoint of this job, or with a checkpoint of another; for ordinal 0.
     #[arg(long, value_name = "NAME|PATH", env = "WEIR_RESTORE")]
     restore: Option<String>,
-    /// The directory of the job's state, which all workers reach.
+    /// Where the job's state is, instead of spec.storage: a directory that all workers reach, or s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
     #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
     secrets: Option<PathBuf>,
+    /// A folder of this worker's own, where it keeps copies of the state files that it wrote: after a failure elsewhere it
+    /// goes on from them.
+    #[arg(long, value_name = "DIR", env = "WEIR_COPIES")]
+    copies: Option<PathBuf>,
+    /// What these copies may take; the oldest go first.
+    #[arg(long, value_name = "SIZE", env = "WEIR_COPIES_SIZE", default_value = "4gb",
+        value_parser = crate::connector::options::parse_bytes)]
+    copies_size: u64,
     /// Memory that this worker's state may take, such as 512mb.
     #[arg(long, value_name = "SIZE", env = "WEIR_STATE_BUDGET", value_parser = crate::connector::options::parse_bytes)]
     state_budget: Option<u64>,
@@ -146,7 +152,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let file = file.expect("the command line demands one of the two");
     let planned = job::plan(file, arguments.secrets.as_deref())?;
     let security = security(arguments)?;
-    if arguments.ordinal == 0 { lead(arguments, &planned, security) } else { follow(arguments, &planned, security) }
+    if arguments.ordinal == 0 {
+        lead::lead(arguments, &planned, security)
+    } else {
+        follow::follow(arguments, &planned, security)
+    }
 }
 
 fn security(arguments: &Arguments) -> Result<Security, Refusal> {
@@ -180,55 +190,19 @@ fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc
     Ok((exchange, address))
 }
 
-fn lead(arguments: &Arguments, planned: &Planned, security: Security) -> Result<Code, Refusal> {
-    let (name, quiet) = (&planned.job.name, arguments.quiet);
-    let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
-    run::check_parallelism(planned, parallelism)?;
-    let directory = job::directory_of(&planned.job, arguments.state_dir.as_deref())?;
-    let resume = match arguments.fresh {
-        true => Resume::Empty,
-        false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
-    };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref())?;
-    let mode = Mode::Run { resume, stops: Stops::Lift };
-    let mut options = settings::options(&planned.job, &planned.plan, parallelism, mode)
-        .map_err(|error| Refusal::user(format!("error: {error}")))?;
-    options.claimant = claimant(arguments);
-    let patience = patience(arguments);
-    let count = arguments.workers.unwrap_or_else(|| planned.job.workers());
-    options.direction.workers = count;
-    options.direction.guide = if arguments.by_hand { Guide::Hand } else { Guide::Assignments };
-    options.direction.code = match &arguments.code {
-        Some(code) => code.clone(),
-        None => format!("{BUILD}-{}", options.plan.fingerprint),
-    };
-    let mut runner = Runner::new(Job {
-        plan: Arc::clone(&planned.plan),
-        options,
-        store: Arc::clone(&state.store) as _,
-        uid: state.uid.clone(),
-        workers: Workers { count, heartbeat: patience.heartbeat, missed_heartbeats: patience.missed_heartbeats },
-    });
-    let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
-    let readiness = Readiness::not_yet("it has not begun to lead");
-    let shown = Shown { board: runner.board(), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
-    let health = health(arguments, &security, shown)?;
-    let servers = serve(arguments, name, &runner, &security)?;
-    let control = control::serve(&arguments.control, security, runner.handle(), patience)?;
-    readiness.begins();
-    runner.work_here(Here {
-        ordinal: 0,
-        exchange: Some(exchange),
-        address,
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        store: None,
-    });
-    lead_until_signals(runner.handle(), arguments.drain_timeout)?;
-    let progress = Progress::start(name, runner.board(), quiet);
-    let end = runner.run();
-    drop((servers, health, progress, control));
-    run::tell(name, end, quiet)
+/// Requests to a bucket are counted where the metrics are read.
+fn show_store(state: &Held, board: &Board) {
+    if let Some(meter) = &state.meter {
+        board.store.get_or_init(|| Arc::clone(meter));
+    }
+}
+
+/// The store as the worker's tasks see it.
+fn store_of(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
+    match &arguments.copies {
+        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?)),
+        None => Ok(Arc::clone(&state.store)),
+    }
 }
 
 fn claimant(arguments: &Arguments) -> Claimant {
@@ -246,6 +220,9 @@ fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security
     Ok(secure.chain(plain).collect::<Result<_, _>>()?)
 }
 
+/// Why a worker that was told to go is not ready.
+const LEAVES: &str = "it is about to leave";
+
 /// What a worker's health and metrics are made of.
 struct Shown {
     board: Arc<Board>,
@@ -262,6 +239,7 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     if let Security::Mutual(identity) = security {
         numbers.push(Arc::clone(identity) as _);
     }
+    numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     if arguments.ordinal == 0 {
         numbers.push(Arc::new(JobNumbers(board)));
     }
@@ -269,62 +247,20 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     Ok(Some(api::serve_vitals(address, vitals)?))
 }
 
-fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Result<Code, Refusal> {
-    let Some(leader) = arguments.leader.clone() else {
-        return Err(Refusal::user(
-            "error: a worker needs its leader: name the address where worker 0 takes registrations (--leader HOST:PORT)",
-        ));
-    };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref())?;
-    let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
-    let graph = Arc::new(Graph::of(&planned.plan));
-    let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));
-    let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
-    let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
-    let health = health(arguments, &security, shown)?;
-    let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)));
-    let (reports, received) = tokio::sync::mpsc::unbounded_channel();
-    let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
-    let client = Client {
-        leader,
-        security,
-        registration: Registration {
-            job: state.uid.clone(),
-            ordinal: arguments.ordinal,
-            build: BUILD.to_owned(),
-            plan: settings::plan_of(&planned.plan, planned.job.allow_dropped_state).fingerprint,
-            exchange: address,
-        },
-        patience: patience(arguments),
-        agent: agent.commands(),
-        reports: received,
-        board,
-        readiness,
-    };
-    leave_on_signals(agent.commands(), arguments.drain_timeout)?;
-    let outcome = client.run();
-    drop(health);
-    match outcome {
-        Outcome::Left => Ok(Code::HandedOver),
-        Outcome::Ended(how) => {
-            if !arguments.quiet {
-                eprintln!("worker {}: {how}", arguments.ordinal);
-            }
-            Ok(Code::Done)
-        }
-        Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
-        Outcome::Refused(why) => Err(Refusal::user(format!("error: worker {}: {why}", arguments.ordinal))),
-    }
-}
-
 /// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
-fn leave_on_signals(agent: Commands, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |_| agent.leave())
+fn leave_on_signals(agent: Commands, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |_| {
+        readiness.ends(LEAVES);
+        agent.leave();
+    })
 }
 
 /// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
-fn lead_until_signals(job: Handle, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |signal| if signal == SIGTERM { job.leave() } else { job.stop() })
+fn lead_until_signals(job: Handle, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |signal| {
+        readiness.ends(LEAVES);
+        if signal == SIGTERM { job.leave() } else { job.stop() }
+    })
 }
 
 fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
@@ -348,23 +284,4 @@ fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 's
         }
     });
     Ok(())
-}
-
-fn work(
-    arguments: &Arguments,
-    planned: &Planned,
-    (state, exchange): (&OpenState, Arc<Exchange>),
-    (graph, board): (Arc<Graph>, Arc<Board>),
-) -> Work {
-    Work {
-        worker: arguments.ordinal,
-        plan: Arc::clone(&planned.plan),
-        graph,
-        store: Arc::clone(&state.store) as _,
-        job_uid: state.uid.clone(),
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        board,
-        exchange: Some(exchange),
-    }
 }

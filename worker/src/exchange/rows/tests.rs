@@ -21,7 +21,7 @@ use weir_protocol::Generation;
 
 /// A text that is sometimes short, sometimes long.
 fn text(row: usize) -> String {
-    if row % 3 == 0 { format!("r{row}") } else { format!("the long text of row {row}, which is not inlined") }
+    if row.is_multiple_of(3) { format!("r{row}") } else { format!("the long text of row {row}, which is not inlined") }
 }
 
 /// Every type of column that goes between tasks, every fifth value null where there are nulls.
@@ -92,7 +92,7 @@ fn kinds(rows: usize) -> UInt8Array {
 
 /// The frame of a batch: its header and its body in one aligned piece, as it is read from a connection.
 fn frame(encoded: &Encoded) -> (Header, Buffer) {
-    let bytes: Vec<u8> = encoded.parts.iter().flat_map(|part| part.as_slice()).copied().collect();
+    let bytes: Vec<u8> = encoded.parts.iter().flat_map(Buffer::as_slice).copied().collect();
     assert_eq!(bytes.len(), encoded.length as usize);
     let header = Header { rows: encoded.rows, ..Header::over(encoded.kind, Generation(1), 0, &bytes) };
     assert_eq!(header.body_crc, encoded.crc);

@@ -61,7 +61,7 @@ fn all_types_arrive_over_secured_connections() {
 fn elements_of_a_channel_arrive_in_order() {
     let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
     let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
-    let barrier = |checkpoint, after| Element::Barrier(Barrier { checkpoint: CheckpointId(checkpoint), after });
+    let barrier = |checkpoint, after| Element::Barrier(Barrier::aligned(CheckpointId(checkpoint), after));
     let sent = [
         Element::Watermark(EventTime(-5)),
         Element::Batch(numbers(0, 3)),
@@ -80,6 +80,19 @@ fn elements_of_a_channel_arrive_in_order() {
     let words: Vec<_> = sent.iter().map(word).collect();
     let arrived: Vec<_> = sent.iter().map(|_| word(&receiving.next(0).1)).collect();
     assert_eq!(arrived, words);
+}
+
+#[test]
+fn a_barrier_says_on_the_way_how_long_it_still_waits() {
+    let (sending, receiving) = pair(1, &Security::Insecure, |_| {});
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
+    for (checkpoint, wait, urgent) in [(1, 0, true), (2, 3600, false), (3, u64::from(u32::MAX), false)] {
+        let overtakes_at = Some(Instant::now() + Duration::from_secs(wait));
+        let barrier = Barrier { checkpoint: CheckpointId(checkpoint), after: After::More, overtakes_at };
+        sender.send(Element::Barrier(barrier)).unwrap();
+        let (_, Element::Barrier(arrived)) = receiving.next(0) else { panic!("a barrier comes") };
+        assert_eq!((arrived.overtakes_at.is_some(), arrived.is_urgent()), (true, urgent), "{wait} s");
+    }
 }
 
 #[test]

@@ -76,6 +76,8 @@ impl Worker {
             match self.inbox(subtask).receive().unwrap() {
                 Received::Element(channel, element) => return (channel, element),
                 Received::Control(control) => panic!("nobody sends {control:?}"),
+                Received::Announced(..) => continue,
+                Received::Gathered(_) => panic!("nobody gathers"),
                 Received::Nothing => assert!(Instant::now() < deadline, "nothing comes"),
             }
             self.inbox(subtask).wait(Some(deadline));

@@ -5,6 +5,7 @@ use crate::exchange::carry::credit;
 use crate::exchange::frame::{HEADER, Header, Kind};
 use crate::exchange::hello::Hello;
 use crate::exchange::rows::encode::Encoder;
+use arrow::buffer::Buffer;
 use proptest::prelude::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +34,7 @@ fn columns() -> Vec<u8> {
 
 fn rows(count: i64) -> Vec<u8> {
     let (_, encoded) = Encoder::new(Compression::None).encode(&numbers(0, count)).unwrap();
-    let body: Vec<u8> = encoded.parts.iter().flat_map(|part| part.as_slice()).copied().collect();
+    let body: Vec<u8> = encoded.parts.iter().flat_map(Buffer::as_slice).copied().collect();
     let header = Header { rows: encoded.rows, ..Header::over(Kind::Rows, Generation(1), 0, &body) };
     [&header.encode(), body.as_slice()].concat()
 }
@@ -98,7 +99,7 @@ fn frames_that_do_not_fit_end_the_connection() {
     check(&[&open(0, 0, 2)], "none with number 2");
     check(&[&opened, &open(1, 0, 0)], "has a sender already");
     check(&[&frame(Kind::Open, 0, &[1, 2, 3])], "Open where none may be");
-    check(&[&opened, &columns(), &rows(20_000), &rows(20_000)], "more than it has credits for");
+    check(&[&opened, &columns(), &rows(30_000), &rows(30_000), &rows(30_000)], "more than it has credits for");
 }
 
 #[test]

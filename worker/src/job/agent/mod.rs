@@ -4,6 +4,7 @@
 //! the same process.
 
 pub mod message;
+mod near;
 
 use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
@@ -20,10 +21,12 @@ use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
 use crate::plan::Plan;
 use message::{Command, Deploy, Report};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weir_protocol::leader::{BarrierKind, ErrorKind};
+use weir_protocol::members::Placement;
 use weir_protocol::{CheckpointId, Generation, TaskId};
 
 /// What a worker runs its part of a job with.
@@ -123,6 +126,7 @@ impl Agent {
             cancelling: false,
             abandoned: Vec::new(),
             leaving: false,
+            preparing: None,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -162,6 +166,8 @@ struct Running {
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
     leaving: bool,
+    /// Tells the thread that brings state near that it need not any more.
+    preparing: Option<Arc<AtomicBool>>,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -185,8 +191,14 @@ impl Running {
     fn command(&mut self, command: Command) {
         match command {
             Command::Deploy(deploy) => self.deploy(*deploy),
+            Command::Prepare { revision, key_groups, workers, manifest } => {
+                let placement = Placement::over(key_groups.parallelism(), workers);
+                self.prepare(revision, &near::files(&manifest, &key_groups, &placement, self.work.worker));
+            }
             Command::Cancel { generation } => self.cancel(generation),
-            Command::Inject { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
+            Command::Inject { generation, checkpoint, kind, overtakes_after_ms } => {
+                self.inject(generation, checkpoint, kind, overtakes_after_ms);
+            }
             Command::Aborted { generation, checkpoint } => {
                 if let Some(deployment) = self.of(generation) {
                     deployment.tell(Control::Aborted(checkpoint));
@@ -234,7 +246,8 @@ impl Running {
             }
         });
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        let elsewhere = location.map(foreign::files).transpose()?;
+        let files = |location| foreign::files(location, self.work.store.as_ref());
+        let elsewhere = location.map(files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
@@ -257,6 +270,31 @@ impl Running {
         self.deployment = Some((generation, deployment));
         self.cancelling = false;
         Ok(Report::Deployed { generation, tasks, sources })
+    }
+
+    /// On a thread of its own: tasks, and what ends them, do not wait for a bucket.
+    fn prepare(&mut self, revision: u64, files: &[String]) {
+        if let Some(before) = self.preparing.take() {
+            before.store(true, Ordering::Relaxed);
+        }
+        let overtaken = Arc::new(AtomicBool::new(false));
+        self.preparing = Some(Arc::clone(&overtaken));
+        let (store, reports, files) = (Arc::clone(&self.work.store), self.reports.clone(), files.to_vec());
+        let fetch = move || {
+            for file in files.iter().take_while(|_| !overtaken.load(Ordering::Relaxed)) {
+                if let Err(failure) = store.fetch(file) {
+                    tracing::warn!(
+                        file,
+                        error = failure.chain(),
+                        "state that will be needed could not be brought near"
+                    );
+                }
+            }
+            reports.send(Report::Prepared { revision });
+        };
+        if std::thread::Builder::new().name("prepare".to_owned()).spawn(fetch).is_err() {
+            self.reports.send(Report::Prepared { revision });
+        }
     }
 
     /// Told of lost connections to other workers.
@@ -313,14 +351,21 @@ impl Running {
         }
     }
 
-    fn inject(&self, generation: Generation, checkpoint: CheckpointId, kind: BarrierKind) {
+    fn inject(
+        &self,
+        generation: Generation,
+        checkpoint: CheckpointId,
+        kind: BarrierKind,
+        overtakes_after_ms: Option<u64>,
+    ) {
         let after = match kind {
             BarrierKind::Checkpoint => After::More,
             BarrierKind::Savepoint => After::MoreApart,
             BarrierKind::Stop | BarrierKind::Final => After::Nothing,
         };
         if let Some(deployment) = self.of(generation) {
-            deployment.tell_sources(Control::Inject(Barrier { checkpoint, after }));
+            let overtakes_at = overtakes_after_ms.map(|wait_ms| Instant::now() + Duration::from_millis(wait_ms));
+            deployment.tell_sources(Control::Inject(Barrier { checkpoint, after, overtakes_at }));
         }
     }
 

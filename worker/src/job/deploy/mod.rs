@@ -18,6 +18,7 @@ use crate::exchange::Failed;
 use crate::failure::{Failure, Result};
 use crate::job::agent::message::Report;
 use crate::job::agent::{Reports, Work};
+use crate::job::in_flight::{EdgesInto, InFlightOf};
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
 use restore::{RestoreOf, find, find_step, restored};
@@ -88,7 +89,7 @@ pub struct RunningTask {
 
 enum Task {
     Source(Box<SourceTask>),
-    Operator(Box<OperatorTask>),
+    Operator(Box<OperatorTask>, InFlightOf),
 }
 
 impl<'a> Prepared<'a> {
@@ -192,7 +193,7 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
     for part in restore {
         let step = match &mut task {
             Task::Source(source) => find(&mut source.next, &part.operator),
-            Task::Operator(operator) => find_step(&mut operator.chain, &part.operator),
+            Task::Operator(operator, _) => find_step(&mut operator.chain, &part.operator),
         };
         if let Some(chain::Work::Operator(operator)) = step.map(|step| &mut step.work) {
             operator.restore(restored(store, &part)?)?;
@@ -200,7 +201,10 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
     }
     match task {
         Task::Source(source) => source.run(),
-        Task::Operator(operator) => operator.run(),
+        Task::Operator(mut operator, in_flight) => {
+            operator.replay = in_flight.read(store)?;
+            operator.run()
+        }
     }
 }
 
@@ -301,14 +305,23 @@ impl<'a> Builder<'a> {
             Root::Source { node, next, bad_records } => {
                 Task::Source(Box::new(self.source_task(id, *node, (next, bad_records), &inbox, &metrics)?))
             }
-            Root::Edges { step, .. } => Task::Operator(Box::new(OperatorTask {
-                task: id,
-                inputs: vec![0; inbox.channels()],
-                inbox: Arc::clone(&inbox),
-                chain: self.step(step, id, &metrics)?,
-                events: self.blueprint.events.clone(),
-                metrics: Arc::clone(&metrics),
-            })),
+            Root::Edges { step, .. } => {
+                let edges = EdgesInto::new(&self.blueprint.work, chain, self.parallelism);
+                let task = OperatorTask {
+                    task: id,
+                    inputs: vec![0; inbox.channels()],
+                    edges: edges.channels.clone(),
+                    overtaking: edges.overtaking,
+                    replay: None,
+                    inbox: Arc::clone(&inbox),
+                    chain: self.step(step, id, &metrics)?,
+                    events: self.blueprint.events.clone(),
+                    metrics: Arc::clone(&metrics),
+                };
+                let files = self.blueprint.restore.as_ref().map_or(&[][..], |manifest| &manifest.in_flight);
+                let key_groups = Arc::clone(&self.blueprint.key_groups);
+                Task::Operator(Box::new(task), InFlightOf::new(edges, files, key_groups, subtask))
+            }
         };
         Ok((id, inbox, metrics, task))
     }
@@ -450,7 +463,7 @@ impl<'a> Builder<'a> {
 /// Rows a batch when event time is replayed at a pace: small enough to come smoothly.
 const PACED_ROWS: usize = 64;
 
-fn channels_of(spread: &SpreadPlan, parallelism: u32) -> usize {
+pub(super) fn channels_of(spread: &SpreadPlan, parallelism: u32) -> usize {
     match spread {
         SpreadPlan::Forward => 1,
         SpreadPlan::Hash(_) => parallelism as usize,

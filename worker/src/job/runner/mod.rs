@@ -3,24 +3,26 @@
 //! Workers are reached by [`Link`]s; one of them may be in this process. What they say comes in as [`Message`]s, like the
 //! answers of the threads beside.
 
-use super::agent::message::{Command, Deploy, Report};
-use super::agent::{Agent, Reports, Work};
-use super::beside::{self, Commit, Side, error_kind};
-use super::board::Board;
-use super::directory::foreign::Foreign;
-use super::message::{Handle, Link, Message, ToWorker};
-use super::split_service::{self, SplitWork};
-use super::workers::{BUILD, Here, Workers, members_options};
+mod deploying;
+
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::graph::Graph;
-use crate::failure::{Failure, Result};
+use crate::failure::Failure;
+use crate::job::agent::message::{Command, Deploy, Report};
+use crate::job::agent::{Agent, Reports, Work};
+use crate::job::beside::{self, Commit, Side, error_kind};
+use crate::job::board::Board;
+use crate::job::directory::foreign::Foreign;
+use crate::job::message::{Handle, Link, Message, ToWorker};
+use crate::job::split_service::{self, SplitWork};
+use crate::job::workers::{BUILD, Here, Workers, members_options};
 use crate::plan::{NodeKind, Plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, End, Event, Leader, Notice, OpId, Options, Request, Restore};
+use weir_protocol::leader::{Action, BarrierKind, End, Event, Leader, Notice, OpId, Options, Request, Restore};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::{Generation, Now, OperatorId};
 
@@ -78,6 +80,10 @@ pub struct Runner {
     foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
+    /// Workers of the assignment that is being prepared.
+    gathered: u32,
+    /// The assignment whose state is being brought near, and who is at it.
+    preparing: Option<(u64, BTreeSet<Session>)>,
     /// This process is about to end: the next generation is another leader's.
     leaving: bool,
 }
@@ -93,7 +99,7 @@ impl Runner {
             }
             _ => None,
         });
-        let commits = beside::committers(committers.collect(), sender.clone());
+        let commits = beside::committers(committers.collect(), Arc::clone(&job.store), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
             leader: Leader::new(),
@@ -109,6 +115,8 @@ impl Runner {
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
+            gathered: 0,
+            preparing: None,
             leaving: false,
             foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
@@ -283,6 +291,10 @@ impl Runner {
                 let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
                 Happened::Leader(Event::WorkerLost { generation, worker, message })
             }
+            Report::Prepared { revision } => {
+                let event = self.prepared(revision, session)?;
+                return self.step(Happened::Leader(event));
+            }
             Report::Leaving => {
                 let end = self.step(Happened::Members(members::Event::Leaving { session }));
                 return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
@@ -337,7 +349,10 @@ impl Runner {
                 return Some(Happened::Members(members::Event::Cancel { generation }));
             }
             Action::InjectBarrier { generation, checkpoint, kind } => {
-                self.command_all(&Command::Inject { generation, checkpoint, kind });
+                // A savepoint and a stop wait: they must not need rows that are written nowhere else.
+                let overtakes = self.job.options.checkpoint.unaligned_after_ms;
+                let overtakes_after_ms = overtakes.filter(|_| kind == BarrierKind::Checkpoint);
+                self.command_all(&Command::Inject { generation, checkpoint, kind, overtakes_after_ms });
             }
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
@@ -350,9 +365,12 @@ impl Runner {
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
             Action::Gather { assignment } => {
                 let (revision, workers) = (assignment.revision, assignment.workers);
+                self.gathered = workers;
                 return Some(Happened::Members(members::Event::Gather { revision, workers }));
             }
-            Action::Prepare { revision, .. } => return Some(Happened::Leader(Event::Prepared { revision })),
+            Action::Prepare { revision, key_groups, restore } => {
+                return self.prepare(revision, &key_groups, restore.map(|restore| *restore)).map(Happened::Leader);
+            }
             Action::ReleasePin { .. } => {}
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
@@ -406,53 +424,6 @@ impl Runner {
 
     fn command_all(&self, command: &Command) {
         self.members.workers().for_each(|(session, _)| self.command(session, command.clone()));
-    }
-
-    /// First the splits, then the workers.
-    fn deploy(&mut self, generation: Generation, start: Start, restore: Option<Box<Restore>>) -> Result<()> {
-        let restore = restore.map(|restore| *restore);
-        // Given up first: the lock of the place cannot be taken twice.
-        self.foreign = None;
-        let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(Foreign::open).transpose()?;
-        let manifest = restore.as_ref().map(|restore| &restore.manifest);
-        let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
-        let writers = writers.filter(|(_, state)| !state.writers.is_empty());
-        self.writers = writers.map(|(operator, state)| (operator.clone(), state.writers.clone())).collect();
-        let (parallelism, manifest) = (start.key_groups.parallelism(), manifest.cloned().map(Box::new));
-        self.splits.send(SplitWork::Begin { generation, parallelism, restore: manifest });
-        self.pending = Some(Pending { generation, start, restore });
-        Ok(())
-    }
-
-    fn splits_ready(&mut self, generation: Generation, made: Result<()>) -> Option<End> {
-        let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
-        let parallelism = pending.start.key_groups.parallelism();
-        // A start of a run that nobody assigned anything to does not say.
-        let workers = Some(pending.start.terms.workers).filter(|workers| *workers > 0);
-        let workers = workers.unwrap_or(self.job.workers.count);
-        if let Err(failure) = made {
-            return self.step(Happened::Leader(deploy_failed(generation, &failure)));
-        }
-        self.remove_leftovers();
-        self.step(Happened::Members(members::Event::Deploy { generation, parallelism, workers }))
-    }
-
-    /// A checkpoint of the own generation is complete: nothing refers to tails of earlier ones any more. What those had
-    /// prepared was committed before the tasks were started.
-    fn remove_tails(&mut self, generation: Generation) {
-        if !self.writers.is_empty() {
-            self.writers.clear();
-            let (before, keep) = (generation, BTreeSet::new());
-            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: BTreeMap::new() });
-        }
-    }
-
-    /// Now that the restored checkpoint is known, and with it the files that its writers go on from.
-    fn remove_leftovers(&mut self) {
-        if let Some((before, keep)) = self.leftovers.take() {
-            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: self.writers.clone() });
-        }
     }
 
     fn report(&self, notice: &Notice) {
