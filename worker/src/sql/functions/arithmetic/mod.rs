@@ -251,7 +251,7 @@ fn decimal_scale(data_type: &DataType) -> i8 {
 }
 
 fn longs_of(array: &ArrayRef) -> PrimitiveArray<Int64Type> {
-    AsArray::as_primitive::<Int64Type>(array).clone()
+    array.as_primitive::<Int64Type>().clone()
 }
 
 /// Numbers of one type, each mapped to one of the same.
