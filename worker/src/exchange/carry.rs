@@ -6,7 +6,7 @@ use super::hello::Hello;
 use super::outlet::{Next, Outlet};
 use super::traffic::Traffic;
 use super::wire::{self, Broken, Outgoing};
-use super::{DRAIN, FAREWELL, Lost, Shared};
+use super::{DRAIN, FAREWELL, Shared};
 use crate::failure::Failure;
 use crate::tls::Stream;
 use arrow::buffer::Buffer;
@@ -22,15 +22,13 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// Carries an outlet's frames until its generation is closed or the peer is lost, which is told.
 pub(super) async fn run(outlet: &Outlet, shared: &Shared, opened: &Opened) {
+    let served = opened.serve(outlet.peer);
     let outcome = tokio::select! {
         outcome = carry(outlet, shared) => outcome,
         () = time_is_up(outlet, opened) => Ok(()),
     };
     outlet.gone();
-    if let Err(failure) = outcome {
-        let (generation, worker, address) = (outlet.generation, outlet.worker.get().copied(), outlet.peer);
-        opened.lost(Lost { generation, worker, address, failure });
-    }
+    served.end(outlet.worker.get().copied(), outcome);
 }
 
 /// A while after the generation's end.
