@@ -53,7 +53,8 @@ async fn carry(outlet: &Outlet, shared: &Shared) -> Result<(), Failure> {
     outcome.map_err(lost)
 }
 
-/// The two directions of a connection. Small frames are read many at a time; what is larger than the buffer goes past it.
+/// The two directions of a connection. Small frames are read many at a time; what is larger than the buffer goes past
+/// it.
 pub(super) fn open(stream: Stream) -> (impl AsyncBufRead + Unpin, impl AsyncWrite + Unpin) {
     let (reader, writer) = split(stream);
     (BufReader::with_capacity(64 << 10, reader), writer)
@@ -130,8 +131,8 @@ async fn speak(outlet: &Outlet, writer: &mut (impl AsyncWrite + Unpin), traffic:
     leave(writer, Header::bare(Kind::Close, outlet.generation, 0)).await
 }
 
-/// Says good-bye, and waits for the other side to hang up: hanging up on bytes that were not read could destroy what was
-/// written last.
+/// Says good-bye, and waits for the other side to hang up: hanging up on bytes that were not read could destroy what
+/// was written last.
 pub(super) async fn leave(writer: &mut (impl AsyncWrite + Unpin), close: Header) -> Result<(), Broken> {
     wire::write(writer, close, &[]).await?;
     writer.shutdown().await.map_err(Broken::Connection)?;
