@@ -6,7 +6,7 @@ use super::hello::Hello;
 use super::outlet::{Next, Outlet};
 use super::traffic::Traffic;
 use super::wire::{self, Broken, Outgoing};
-use super::{DRAIN, FAREWELL, Lost, Shared};
+use super::{DRAIN, FAREWELL, Shared};
 use crate::failure::Failure;
 use crate::tls::Stream;
 use arrow::buffer::Buffer;
@@ -22,15 +22,13 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// Carries an outlet's frames until its generation is closed or the peer is lost, which is told.
 pub(super) async fn run(outlet: &Outlet, shared: &Shared, opened: &Opened) {
+    let served = opened.serve(outlet.peer);
     let outcome = tokio::select! {
         outcome = carry(outlet, shared) => outcome,
         () = time_is_up(outlet, opened) => Ok(()),
     };
     outlet.gone();
-    if let Err(failure) = outcome {
-        let (generation, worker, address) = (outlet.generation, outlet.worker.get().copied(), outlet.peer);
-        opened.lost(Lost { generation, worker, address, failure });
-    }
+    served.end(outlet.worker.get().copied(), outcome);
 }
 
 /// A while after the generation's end.
@@ -55,7 +53,8 @@ async fn carry(outlet: &Outlet, shared: &Shared) -> Result<(), Failure> {
     outcome.map_err(lost)
 }
 
-/// The two directions of a connection. Small frames are read many at a time; what is larger than the buffer goes past it.
+/// The two directions of a connection. Small frames are read many at a time; what is larger than the buffer goes past
+/// it.
 pub(super) fn open(stream: Stream) -> (impl AsyncBufRead + Unpin, impl AsyncWrite + Unpin) {
     let (reader, writer) = split(stream);
     (BufReader::with_capacity(64 << 10, reader), writer)
@@ -132,8 +131,8 @@ async fn speak(outlet: &Outlet, writer: &mut (impl AsyncWrite + Unpin), traffic:
     leave(writer, Header::bare(Kind::Close, outlet.generation, 0)).await
 }
 
-/// Says good-bye, and waits for the other side to hang up: hanging up on bytes that were not read could destroy what was
-/// written last.
+/// Says good-bye, and waits for the other side to hang up: hanging up on bytes that were not read could destroy what
+/// was written last.
 pub(super) async fn leave(writer: &mut (impl AsyncWrite + Unpin), close: Header) -> Result<(), Broken> {
     wire::write(writer, close, &[]).await?;
     writer.shutdown().await.map_err(Broken::Connection)?;

@@ -3,6 +3,7 @@
 use super::outlet::Outlet;
 use super::{Failed, Lost};
 use crate::dataflow::inbox::Inbox;
+use crate::failure::Failure;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,13 @@ pub(super) struct Opened {
     failed: Failed,
     outlets: Mutex<BTreeMap<(SocketAddr, u32), Arc<Outlet>>>,
     closed: watch::Sender<bool>,
+}
+
+/// A connection of a generation, whose end is told however it comes.
+pub(super) struct Served<'a> {
+    opened: &'a Opened,
+    address: SocketAddr,
+    ended: bool,
 }
 
 /// Why a connection gets nothing here. Reads on from "the worker …".
@@ -164,15 +172,40 @@ impl Opened {
         *self.closed.borrow()
     }
 
+    /// A connection begins to be served.
+    pub(super) fn serve(&self, address: SocketAddr) -> Served<'_> {
+        Served { opened: self, address, ended: false }
+    }
+
     /// Tells of a lost peer, unless the generation is over anyway.
-    pub(super) fn lost(&self, lost: Lost) {
+    fn lost(&self, worker: Option<u32>, address: SocketAddr, failure: Failure) {
         if !self.is_closed() {
-            (self.failed)(lost);
+            (self.failed)(Lost { generation: self.generation, worker, address, failure });
         }
     }
 
     fn close(&self) {
         self.closed.send_replace(true);
         self.outlets.lock().values().for_each(|outlet| outlet.close());
+    }
+}
+
+impl Served<'_> {
+    /// The connection has ended, well or not.
+    pub(super) fn end(mut self, worker: Option<u32>, outcome: Result<(), Failure>) {
+        self.ended = true;
+        if let Err(failure) = outcome {
+            self.opened.lost(worker, self.address, failure);
+        }
+    }
+}
+
+impl Drop for Served<'_> {
+    /// A panic would else leave senders waiting for ever.
+    fn drop(&mut self) {
+        if !self.ended {
+            let failure = Failure::bug(format!("the connection with {} was dropped; please report it", self.address));
+            self.opened.lost(None, self.address, failure);
+        }
     }
 }

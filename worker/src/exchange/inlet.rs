@@ -11,7 +11,7 @@ use super::rows::decode::{self, Decoder};
 use super::rows::schema;
 use super::traffic::Traffic;
 use super::wire::{self, Broken};
-use super::{FAREWELL, Lost, Shared};
+use super::{FAREWELL, Shared};
 use crate::dataflow::element::Element;
 use crate::dataflow::inbox::{Arrived, Inbox, Incoming};
 use crate::failure::Failure;
@@ -117,16 +117,14 @@ async fn refuse(writer: &mut (impl AsyncWrite + Unpin), address: SocketAddr, rea
 
 impl Inlet {
     async fn serve(&self, mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin, shared: &Shared) {
+        let served = self.opened.serve(self.address);
         let outcome = tokio::select! {
             outcome = self.listen(&mut reader) => outcome,
             outcome = self.answer(&mut writer, shared) => outcome,
             () = self.time_is_up() => Ok(()),
         };
-        if let Err(broken) = outcome {
-            let (generation, worker, address) = (self.opened.generation, Some(self.worker), self.address);
-            let failure = Failure::transient(format!("lost the worker {} at {address}", self.worker)).because(broken);
-            self.opened.lost(Lost { generation, worker, address, failure });
-        }
+        let named = format!("lost the worker {} at {}", self.worker, self.address);
+        served.end(Some(self.worker), outcome.map_err(|broken| Failure::transient(named).because(broken)));
     }
 
     async fn time_is_up(&self) {

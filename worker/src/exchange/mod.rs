@@ -14,12 +14,12 @@
 //! nothing but its own inputs. Within a channel nothing overtakes on the way; a barrier that may does so in the inbox; channels of a connection take turns.
 //!
 //! A generation is opened, and then closed. A connection of a generation that is not open here yet waits for it; one of
-//! an older generation is refused. A connection that ends otherwise than by `Close` is a lost peer: whoever waits to send
-//! to it is cancelled, and the one who opened the generation is told.
+//! an older generation is refused. A connection that ends otherwise than by `Close` is a lost peer: whoever waits to
+//! send to it is cancelled, and the one who opened the generation is told.
 //!
 //! Invariants: what comes from the network never panics and never allocates more than the limits in `frame` and the
-//! credits of a channel allow; a frame of another generation ends its connection; every task of the runtime ends with its
-//! generation or with the exchange.
+//! credits of a channel allow; a frame of another generation ends its connection; every task of the runtime ends with
+//! its generation or with the exchange.
 
 mod carry;
 mod frame;

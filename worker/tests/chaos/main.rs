@@ -57,7 +57,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) -> &'static str {
         }
         6 => {
             cluster.signal(worker, Signal::STOP);
-            std::thread::sleep(Duration::from_millis(100 + chance.below(1_500)));
+            std::thread::park_timeout(Duration::from_millis(100 + chance.below(1_500)));
             cluster.signal(worker, Signal::CONT);
             "stop and continue"
         }
@@ -84,7 +84,7 @@ fn run(seed: u64, seconds: u64) {
     let mut history = Vec::new();
     while !cluster.look() {
         assert!(began.elapsed() < Duration::from_secs(seconds) + PATIENCE, "seed {seed}: stuck after {history:?}");
-        std::thread::sleep(Duration::from_millis(chance.below(400)));
+        std::thread::park_timeout(Duration::from_millis(chance.below(400)));
         // The end is quiet: the job must come to it.
         if began.elapsed() < Duration::from_secs(seconds) && chance.below(3) == 0 {
             let what = disturb(&mut cluster, &mut chance);

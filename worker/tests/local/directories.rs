@@ -27,10 +27,7 @@ fn secrets_come_from_a_folder() {
 
 #[test]
 fn state_that_only_a_cluster_has_room_for_is_refused() {
-    let table = [
-        "  storage: {persistentVolumeClaim: {claimName: states}}\n",
-        "  storage: {s3: {bucket: states, region: eu-central-1}}\n",
-    ];
+    let table = ["  storage: {persistentVolumeClaim: {claimName: states}}\n"];
     for spec in table {
         let place = Place::new(&manifest(spec, &[BIDS, TOTALS, COUNT]), ROW);
         place.check(spec, &["run", "job.yaml"], USER_ERROR, &["spec.storage", "spec.storage.local", "--state-dir"]);

@@ -132,7 +132,7 @@ fn what_cannot_be_begun_with_is_told() {
     from(".weir/first/savepoints/name", &["has no savepoint 'name'", "perhaps 'named' is meant"]);
     from(".weir/first/chain/99", &["link 99", "is not a checkpoint that is kept", "those that are: "]);
     from(".weir/first/chain/1", &["link 1", "is not a checkpoint that is kept"]);
-    from("s3://bucket/state", &["s3://", "give a path of this machine"]);
+    from("s3://bucket/state", &["the region of the bucket 'bucket' is not known", "AWS_REGION"]);
     fs::rename(place.path(".weir/first"), place.path("first")).unwrap();
     from("first", &["no savepoint 'first' of this job", "--restore ./first"]);
     // Nothing of the job that did not begin is there.

@@ -31,7 +31,7 @@ pub fn harm(job: &Job, arguments: &[&str], moments: &mut Moments, most: u32, har
             let _ = run.kill();
             break run.wait().unwrap();
         }
-        std::thread::sleep(Duration::from_millis(100) + moments.next(500));
+        std::thread::park_timeout(Duration::from_millis(100) + moments.next(500));
         let workers = workers_of(&run);
         if harmed < most && !workers.is_empty() {
             let chosen = moments.next(workers.len() as u64).as_millis() as usize;
@@ -77,7 +77,7 @@ fn stopped_workers_come_back_from_the_dead_and_touch_nothing() {
     let stops = harm(&job, &["--workers", "2", "--speed", "5"], &mut moments, 2, |worker, moments| {
         let _ = kill_process(worker, Signal::STOP);
         // Longer than its leader, or its workers, wait for it.
-        std::thread::sleep(Duration::from_millis(3500) + moments.next(500));
+        std::thread::park_timeout(Duration::from_millis(3500) + moments.next(500));
         let _ = kill_process(worker, Signal::CONT);
     });
     assert!(stops > 0);

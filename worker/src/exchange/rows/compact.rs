@@ -7,8 +7,8 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{ByteViewType, DataType};
 use std::sync::Arc;
 
-/// Buffers that are many, and smaller than this, are copied into one: each costs a place in the header and a piece of the
-/// vectored write.
+/// Buffers that are many, and smaller than this, are copied into one: each costs a place in the header and a piece of
+/// the vectored write.
 const SMALL_BUFFER: usize = 4096;
 
 /// Buffers that are not worth joining.
