@@ -79,7 +79,10 @@ fn every_command_explains_itself() {
     ];
     for (arguments, parts) in table {
         let said = check(folder.path(), arguments, FINISHED, parts);
-        assert!(!said.contains("\n  measure") && !said.contains("\n  send"), "the benchmark's own command is nobody else's business:\n{said}");
+        assert!(
+            !said.contains("\n  measure") && !said.contains("\n  send"),
+            "the benchmark's own command is nobody else's business:\n{said}"
+        );
     }
     for shell in ["bash", "zsh", "fish"] {
         check(folder.path(), &["completion", shell], FINISHED, &["weir", "savepoint"]);
@@ -326,7 +329,10 @@ fn a_benchmark_sends_from_one_process_to_another() {
         .collect();
     assert_eq!(measured, [("plain", "numbers"), ("plain", "text"), ("mTLS", "numbers"), ("mTLS", "text")]);
     for object in objects {
-        assert!(object["bytes"].as_u64().unwrap() >= 3_000_000 && object["sent_bytes"].as_u64().unwrap() > 0, "{object}");
+        assert!(
+            object["bytes"].as_u64().unwrap() >= 3_000_000 && object["sent_bytes"].as_u64().unwrap() > 0,
+            "{object}"
+        );
     }
 }
 

@@ -316,9 +316,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::dataflow::in_flight::InFlight;
     use crate::checkpoint::store::directory::DirectoryStore;
     use crate::dataflow::chain::{Part, Taken};
+    use crate::dataflow::in_flight::InFlight;
     use crate::operator::snapshot::{Snapshot, TableDelta};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use std::time::Duration;
