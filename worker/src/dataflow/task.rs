@@ -70,7 +70,7 @@ impl TakenSnapshot {
             Part::State(snapshot) => snapshot.bytes(),
             Part::Source(_) | Part::Sink(_) => 0,
         };
-        self.taken.iter().map(of).sum()
+        self.taken.iter().map(of).sum::<u64>() + self.in_flight.bytes()
     }
 }
 
@@ -268,7 +268,7 @@ impl Running {
     /// Replays the next piece. After the last one the channels take over from where event time is.
     fn replay(&mut self) -> Result<()> {
         let Some(replay) = &mut self.task.replay else { return Ok(()) };
-        let Some(next) = replay.take_next() else {
+        let Some(next) = replay.next_piece() else {
             self.frontier = Frontier::new(self.task.inbox.channels(), replay.watermark());
             self.task.replay = None;
             return Ok(());

@@ -65,6 +65,14 @@ impl InFlight {
         let matter = stretches.iter().any(Stretch::matters);
         Self::Stretches(if matter { stretches } else { Vec::new() })
     }
+
+    /// Memory that its rows take, but for those that are still as they came from another process.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let Self::Stretches(stretches) = self else { return 0 };
+        let of = |piece: &Piece| if let Piece::Rows(batch) = piece { batch.bytes() as u64 } else { 0 };
+        stretches.iter().flat_map(|stretch| &stretch.pieces).map(of).sum()
+    }
 }
 
 impl Default for InFlight {

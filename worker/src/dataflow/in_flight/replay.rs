@@ -62,7 +62,7 @@ impl Replay {
     }
 
     /// The next piece; `None` at the end. What holds event time back comes first, so that it goes on evenly.
-    pub fn take_next(&mut self) -> Option<Next> {
+    pub fn next_piece(&mut self) -> Option<Next> {
         let line =
             self.lines.iter_mut().filter(|line| !line.is_empty()).min_by_key(|line| line.frontier.watermark())?;
         let (input, piece) = line.next()?;
