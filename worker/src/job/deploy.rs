@@ -13,6 +13,7 @@ use crate::dataflow::splits::SplitQueue;
 use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::failure::{Failure, Result};
+use crate::operator::calc::Calculation;
 use crate::operator::snapshot::Restored;
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
@@ -329,7 +330,7 @@ impl<'a> Builder<'a> {
             queue: Arc::clone(&self.queues[&node]),
             assignment: source.source.assignment(),
             reader: self.reader(source, id)?,
-            compute: source.compute.clone(),
+            compute: source.compute.as_ref().map(Calculation::new).transpose()?,
             watermark: source.watermark.clone(),
             pace: self.pace.clone(),
             throttle: self.blueprint.throttle.clone(),

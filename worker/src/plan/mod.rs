@@ -104,6 +104,8 @@ pub struct Watermark {
 pub struct Calc {
     /// Keeps rows for which it is true.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns of the input, which the expressions read.
+    pub input: SchemaRef,
     /// The output's columns; `None` keeps the input's.
     pub columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
     /// The output's names and types.

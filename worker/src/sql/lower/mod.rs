@@ -3,6 +3,7 @@
 //! `steps` cuts the plans at their stateful operators and optimises what lies between; `nodes` turns the pieces into
 //! nodes of the plan, each table read once with the columns that anything needs.
 
+mod choice;
 mod fingerprint;
 mod nodes;
 pub(super) mod not_null;
