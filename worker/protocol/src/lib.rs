@@ -11,6 +11,7 @@ pub mod frontier;
 pub mod ids;
 pub mod key_group;
 pub mod leader;
+pub mod members;
 pub mod restart;
 pub mod retry;
 pub mod snapshot;

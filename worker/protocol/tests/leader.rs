@@ -49,6 +49,7 @@ fn options(incarnation: &str, mode: Mode) -> Options {
             ..Plan::default()
         },
         mode,
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: None,
             min_pause_ms: 0,

@@ -3,7 +3,7 @@
 use super::rates::Rate;
 use super::{Site, health};
 use crate::job::board::LastFailure;
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};

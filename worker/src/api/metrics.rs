@@ -7,7 +7,7 @@ use super::checkpoints::cause_name;
 use super::refusal::Refusal;
 use crate::dataflow::metrics::Distribution;
 use crate::job::board::Board;
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use crate::job::usage;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

@@ -18,7 +18,7 @@ mod tests;
 use crate::diagnostic::nearest;
 use crate::failure::{Failure, Result};
 use crate::job::board::Board;
-use crate::job::runner::Handle;
+use crate::job::message::Handle;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};

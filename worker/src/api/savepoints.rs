@@ -5,7 +5,7 @@
 use super::Site;
 use super::checkpoints::sizes;
 use super::refusal::Refusal;
-use crate::job::savepoints::{Conflict, Savepoint};
+use crate::job::board::savepoints::{Conflict, Savepoint};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};

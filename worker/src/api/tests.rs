@@ -7,7 +7,7 @@ use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::failure::Kind;
 use crate::job::board::Board;
-use crate::job::runner::{Handle, Message};
+use crate::job::message::{Handle, Message};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

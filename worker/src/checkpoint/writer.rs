@@ -26,8 +26,16 @@ pub struct SnapshotWriter {
     owned: BTreeMap<TaskId, Vec<KeyGroupRange>>,
     /// Changes that could not be stored: they go with the next snapshot, merged with its own.
     unwritten: BTreeMap<(TaskId, OperatorId), Snapshot>,
+    /// What a task begins with that lies in another place: its first snapshot writes it down here.
+    inherited: BTreeMap<(TaskId, OperatorId), Inherited>,
     /// Above the sequence numbers of all files that the generation goes on from.
     sequence: u64,
+}
+
+/// State of another place, by table.
+struct Inherited {
+    store: Arc<dyn Store>,
+    tables: BTreeMap<String, Vec<StateFile>>,
 }
 
 impl SnapshotWriter {
@@ -40,6 +48,7 @@ impl SnapshotWriter {
             ledgers: BTreeMap::new(),
             owned: BTreeMap::new(),
             unwritten: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             sequence,
         }
     }
@@ -48,6 +57,23 @@ impl SnapshotWriter {
     pub fn begin(&mut self, task: TaskId, operator: OperatorId, files: Vec<StateFile>, owned: Vec<KeyGroupRange>) {
         self.ledgers.insert((task, operator), Ledger::new(files));
         self.owned.insert(task, owned);
+    }
+
+    /// A task begins with these files of another place's store.
+    pub fn inherit(
+        &mut self,
+        task: TaskId,
+        operator: OperatorId,
+        files: Vec<StateFile>,
+        owned: Vec<KeyGroupRange>,
+        store: Arc<dyn Store>,
+    ) {
+        let mut tables: BTreeMap<String, Vec<StateFile>> = BTreeMap::new();
+        for file in files {
+            tables.entry(file.table.clone()).or_default().push(file);
+        }
+        self.inherited.insert((task, operator.clone()), Inherited { store, tables });
+        self.begin(task, operator, Vec::new(), owned);
     }
 
     /// Writes a task's snapshot; the answer is its acknowledgement. A failure loses nothing: what was not written is
@@ -145,6 +171,10 @@ impl SnapshotWriter {
             counters: state.counters.clone(),
             ..OperatorSnapshot::default()
         };
+        if let Err(failure) = self.take_over(&key, &mut told) {
+            self.unwritten.insert(key, state);
+            return (told, Err(failure));
+        }
         while let Some(delta) = state.tables.last() {
             match self.table(operator, delta) {
                 Ok(file) => {
@@ -158,6 +188,28 @@ impl SnapshotWriter {
             }
         }
         (told, Ok(()))
+    }
+
+    /// Copies what the task inherited, table by table. Its own changes come later and so count more.
+    fn take_over(&mut self, key: &(TaskId, OperatorId), told: &mut OperatorSnapshot) -> Result<()> {
+        let (task, operator) = key;
+        let owned = self.owned.get(task).cloned().unwrap_or_default();
+        let Some(mut inherited) = self.inherited.remove(key) else { return Ok(()) };
+        let mut copy = |table: &str, files: &[StateFile]| {
+            let merged = merge_files(inherited.store.as_ref(), files, &owned, Tombstones::Drop, &told.watermarks)?;
+            let Some(encoded) = merged else { return Ok(()) };
+            self.sequence += 1;
+            told.added.push(self.put(operator, table, self.sequence, encoded)?);
+            Ok(())
+        };
+        while let Some((table, files)) = inherited.tables.pop_first() {
+            if let Err(failure) = copy(&table, &files) {
+                inherited.tables.insert(table, files);
+                self.inherited.insert(key.clone(), inherited);
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     fn table(&mut self, operator: &OperatorId, delta: &TableDelta) -> Result<Option<StateFile>> {

@@ -8,6 +8,7 @@ pub mod exit;
 mod explain;
 mod job;
 mod progress;
+mod restore;
 mod run;
 mod savepoint;
 mod table;

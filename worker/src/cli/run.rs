@@ -3,10 +3,13 @@
 use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
+use super::restore;
 use crate::api::{self, Server, View};
 use crate::job::budget;
-use crate::job::runner::{Handle, Job, Runner};
+use crate::job::message::Handle;
+use crate::job::runner::{Job, Runner};
 use crate::job::settings;
+use crate::job::workers::{Here, Workers};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -23,6 +26,7 @@ use weir_protocol::leader::{Already, End, ErrorKind, Mode, Resume, Stops};
   weir run job.yaml --parallelism 4 --http 127.0.0.1:8081
   weir run job.yaml --fresh
   weir run job.yaml --restore before-upgrade
+  weir run copy.yaml --restore .weir/bids-per-auction
   generate-job | weir run -")]
 pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
@@ -33,8 +37,11 @@ pub(super) struct Arguments {
     /// Begin anew: forget the state of earlier runs. Output that they had prepared is committed first.
     #[arg(long, conflicts_with = "restore")]
     fresh: bool,
-    /// Begin with a savepoint of this job.
-    #[arg(long, value_name = "NAME")]
+    /// Begin with a savepoint of this job, or with a checkpoint of another.
+    ///
+    /// A value with a slash is a path: a state directory (its newest checkpoint), <DIR>/savepoints/<name> or
+    /// <DIR>/chain/<number>. The other job keeps its state, and what it has prepared for its sinks.
+    #[arg(long, value_name = "NAME|PATH")]
     restore: Option<String>,
     /// The directory of the job's state.
     #[arg(long, value_name = "DIR")]
@@ -68,26 +75,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
-    let resume = match (&arguments.restore, arguments.fresh) {
-        (Some(name), _) => Resume::Savepoint(name.clone()),
-        (None, true) => Resume::Empty,
-        (None, false) => Resume::Head,
+    let directory = job::directory_of(&planned.job, arguments.state_dir.as_deref())?;
+    let resume = match arguments.fresh {
+        true => Resume::Empty,
+        false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
     };
+    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    if let (Resume::Foreign { location, manifest }, false) = (&resume, arguments.quiet) {
+        let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
+        eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);
+    }
     let mode = Mode::Run { resume, stops: Stops::Lift };
     let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
     }
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
         store: Arc::clone(&state.store) as _,
         uid: state.uid.clone(),
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
+        workers: Workers::default(),
     });
+    let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
+    runner.work_here(Here::alone(arguments.speed, budget));
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);

@@ -37,3 +37,30 @@ pub enum After {
     /// No row follows in this generation: the job stops or has come to its end.
     Nothing,
 }
+
+/// What becomes of two elements of a channel, one right behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// Both stay.
+    Both,
+    /// The first now says what the second said, which goes.
+    One,
+    /// The first goes, and the second meets the one before it.
+    Second,
+}
+
+impl Element {
+    /// Meets the element that follows right behind. A watermark takes in the next one, and an idleness that a watermark
+    /// ends at once has never been: so what is not rows stays few, however long rows wait.
+    pub fn meet(&mut self, next: &Self) -> Meeting {
+        match (self, next) {
+            (Self::Watermark(last), Self::Watermark(next)) => {
+                *last = (*last).max(*next);
+                Meeting::One
+            }
+            (Self::Idle, Self::Idle) => Meeting::One,
+            (Self::Idle, Self::Watermark(_)) => Meeting::Second,
+            _ => Meeting::Both,
+        }
+    }
+}

@@ -3,8 +3,12 @@
 //! A sender waits for credits of its own channel only, so a slow task stalls nothing but its own inputs. The task waits
 //! for any channel that it may read; channels that delivered the barrier of a checkpoint under way are left alone until
 //! the others have caught up.
+//!
+//! The sender of a channel may be in another process. Then credits are taken there, before the element travels, and the
+//! inbox tells the other side what the task has taken; elements are delivered here without waiting, and a sender that
+//! spends what it does not have is found out. Its rows are decoded by the task, when it takes them.
 
-use super::element::{Barrier, Element};
+use super::element::{Barrier, Element, Meeting};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use parking_lot::{Condvar, Mutex};
@@ -25,6 +29,8 @@ pub enum Control {
     Inject(Barrier),
     /// The checkpoint will not complete.
     Aborted(CheckpointId),
+    /// A source: its desk has an answer.
+    Splits,
     /// Stop as soon as possible; the generation is over.
     Cancel,
 }
@@ -56,23 +62,78 @@ struct State {
 }
 
 struct Channel {
-    queue: VecDeque<Element>,
+    queue: VecDeque<Incoming>,
     credits: Credits,
     blocked: bool,
+    /// Where credits go, of a channel that is fed from another process.
+    give_back: Option<Arc<GiveBack>>,
+}
+
+/// What comes through a channel.
+pub enum Incoming {
+    /// An element of this process, or one without rows.
+    Element(Element),
+    /// Rows of another process.
+    Arrived(Arrived),
+}
+
+/// Rows that came from another process, as they came.
+pub struct Arrived {
+    /// The credits that the sender has taken for them.
+    pub size: Amount,
+    /// Makes a batch of them, in the task's own thread.
+    pub decode: Box<dyn FnOnce() -> Result<Batch> + Send>,
+}
+
+/// Told what a task has taken out of a channel, and what is still in it.
+pub type GiveBack = dyn Fn(Amount, Amount) + Send + Sync;
+
+/// Sends one element to a task in another process: waits for credits, and answers how long it waited.
+pub type SendAway = dyn Fn(Element) -> Result<Duration> + Send + Sync;
+
+/// Why an inbox does not take what another process sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such channel.
+    #[error("the task has {channels} channels and none with number {channel}")]
+    Unknown {
+        /// The number asked for.
+        channel: usize,
+        /// How many there are.
+        channels: usize,
+    },
+    /// Another sender feeds it.
+    #[error("channel {0} has a sender already")]
+    Taken(usize),
+    /// More is sent than there are credits for.
+    #[error("channel {0} was sent more than it has credits for")]
+    Overdrawn(usize),
 }
 
 /// The output side of one channel.
 #[derive(Clone)]
-pub struct Sender {
-    inbox: Arc<Inbox>,
-    channel: usize,
+pub struct Sender(To);
+
+#[derive(Clone)]
+enum To {
+    Here { inbox: Arc<Inbox>, channel: usize },
+    Away(Arc<SendAway>),
 }
+
+/// More elements than this in one channel mean that its sender does not keep to the rules: rows take credits, watermarks
+/// become one, and checkpoints come one at a time.
+const LONGEST_QUEUE: usize = 2 * CHANNEL_BUDGET.rows as usize;
 
 impl Inbox {
     /// An inbox with this many channels.
     #[must_use]
     pub fn new(channels: usize) -> Arc<Self> {
-        let channel = || Channel { queue: VecDeque::new(), credits: Credits::new(CHANNEL_BUDGET), blocked: false };
+        let channel = || Channel {
+            queue: VecDeque::new(),
+            credits: Credits::new(CHANNEL_BUDGET),
+            blocked: false,
+            give_back: None,
+        };
         Arc::new(Self {
             state: Mutex::new(State {
                 channels: std::iter::repeat_with(channel).take(channels).collect(),
@@ -85,10 +146,44 @@ impl Inbox {
         })
     }
 
-    /// The sender of a channel.
+    /// The sender of a channel, for a task of this process.
     #[must_use]
     pub fn sender(self: &Arc<Self>, channel: usize) -> Sender {
-        Sender { inbox: Arc::clone(self), channel }
+        Sender(To::Here { inbox: Arc::clone(self), channel })
+    }
+
+    /// Says that a channel is fed by [`Inbox::deliver`], from another process that `give_back` tells of credits. It is
+    /// called by the task's thread and must not wait. A channel has one sender in its life.
+    pub fn attach(&self, channel: usize, give_back: Arc<GiveBack>) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        let channels = state.channels.len();
+        let found = state.channels.get_mut(channel).ok_or(Refused::Unknown { channel, channels })?;
+        if found.give_back.is_some() {
+            return Err(Refused::Taken(channel));
+        }
+        found.give_back = Some(give_back);
+        Ok(())
+    }
+
+    /// Takes in, without waiting, what another process has sent. After a cancellation it is dropped.
+    pub fn deliver(&self, channel: usize, incoming: Incoming) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        let channels = state.channels.len();
+        let cancelled = state.cancelled;
+        let found = state.channels.get_mut(channel).ok_or(Refused::Unknown { channel, channels })?;
+        if cancelled {
+            return Ok(());
+        }
+        let paid = match &incoming {
+            Incoming::Arrived(arrived) => found.credits.take(arrived.size.rows, arrived.size.bytes) == Take::Granted,
+            Incoming::Element(_) => true,
+        };
+        if !paid || found.queue.len() >= LONGEST_QUEUE {
+            return Err(Refused::Overdrawn(channel));
+        }
+        found.push(incoming);
+        self.readable.notify_one();
+        Ok(())
     }
 
     /// The number of channels.
@@ -110,24 +205,33 @@ impl Inbox {
         self.readable.notify_one();
     }
 
-    /// Takes the next thing to do, without waiting.
-    #[must_use]
-    pub fn receive(&self) -> Received {
+    /// Takes the next thing to do, without waiting. Fails when rows of another process cannot be decoded.
+    pub fn receive(&self) -> Result<Received> {
         let mut state = self.state.lock();
         if let Some(control) = state.control.pop_front() {
-            return Received::Control(control);
+            return Ok(Received::Control(control));
         }
-        let Some(input) = state.readable() else { return Received::Nothing };
+        let Some(input) = state.readable() else { return Ok(Received::Nothing) };
         let channels = state.channels.len();
         state.turn = (input + 1) % channels;
         let channel = &mut state.channels[input];
-        let element = channel.queue.pop_front().expect("a readable channel has an element");
-        if let Element::Batch(batch) = &element {
-            let (rows, bytes) = size(batch);
-            channel.credits.give_back(rows, bytes).expect("a batch gives back what it took");
+        let incoming = channel.queue.pop_front().expect("a readable channel has an element");
+        let size = incoming.size();
+        if size != Amount::default() {
+            channel.credits.give_back(size.rows, size.bytes).expect("a batch gives back what it took");
             self.writable[input].notify_one();
         }
-        Received::Element(input, element)
+        let (left, give_back) = (channel.credits.under_way(), channel.give_back.clone());
+        drop(state);
+        match incoming {
+            Incoming::Element(element) => Ok(Received::Element(input, element)),
+            Incoming::Arrived(arrived) => {
+                if let Some(give_back) = give_back {
+                    give_back(size, left);
+                }
+                Ok(Received::Element(input, Element::Batch((arrived.decode)()?)))
+            }
+        }
     }
 
     /// Waits until there is something to do, at most until `deadline`. Answers how long it waited.
@@ -172,7 +276,7 @@ impl Inbox {
         if state.cancelled {
             return Err(Failure::cancelled());
         }
-        state.channels[input].push(element);
+        state.channels[input].push(Incoming::Element(element));
         self.readable.notify_one();
         Ok(waited)
     }
@@ -188,21 +292,49 @@ impl State {
 }
 
 impl Channel {
-    /// A watermark right behind another one replaces it: so what is not rows stays bounded too.
-    fn push(&mut self, element: Element) {
-        match (self.queue.back_mut(), &element) {
-            (Some(Element::Watermark(last)), Element::Watermark(next)) => *last = (*last).max(*next),
-            (Some(Element::Idle), Element::Idle) => {}
-            _ => self.queue.push_back(element),
+    /// Puts it behind the others, or makes one of the last and it.
+    fn push(&mut self, incoming: Incoming) {
+        if let Incoming::Element(element) = &incoming {
+            while let Some(Incoming::Element(last)) = self.queue.back_mut() {
+                match last.meet(element) {
+                    Meeting::Both => break,
+                    Meeting::One => return,
+                    Meeting::Second => self.queue.pop_back(),
+                };
+            }
+        }
+        self.queue.push_back(incoming);
+    }
+}
+
+impl Incoming {
+    /// The credits that it holds.
+    fn size(&self) -> Amount {
+        match self {
+            Self::Element(Element::Batch(batch)) => {
+                let (rows, bytes) = size(batch);
+                Amount { rows, bytes }
+            }
+            Self::Element(_) => Amount::default(),
+            Self::Arrived(arrived) => arrived.size,
         }
     }
 }
 
 impl Sender {
+    /// The sender of a channel whose task runs in another process.
+    #[must_use]
+    pub fn away(send: Arc<SendAway>) -> Self {
+        Self(To::Away(send))
+    }
+
     /// Sends, and answers how long it had to wait for credits. Fails with kind `Cancelled` when the receiver was
-    /// cancelled.
+    /// cancelled or cannot be reached any more.
     pub fn send(&self, element: Element) -> Result<Duration> {
-        self.inbox.send(self.channel, element)
+        match &self.0 {
+            To::Here { inbox, channel } => inbox.send(*channel, element),
+            To::Away(send) => send(element),
+        }
     }
 }
 
@@ -229,7 +361,7 @@ mod tests {
     fn drain(inbox: &Inbox) -> Vec<String> {
         let mut received = Vec::new();
         loop {
-            match inbox.receive() {
+            match inbox.receive().unwrap() {
                 Received::Nothing => return received,
                 Received::Control(control) => received.push(format!("{control:?}")),
                 Received::Element(input, Element::Batch(batch)) => {
@@ -299,7 +431,7 @@ mod tests {
         inbox.sender(0).send(rows(full)).unwrap();
         let waiting = inbox.sender(0);
         let held = std::thread::spawn(move || waiting.send(rows(2)));
-        assert!(matches!(inbox.receive(), Received::Element(0, Element::Batch(_))));
+        assert!(matches!(inbox.receive().unwrap(), Received::Element(0, Element::Batch(_))));
         held.join().unwrap().unwrap();
         assert_eq!(drain(&inbox), ["0:2"]);
     }

@@ -5,7 +5,7 @@ use super::element::{After, Barrier};
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use super::pace::Pace;
-use super::splits::{Handout, SplitQueue};
+use super::splits::{Handout, SplitDesk};
 use super::task::{Events, TakenSnapshot, TaskEvent, time_of_day_ms};
 use super::throttle::Throttle;
 use super::watermark::{SourceWatermark, Times};
@@ -31,7 +31,7 @@ pub struct SourceTask {
     /// Brings control messages; it has no channels.
     pub inbox: Arc<Inbox>,
     /// Where splits come from.
-    pub queue: Arc<SplitQueue>,
+    pub splits: Arc<SplitDesk>,
     /// How they are spread over the tasks.
     pub assignment: Assignment,
     /// Reads them.
@@ -70,6 +70,8 @@ struct Running {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Splits that are read at the same time must be in hand before the first row: event time is their minimum.
+    Gathering,
     Reading,
     /// No row is left; barriers still pass.
     Exhausted,
@@ -87,20 +89,23 @@ impl SourceTask {
     pub fn run(self) -> Result<()> {
         let now = Instant::now();
         let idle_timeout = self.watermark.as_ref().and_then(|watermark| watermark.idle_timeout);
+        let phase = match self.assignment {
+            Assignment::Concurrent => Phase::Gathering,
+            Assignment::Ordered => Phase::Reading,
+        };
         let mut running = Running {
             mark: SourceWatermark::new(idle_timeout),
             finished: Vec::new(),
-            phase: Phase::Reading,
-            before_stop: Phase::Reading,
+            phase,
+            before_stop: phase,
             idle_told: false,
             holds: false,
             watch: Stopwatch::start(),
             housekeeping_due: now,
             task: self,
         };
-        running.take_share()?;
         loop {
-            if let Received::Control(control) = running.task.inbox.receive() {
+            if let Received::Control(control) = running.task.inbox.receive()? {
                 running.control(control)?;
                 continue;
             }
@@ -120,13 +125,16 @@ impl Running {
                 self.phase = self.before_stop;
                 Ok(())
             }
+            Control::Splits => Ok(()),
             Control::Inject(barrier) => self.barrier(barrier),
         }
     }
 
     fn turn(&mut self) -> Result<Turn> {
-        if self.phase != Phase::Reading {
-            return Ok(Turn::Wait(None));
+        match self.phase {
+            Phase::Reading => {}
+            Phase::Gathering => return self.gather(),
+            Phase::Exhausted | Phase::Stopped => return Ok(Turn::Wait(None)),
         }
         match self.task.reader.poll().map_err(|failure| failure.within_step(&self.task.name))? {
             Poll::Rows(rows) => {
@@ -139,14 +147,17 @@ impl Running {
         }
     }
 
-    /// Splits that are read at the same time must be in hand before the first row: event time is their minimum.
-    fn take_share(&mut self) -> Result<()> {
-        if self.task.assignment == Assignment::Concurrent {
-            while let Handout::Split(split) = self.task.queue.next(self.task.task.subtask, Instant::now())? {
-                self.add_split(&split)?;
+    fn gather(&mut self) -> Result<Turn> {
+        loop {
+            match self.task.splits.next(Instant::now()) {
+                Handout::Split(split) => self.add_split(&split)?,
+                Handout::Asked => return Ok(Turn::Wait(None)),
+                Handout::Later(_) | Handout::Done => {
+                    (self.phase, self.before_stop) = (Phase::Reading, Phase::Reading);
+                    return Ok(Turn::Worked);
+                }
             }
         }
-        Ok(())
     }
 
     fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
@@ -157,11 +168,12 @@ impl Running {
 
     fn next_split(&mut self) -> Result<Turn> {
         let now = Instant::now();
-        match self.task.queue.next(self.task.task.subtask, now)? {
+        match self.task.splits.next(now) {
             Handout::Split(split) => {
                 self.add_split(&split)?;
                 Ok(Turn::Worked)
             }
+            Handout::Asked => Ok(Turn::Wait(None)),
             Handout::Later(moment) => Ok(Turn::Wait(Some(moment))),
             Handout::Done => self.exhausted().map(|()| Turn::Wait(None)),
         }

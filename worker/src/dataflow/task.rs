@@ -107,7 +107,7 @@ impl OperatorTask {
 
 impl Running {
     fn turn(&mut self) -> Result<()> {
-        match self.task.inbox.receive() {
+        match self.task.inbox.receive()? {
             Received::Control(control) => self.control(control),
             Received::Element(input, element) => {
                 self.element(input, element)?;
@@ -152,6 +152,7 @@ impl Running {
                 }
                 Ok(())
             }
+            Control::Splits => Ok(()),
             Control::Inject(_) => Err(Failure::bug("a task that reads channels was told to emit a barrier")),
         }
     }

@@ -1,7 +1,9 @@
 //! What runs beside the tasks and the leader: requests to the store, commits, and the writing of snapshots, each on a
 //! thread of its own, so that none waits for another.
 
-use super::runner::Message;
+use super::agent::Reports;
+use super::agent::message::Report;
+use super::message::Message;
 use crate::checkpoint::store::{Put, Store};
 use crate::checkpoint::writer::SnapshotWriter;
 use crate::connector::{CommitOutcome, Committer, Leftovers};
@@ -22,7 +24,8 @@ pub struct Side<T> {
 }
 
 impl<T: Send + 'static> Side<T> {
-    fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
+    /// Starts one that does `work` with everything that it is sent.
+    pub(super) fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         let run = move || receiver.into_iter().for_each(&mut work);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started");
@@ -166,12 +169,22 @@ pub fn commit(
 
 /// Work of the snapshot writer.
 pub enum Write {
-    /// A generation begins: its tasks, with the files of their operators and the key groups they own.
-    Begin(Generation, Vec<TaskFiles>),
+    /// A generation begins.
+    Begin(Beginning),
     /// A task's snapshot.
     Snapshot(Generation, TakenSnapshot),
     /// A checkpoint has completed.
     Completed(Generation, CheckpointId),
+}
+
+/// What a generation begins with.
+pub struct Beginning {
+    /// The generation.
+    pub generation: Generation,
+    /// Its tasks, with the files of their operators and the key groups they own.
+    pub tasks: Vec<TaskFiles>,
+    /// Where the files lie, if not in the job's own place.
+    pub elsewhere: Option<Arc<dyn Store>>,
 }
 
 /// What a task begins with.
@@ -186,23 +199,28 @@ pub struct TaskFiles {
 
 /// Writes snapshots.
 #[must_use]
-pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Write> {
+pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
-        Write::Begin(generation, tasks) => {
+        Write::Begin(Beginning { generation, tasks, elsewhere }) => {
             let sequences =
                 tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
             let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
             for task in tasks {
                 for (operator, files) in task.files {
-                    writer.begin(task.task, operator, files, task.owned.clone());
+                    match &elsewhere {
+                        Some(other) => {
+                            writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+                        }
+                        None => writer.begin(task.task, operator, files, task.owned.clone()),
+                    }
                 }
             }
             current = Some((generation, writer));
         }
         Write::Snapshot(generation, snapshot) => {
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                write(writer, generation, snapshot, &answers);
+                write(writer, generation, snapshot, &reports);
             }
         }
         Write::Completed(generation, checkpoint) => {
@@ -213,17 +231,12 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
     })
 }
 
-fn write(
-    writer: &mut SnapshotWriter,
-    generation: Generation,
-    snapshot: TakenSnapshot,
-    answers: &mpsc::Sender<Message>,
-) {
+fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, reports: &Reports) {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
-            let _ = answers.send(Message::Leader(Event::Acked { generation, checkpoint, snapshot }));
+            reports.send(Report::Acked { generation, checkpoint, snapshot });
             if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
                 tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
             }
@@ -231,7 +244,7 @@ fn write(
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
             let message = failure.chain();
-            let _ = answers.send(Message::Leader(Event::Declined { generation, checkpoint, task, cause, message }));
+            reports.send(Report::Declined { generation, checkpoint, task, cause, message });
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Runs a job in one process: its tasks, its leader, and what runs beside them.
+//! Runs a job: the leader's side, the workers' sides with their tasks, and what runs beside both.
 
+pub mod agent;
 pub mod beside;
 pub mod board;
 pub mod budget;
@@ -7,10 +8,11 @@ pub mod deploy;
 pub mod directory;
 pub mod maintain;
 pub mod measure;
-pub mod reading;
+pub mod message;
 pub mod runner;
-pub mod savepoints;
 pub mod settings;
+pub mod split_service;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod usage;
+pub mod workers;

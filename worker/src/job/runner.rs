@@ -1,25 +1,28 @@
-//! Runs a job in this process: performs what the leader decides, and tells it what happens.
+//! The leader's side of a job: performs what the leader decides, and tells it what happens.
+//!
+//! Workers are reached by [`Link`]s; one of them may be in this process. What they say comes in as [`Message`]s, like the
+//! answers of the threads beside.
 
-use super::beside::{self, Commit, Side, Write, error_kind};
+use super::agent::message::{Command, Deploy, Report};
+use super::agent::{Agent, Reports, Work};
+use super::beside::{self, Commit, Side, error_kind};
 use super::board::Board;
-use super::deploy::{Blueprint, Deployment, Prepared};
+use super::directory::foreign::Foreign;
+use super::message::{Handle, Link, Message, ToWorker};
+use super::split_service::{self, SplitWork};
+use super::workers::{BUILD, Here, Workers, members_options};
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
-use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
-use crate::dataflow::inbox::Control;
-use crate::dataflow::task::{Events, TaskEvent};
-use crate::dataflow::throttle::Throttle;
-use crate::failure::{Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::plan::{NodeKind, Plan};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{
-    Action, BarrierKind, End, ErrorKind, Event, Leader, Notice, OpId, Options, Request, Restore, Then,
-};
-use weir_protocol::{CheckpointId, Generation, Now, OperatorId, TaskId};
+use weir_protocol::leader::{Action, End, Event, Leader, Notice, OpId, Options, Request, Restore};
+use weir_protocol::members::{self, Members, Registration, Session};
+use weir_protocol::{Generation, Now, OperatorId};
 
 /// What a job is run with.
 pub struct Job {
@@ -31,79 +34,54 @@ pub struct Job {
     pub store: Arc<dyn Store>,
     /// Unique for the job across all clusters.
     pub uid: String,
-    /// Replay event time at this many times its pace.
-    pub speed: Option<f64>,
-    /// Bytes of state that all tasks together may hold.
-    pub state_budget: u64,
+    /// The workers it runs on.
+    pub workers: Workers,
 }
 
-/// What reaches a running job.
-pub enum Message {
-    /// For the leader.
-    Leader(Event),
-    /// From a task of a generation.
-    Task(Generation, TaskEvent),
-}
-
-/// Steers a running job from other threads.
-#[derive(Clone)]
-pub struct Handle(mpsc::Sender<Message>);
-
-impl Handle {
-    /// Steers the job that reads these messages.
-    #[must_use]
-    pub fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self(messages)
-    }
-
-    /// Takes a last checkpoint and ends the job.
-    pub fn stop(&self) {
-        self.send(Event::StopRequested);
-    }
-
-    /// Takes a savepoint. The board tells what becomes of it.
-    pub fn savepoint(&self, name: String, uid: String, then: Then) {
-        self.send(Event::SavepointRequested { name, uid, then });
-    }
-
-    /// Gives a savepoint up.
-    pub fn release_savepoint(&self, name: String) {
-        self.send(Event::SavepointReleased { name });
-    }
-
-    fn send(&self, event: Event) {
-        // A job that has ended does not listen.
-        let _ = self.0.send(Message::Leader(event));
-    }
-}
-
-/// How often the status page and the state budget are looked after.
+/// How often the status page is looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// Something that happened to one of the two that decide.
+enum Happened {
+    Leader(Event),
+    Members(members::Event),
+}
+
+/// A generation that waits for its splits and workers.
+struct Pending {
+    generation: Generation,
+    start: Start,
+    restore: Option<Restore>,
+}
 
 /// A job about to run.
 pub struct Runner {
     job: Job,
     graph: Arc<Graph>,
     leader: Leader,
+    members: Members,
     began: Instant,
     messages: mpsc::Receiver<Message>,
-    sender: mpsc::Sender<Message>,
+    handle: Handle,
+    links: BTreeMap<Session, Link>,
+    /// The worker in this process.
+    local: Option<(Session, Agent)>,
     store: Side<(OpId, Request)>,
     commits: Side<Commit>,
-    writer: Side<Write>,
-    deployment: Option<(Generation, Deployment)>,
-    cancelling: bool,
+    splits: Side<SplitWork>,
+    pending: Option<Pending>,
     /// What to remove once the restored checkpoint is known: the first generation whose files stay, and committables.
     leftovers: Option<(Generation, BTreeSet<String>)>,
     /// Writers' states of the restored checkpoint, which may name files of earlier generations.
     writers: BTreeMap<OperatorId, Vec<serde_json::Value>>,
+    /// The place of the state that the job begins with, until its first checkpoint has all of that.
+    foreign: Option<Foreign>,
     board: Arc<Board>,
-    throttle: Throttle,
     housekeeping_due: Instant,
 }
 
 impl Runner {
-    /// Prepares a run.
+    /// Prepares a run. It has no worker yet.
     #[must_use]
     pub fn new(job: Job) -> Self {
         let (sender, messages) = mpsc::channel();
@@ -116,21 +94,23 @@ impl Runner {
         let commits = beside::committers(committers.collect(), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
-            graph: Arc::clone(&graph),
             leader: Leader::new(),
+            members: Members::new(members_options(&job)),
             began: Instant::now(),
             messages,
+            links: BTreeMap::new(),
+            local: None,
             store: beside::store(Arc::clone(&job.store), sender.clone()),
             commits,
-            writer: beside::writer(Arc::clone(&job.store), sender.clone()),
-            sender,
-            deployment: None,
-            cancelling: false,
+            splits: split_service::start(Arc::clone(&job.plan), Arc::clone(&graph), sender.clone()),
+            handle: Handle::new(sender),
+            pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
-            board: Arc::new(Board::new(Arc::clone(&job.plan), graph)),
-            throttle: Throttle::default(),
+            foreign: None,
+            board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
+            graph,
             job,
         }
     }
@@ -138,7 +118,7 @@ impl Runner {
     /// Steers the job while it runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle(self.sender.clone())
+        self.handle.clone()
     }
 
     /// What is known of the job while it runs.
@@ -147,10 +127,48 @@ impl Runner {
         Arc::clone(&self.board)
     }
 
+    /// Lets this process be a worker of the job.
+    pub fn work_here(&mut self, here: Here) {
+        let session = self.handle.session();
+        let work = Work {
+            worker: here.ordinal,
+            plan: Arc::clone(&self.job.plan),
+            graph: Arc::clone(&self.graph),
+            store: here.store.unwrap_or_else(|| Arc::clone(&self.job.store)),
+            job_uid: self.job.uid.clone(),
+            speed: here.speed,
+            state_budget: here.state_budget,
+            board: self.board(),
+            exchange: here.exchange.clone(),
+        };
+        let handle = self.handle();
+        let agent = Agent::start(
+            work,
+            Reports::new(move |report| {
+                let _ = handle.tell(Message::Report(session, report));
+            }),
+        );
+        let commands = agent.commands();
+        let link = Link::new(move |message| {
+            if let ToWorker::Command(command) = message {
+                commands.send(command);
+            }
+        });
+        let registration = Registration {
+            job: self.job.uid.clone(),
+            ordinal: here.ordinal,
+            build: BUILD.to_owned(),
+            plan: self.job.options.plan.fingerprint.clone(),
+            exchange: here.address,
+        };
+        let _ = self.handle.tell(Message::Registered(session, registration, link));
+        self.local = Some((session, agent));
+    }
+
     /// Runs the job to its end.
     pub fn run(mut self) -> End {
         let begin = Event::Begin(Box::new(self.job.options.clone()));
-        let mut end = self.step(begin);
+        let mut end = self.step(Happened::Leader(begin));
         while end.is_none() {
             let wait = self.wait();
             end = match self.messages.recv_timeout(wait) {
@@ -159,9 +177,11 @@ impl Runner {
             };
             self.housekeeping(&mut end);
         }
-        self.tear_down();
+        let end = end.expect("the loop ends with an end");
+        self.local = None;
+        self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         self.board.update(&self.leader.status(), self.now());
-        end.expect("the loop ends with an end")
+        end
     }
 
     fn now(&self) -> Now {
@@ -169,13 +189,16 @@ impl Runner {
     }
 
     fn wait(&self) -> Duration {
-        let due = self.leader.deadline().map(|due| Duration::from_millis(due.ms_since(self.now())));
-        due.map_or(HOUSEKEEPING, |due| due.min(HOUSEKEEPING))
+        let due = [self.leader.deadline(), self.members.deadline()].into_iter().flatten().min();
+        due.map_or(HOUSEKEEPING, |due| Duration::from_millis(due.ms_since(self.now())).min(HOUSEKEEPING))
     }
 
     fn tick(&mut self) -> Option<End> {
-        let due = self.leader.deadline().is_some_and(|due| due <= self.now());
-        if due { self.step(Event::Tick) } else { None }
+        let now = self.now();
+        let due = |deadline: Option<Now>| deadline.is_some_and(|due| due <= now);
+        let (leader, members) = (due(self.leader.deadline()), due(self.members.deadline()));
+        let end = if members { self.step(Happened::Members(members::Event::Tick)) } else { None };
+        if leader { end.or_else(|| self.step(Happened::Leader(Event::Tick))) } else { end }
     }
 
     fn housekeeping(&mut self, end: &mut Option<End>) {
@@ -185,106 +208,125 @@ impl Runner {
         }
         self.housekeeping_due = now + HOUSEKEEPING;
         self.board.update(&self.leader.status(), self.now());
+        if end.is_none()
+            && let Some(session) = self.local.as_ref().map(|(session, _)| *session)
+        {
+            *end = self.step(Happened::Members(members::Event::Heard { session }));
+        }
         if end.is_none() {
             *end = self.tick();
         }
-        if end.is_none() {
-            *end = self.check_budget();
-        }
-    }
-
-    /// State past its budget is the user's to cure: the message names the task that has most of it.
-    fn check_budget(&mut self) -> Option<End> {
-        let (generation, deployment) = self.deployment.as_ref().filter(|_| !self.cancelling)?;
-        let used: u64 = deployment.tasks.values().map(|task| task.metrics.state_bytes.get()).sum();
-        self.throttle.follow(used, self.job.state_budget);
-        if used <= self.job.state_budget {
-            return None;
-        }
-        let (task, largest) = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get())?;
-        let message = format!(
-            "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB). \
-             Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
-            self.job.state_budget >> 20,
-            used >> 20,
-            largest.metrics.name,
-            largest.metrics.state_bytes.get() >> 20,
-        );
-        let event = Event::TaskFailed { generation: *generation, task: *task, kind: ErrorKind::User, message };
-        self.step(event)
     }
 
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
-            Message::Leader(event) => {
-                if let Event::Acked { generation, checkpoint, snapshot } = &event {
-                    self.board.cost(*generation, *checkpoint, snapshot.task, snapshot.cost);
+            Message::Leader(event) => self.step(Happened::Leader(event)),
+            Message::Registered(session, worker, link) => {
+                self.links.insert(session, link);
+                self.step(Happened::Members(members::Event::Registered { session, worker }))
+            }
+            Message::Disconnected(session, message) => {
+                self.links.remove(&session);
+                self.board.worker_lost(session);
+                self.step(Happened::Members(members::Event::Disconnected { session, message }))
+            }
+            Message::Heartbeat(session, readings) => {
+                if self.members.is_current(session) {
+                    self.board.worker(session, readings);
                 }
-                self.step(event)
+                self.step(Happened::Members(members::Event::Heard { session }))
             }
-            Message::Task(generation, event) => self.task(generation, event),
-        }
-    }
-
-    fn task(&mut self, generation: Generation, event: TaskEvent) -> Option<End> {
-        match event {
-            TaskEvent::Snapshot(_) => None,
-            TaskEvent::Exhausted(task) => self.step(Event::SourceEnded { generation, task }),
-            TaskEvent::Ended(task, outcome) => self.task_ended(generation, task, outcome),
-        }
-    }
-
-    fn task_ended(&mut self, generation: Generation, task: TaskId, outcome: Result<()>) -> Option<End> {
-        let (current, deployment) = self.deployment.as_mut()?;
-        if *current != generation {
-            return None;
-        }
-        deployment.join(task);
-        if self.cancelling {
-            return if deployment.has_ended() { self.cancelled(generation) } else { None };
-        }
-        match outcome {
-            // A task that cannot send since its receiver died: the receiver reports why.
-            Err(failure) if failure.kind == Kind::Cancelled => None,
-            Ok(()) => None,
-            Err(failure) => {
-                let (kind, message) = (error_kind(failure.kind), failure.chain());
-                self.step(Event::TaskFailed { generation, task, kind, message })
+            Message::Report(session, report) if self.members.is_current(session) => self.report_of(session, report),
+            Message::Splits(session, command) => {
+                self.command(session, command);
+                None
             }
+            Message::SplitsReady(generation, made) => self.splits_ready(generation, made),
+            Message::SplitsFailed(generation, failure) => {
+                self.step(Happened::Leader(deploy_failed(generation, &failure)))
+            }
+            // Of a worker that was given up.
+            Message::Report(..) => None,
         }
     }
 
-    fn cancelled(&mut self, generation: Generation) -> Option<End> {
-        self.deployment = None;
-        self.cancelling = false;
-        self.board.cancelled();
-        self.step(Event::Cancelled { generation })
+    fn report_of(&mut self, session: Session, report: Report) -> Option<End> {
+        let happened = match report {
+            Report::Deployed { generation, tasks, sources } => {
+                Happened::Members(members::Event::Deployed { session, generation, tasks, sources })
+            }
+            Report::DeployFailed { generation, kind, message } => {
+                Happened::Members(members::Event::DeployFailed { session, generation, kind, message })
+            }
+            Report::Cancelled { generation } => Happened::Members(members::Event::Cancelled { session, generation }),
+            Report::Acked { generation, checkpoint, snapshot } => {
+                self.board.cost(generation, checkpoint, snapshot.task, snapshot.cost);
+                Happened::Leader(Event::Acked { generation, checkpoint, snapshot })
+            }
+            Report::Declined { generation, checkpoint, task, cause, message } => {
+                Happened::Leader(Event::Declined { generation, checkpoint, task, cause, message })
+            }
+            Report::TaskFailed { generation, task, kind, message } => {
+                Happened::Leader(Event::TaskFailed { generation, task, kind, message })
+            }
+            Report::PeerLost { generation, worker, message } => {
+                let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
+                Happened::Leader(Event::WorkerLost { generation, worker, message })
+            }
+            Report::SourceEnded { generation, task } => Happened::Leader(Event::SourceEnded { generation, task }),
+            Report::AskSplits { generation, node, subtask } => {
+                self.splits.send(SplitWork::Ask { session, generation, node, subtask });
+                return None;
+            }
+        };
+        self.step(happened)
     }
 
-    fn step(&mut self, event: Event) -> Option<End> {
-        let mut events = std::collections::VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for action in self.leader.step(self.now(), event) {
-                match action {
-                    Action::End(end) => return Some(end),
-                    action => events.extend(self.perform(action)),
+    fn step(&mut self, happened: Happened) -> Option<End> {
+        let mut queue = VecDeque::from([happened]);
+        while let Some(happened) = queue.pop_front() {
+            let now = self.now();
+            match happened {
+                Happened::Leader(event) => {
+                    for action in self.leader.step(now, event) {
+                        match action {
+                            Action::End(end) => return Some(end),
+                            action => queue.extend(self.perform(action)),
+                        }
+                    }
+                }
+                Happened::Members(event) => {
+                    for action in self.members.step(now, event) {
+                        queue.extend(self.perform_for_members(action).map(Happened::Leader));
+                    }
                 }
             }
         }
         None
     }
 
-    /// Carries out an action; some are answered at once.
-    fn perform(&mut self, action: Action) -> Option<Event> {
+    /// Carries out an action of the leader; some ask the members.
+    fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
             Action::Store { op, request } => self.store.send((op, request)),
-            Action::Deploy { generation, start, restore } => return Some(self.deploy(generation, &start, restore)),
-            Action::Cancel { generation } => return self.cancel(generation),
-            Action::InjectBarrier { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
-            Action::NotifyAborted { generation, checkpoint } => self.tell(generation, Control::Aborted(checkpoint)),
+            Action::Deploy { generation, start, restore } => {
+                let deployed = self.deploy(generation, *start, restore);
+                return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
+            }
+            Action::Cancel { generation } => {
+                self.pending = None;
+                return Some(Happened::Members(members::Event::Cancel { generation }));
+            }
+            Action::InjectBarrier { generation, checkpoint, kind } => {
+                self.command_all(&Command::Inject { generation, checkpoint, kind });
+            }
+            Action::NotifyAborted { generation, checkpoint } => {
+                self.command_all(&Command::Aborted { generation, checkpoint });
+            }
             Action::NotifyCompleted { generation, checkpoint, .. } => {
-                self.writer.send(Write::Completed(generation, checkpoint));
-                self.remove_tails();
+                self.command_all(&Command::Completed { generation, checkpoint });
+                self.remove_tails(generation);
+                self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
@@ -295,92 +337,86 @@ impl Runner {
         None
     }
 
-    fn deploy(&mut self, generation: Generation, start: &Start, restore: Option<Box<Restore>>) -> Event {
-        match self.try_deploy(generation, start, restore) {
-            Ok(event) => event,
-            Err(failure) => {
-                let (kind, message) = (error_kind(failure.kind), failure.chain());
-                Event::DeployFailed { generation, kind, message }
+    fn perform_for_members(&mut self, action: members::Action) -> Option<Event> {
+        match action {
+            members::Action::Welcome { session } => self.send(session, ToWorker::Welcome),
+            members::Action::Refuse { session, reason } => {
+                self.send(session, ToWorker::Refused(reason));
+                self.links.remove(&session);
             }
+            members::Action::Close { session, reason } => {
+                self.send(session, ToWorker::Closed(reason));
+                self.links.remove(&session);
+                self.board.worker_lost(session);
+            }
+            members::Action::Deploy { session, generation, placement } => {
+                let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
+                let deploy = Deploy {
+                    generation,
+                    start: pending.start.clone(),
+                    restore: pending.restore.clone(),
+                    placement: placement.as_ref().clone(),
+                };
+                self.command(session, Command::Deploy(Box::new(deploy)));
+            }
+            members::Action::Cancel { session, generation } => self.command(session, Command::Cancel { generation }),
+            members::Action::TellWaiting { missing } => {
+                let missing: Vec<String> = missing.iter().map(u32::to_string).collect();
+                self.board.remark(format!("waiting for worker {}", missing.join(", ")));
+            }
+            members::Action::Tell(event) => return Some(event),
+        }
+        None
+    }
+
+    fn send(&self, session: Session, message: ToWorker) {
+        if let Some(link) = self.links.get(&session) {
+            link.send(message);
         }
     }
 
-    fn try_deploy(&mut self, generation: Generation, start: &Start, restore: Option<Box<Restore>>) -> Result<Event> {
-        let restore = restore.map(|restore| restore.manifest);
-        let writers = restore.iter().flat_map(|manifest| &manifest.operators);
+    fn command(&self, session: Session, command: Command) {
+        self.send(session, ToWorker::Command(command));
+    }
+
+    fn command_all(&self, command: &Command) {
+        self.members.workers().for_each(|(session, _)| self.command(session, command.clone()));
+    }
+
+    /// First the splits, then the workers.
+    fn deploy(&mut self, generation: Generation, start: Start, restore: Option<Box<Restore>>) -> Result<()> {
+        let restore = restore.map(|restore| *restore);
+        // Given up first: the lock of the place cannot be taken twice.
+        self.foreign = None;
+        let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
+        self.foreign = location.map(Foreign::open).transpose()?;
+        let manifest = restore.as_ref().map(|restore| &restore.manifest);
+        let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());
         self.writers = writers.map(|(operator, state)| (operator.clone(), state.writers.clone())).collect();
-        let (writer, sender) = (self.writer.sender(), self.sender.clone());
-        let events = Events::new(move |event| match event {
-            TaskEvent::Snapshot(snapshot) => {
-                let _ = writer.send(Write::Snapshot(generation, snapshot));
-            }
-            event => {
-                let _ = sender.send(Message::Task(generation, event));
-            }
-        });
-        let blueprint = Blueprint {
-            plan: Arc::clone(&self.job.plan),
-            graph: Arc::clone(&self.graph),
-            generation,
-            key_groups: Arc::new(start.key_groups.clone()),
-            restore,
-            store: Arc::clone(&self.job.store),
-            job_uid: self.job.uid.clone(),
-            speed: self.job.speed,
-            throttle: self.throttle.clone(),
-            events,
-        };
-        let prepared = Prepared::new(&blueprint)?;
+        let (parallelism, manifest) = (start.key_groups.parallelism(), manifest.cloned().map(Box::new));
+        self.splits.send(SplitWork::Begin { generation, parallelism, restore: manifest });
+        self.pending = Some(Pending { generation, start, restore });
+        Ok(())
+    }
+
+    fn splits_ready(&mut self, generation: Generation, made: Result<()>) -> Option<End> {
+        let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
+        let parallelism = pending.start.key_groups.parallelism();
+        if let Err(failure) = made {
+            return self.step(Happened::Leader(deploy_failed(generation, &failure)));
+        }
         self.remove_leftovers();
-        let tasks = prepared.tasks();
-        self.writer.send(Write::Begin(generation, beside::files_of(tasks, blueprint.restore.as_ref())));
-        let deployment = prepared.start()?;
-        let ids = deployment.tasks.keys().copied().collect();
-        let sources = deployment.sources().collect();
-        self.board.deployed(generation, deployment.tasks.values().map(|task| Arc::clone(&task.metrics)));
-        self.deployment = Some((generation, deployment));
-        self.cancelling = false;
-        Ok(Event::Deployed { generation, tasks: ids, sources })
-    }
-
-    fn cancel(&mut self, generation: Generation) -> Option<Event> {
-        match &self.deployment {
-            Some((current, deployment)) if *current == generation && !deployment.has_ended() => {
-                self.cancelling = true;
-                deployment.tell(Control::Cancel);
-                None
-            }
-            _ => {
-                self.deployment = None;
-                Some(Event::Cancelled { generation })
-            }
-        }
-    }
-
-    fn inject(&self, generation: Generation, checkpoint: CheckpointId, kind: BarrierKind) {
-        let after = match kind {
-            BarrierKind::Checkpoint => After::More,
-            BarrierKind::Savepoint => After::MoreApart,
-            BarrierKind::Stop | BarrierKind::Final => After::Nothing,
-        };
-        if let Some((_, deployment)) = self.deployment.as_ref().filter(|(current, _)| *current == generation) {
-            deployment.tell_sources(Control::Inject(Barrier { checkpoint, after }));
-        }
-    }
-
-    fn tell(&self, generation: Generation, control: Control) {
-        if let Some((_, deployment)) = self.deployment.as_ref().filter(|(current, _)| *current == generation) {
-            deployment.tell(control);
-        }
+        let workers = self.job.workers.count;
+        self.step(Happened::Members(members::Event::Deploy { generation, parallelism, workers }))
     }
 
     /// A checkpoint of the own generation is complete: nothing refers to tails of earlier ones any more. What those had
     /// prepared was committed before the tasks were started.
-    fn remove_tails(&mut self) {
-        if let Some((generation, _)) = self.deployment.as_ref().filter(|_| !self.writers.is_empty()) {
+    fn remove_tails(&mut self, generation: Generation) {
+        if !self.writers.is_empty() {
             self.writers.clear();
-            let (before, keep) = (*generation, BTreeSet::new());
+            let (before, keep) = (generation, BTreeSet::new());
             self.commits.send(Commit::RemoveLeftovers { before, keep, writers: BTreeMap::new() });
         }
     }
@@ -395,12 +431,8 @@ impl Runner {
     fn report(&self, notice: &Notice) {
         self.board.notice(notice);
     }
+}
 
-    /// Ends whatever still runs.
-    fn tear_down(&mut self) {
-        let Some((_, mut deployment)) = self.deployment.take() else { return };
-        deployment.tell(Control::Cancel);
-        let tasks: Vec<TaskId> = deployment.tasks.keys().copied().collect();
-        tasks.into_iter().for_each(|task| deployment.join(task));
-    }
+fn deploy_failed(generation: Generation, failure: &Failure) -> Event {
+    Event::DeployFailed { generation, kind: error_kind(failure.kind), message: failure.chain() }
 }

@@ -2,7 +2,7 @@
 
 use crate::plan::{NodeKind, Plan};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use weir_crds::{RestartStrategy, ValidatedJob};
+use weir_crds::{RestartStrategy, RestoreFrom, ValidatedJob};
 use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan, Start};
 use weir_protocol::key_group::{Error, MaxParallelism};
 use weir_protocol::leader::{CheckpointOptions, Mode, Operation, Options, Running};
@@ -24,6 +24,7 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
         max_parallelism: MaxParallelism::new(job.max_parallelism)?,
         plan: plan_of(plan, job.allow_dropped_state),
         mode,
+        restored_from: restored_from(job),
         checkpoint: CheckpointOptions {
             interval_ms: Some(ms(job.checkpoint.interval)),
             min_pause_ms: ms(job.checkpoint.min_pause),
@@ -32,6 +33,16 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
             retain: job.checkpoint.retain,
         },
         restart: strategy(&job.restart),
+    })
+}
+
+/// What a job's `spec.restoreFrom` says, as its chain remembers that it was used.
+#[must_use]
+pub fn restored_from(job: &ValidatedJob) -> Option<String> {
+    job.restore_from.as_ref().map(|from| match from {
+        RestoreFrom::Savepoint(name) => format!("savepoint {name}"),
+        RestoreFrom::Path(path) => format!("path {path}"),
+        RestoreFrom::Job(name) => format!("job {name}"),
     })
 }
 
@@ -70,6 +81,7 @@ pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> 
         plan: chain::Plan::default(),
         // The caller holds the lock of the directory: nobody is at work.
         mode: Mode::Maintain { operations: vec![operation], running: Running::Fence },
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: None,
             min_pause_ms: 0,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::runner::{Job, Runner};
+use super::workers::{Here, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::options::Options as TableOptions;
 use crate::connector::{self, Environment, TableShape};
@@ -76,6 +77,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         max_parallelism: MaxParallelism::new(16).unwrap(),
         plan: super::settings::plan_of(&plan, false),
         mode: Mode::Run { resume, stops: Stops::Lift },
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: Some(5),
             min_pause_ms: 0,
@@ -86,7 +88,10 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         restart: Strategy::None,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
-    Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), speed: None, state_budget: u64::MAX })
+    let workers = Workers::default();
+    let mut runner = Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), workers });
+    runner.work_here(Here::alone(None, u64::MAX));
+    runner
 }
 
 /// How often each number is in a visible file.

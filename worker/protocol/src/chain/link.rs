@@ -93,6 +93,14 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// False for state whose files lie in another place.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Self::Foreign { .. })
+    }
+}
+
 /// A generation begins: its place in the chain, its assignment and its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +134,9 @@ pub struct Start {
     pub savepoints: BTreeMap<String, Pin>,
     /// The head's stop flag, copied by a run that only maintains.
     pub stop: Option<Stop>,
+    /// The value of `spec.restoreFrom` that was used last: it is not used again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
 }
 
 /// What a completed checkpoint contains.

@@ -181,7 +181,9 @@ impl Leader {
     /// Writes the newest state down once more: with a new name, or without what has been confirmed since.
     pub(super) fn put_copy(&mut self, stop: Option<Stop>) {
         let attempt = self.begin_attempt(None);
-        let Some(base) = manifest_of(&self.base, &self.view.links) else {
+        // Files of another place are none that a manifest of this chain may name.
+        let own = self.base.is_own().then(|| manifest_of(&self.base, &self.view.links)).flatten();
+        let Some(base) = own else {
             return;
         };
         let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });

@@ -5,6 +5,7 @@ use super::options::Options;
 use crate::chain::{Committables, Manifest, ObjectName, Prefix, Start};
 use crate::ids::{CheckpointId, Generation, LinkNumber, TaskId};
 use crate::snapshot::TaskSnapshot;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One request to the store; its answer carries the same number.
@@ -60,6 +61,15 @@ pub enum Event {
         task: TaskId,
         /// Whose fault it is.
         cause: DeclineCause,
+        /// For the user.
+        message: String,
+    },
+    /// A worker with tasks of the generation is gone: they may or may not go on, and are not waited for.
+    WorkerLost {
+        /// The generation.
+        generation: Generation,
+        /// The worker's ordinal.
+        worker: u32,
         /// For the user.
         message: String,
     },
@@ -140,7 +150,7 @@ pub enum Outcome {
 }
 
 /// What an error asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The user must change something.
     User,
@@ -155,7 +165,7 @@ pub enum ErrorKind {
 }
 
 /// Why a task declined a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeclineCause {
     /// The store did not take the state: no reason to end a generation.
     Store,
@@ -297,7 +307,7 @@ pub enum Request {
 }
 
 /// What a barrier asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BarrierKind {
     /// A snapshot.
     Checkpoint,
@@ -310,7 +320,7 @@ pub enum BarrierKind {
 }
 
 /// The state that a generation begins with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restore {
     /// The manifest.
     pub manifest: Manifest,

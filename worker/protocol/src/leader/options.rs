@@ -23,6 +23,8 @@ pub struct Options {
     pub plan: Plan,
     /// Run the job, or only look after its state.
     pub mode: Mode,
+    /// The value of `spec.restoreFrom` that counts as used once this run has begun; each start keeps it.
+    pub restored_from: Option<String>,
     /// When and how checkpoints are taken.
     pub checkpoint: CheckpointOptions,
     /// What follows a failure.

@@ -76,11 +76,11 @@ impl Leader {
         };
         for operation in operations {
             match operation {
-                Operation::CreateSavepoint { name, uid } if self.restored.is_some() => {
+                Operation::CreateSavepoint { name, uid } if self.restored.is_some() && self.base.is_own() => {
                     self.on_savepoint_requested(name, uid, Then::Continue);
                 }
                 Operation::CreateSavepoint { name, uid } => {
-                    let message = "the job has no completed checkpoint".to_owned();
+                    let message = "the job has no completed checkpoint of its own: run it first".to_owned();
                     self.report(Notice::SavepointFailed { name, uid, message });
                 }
                 Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),

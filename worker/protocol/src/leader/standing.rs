@@ -42,6 +42,7 @@ pub(super) struct Draft {
     pub(super) key_groups: KeyGroupMap,
     pub(super) plan: String,
     pub(super) sinks: BTreeSet<crate::ids::OperatorId>,
+    pub(super) restored_from: Option<String>,
 }
 
 /// The manifest that an origin stands for.
@@ -182,8 +183,9 @@ fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing
         Resume::Savepoint(name) => savepoint_origin(name, &standing, view)?,
         Resume::Foreign { location, manifest } => {
             let mut manifest = manifest.clone();
-            // Its committables are its own job's to commit.
+            // What was prepared and what writers go on with is its own job's to make visible.
             manifest.committables.clear();
+            manifest.operators.values_mut().for_each(|operator| operator.writers.clear());
             Origin::Foreign { location: location.clone(), manifest }
         }
     };
@@ -210,6 +212,7 @@ fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing
         key_groups: key_groups.map_err(|error| user(error.to_string()))?,
         plan: options.plan.fingerprint.clone(),
         sinks: options.plan.sinks.clone(),
+        restored_from: restored_from(view, options),
     })
 }
 
@@ -237,6 +240,7 @@ fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing
         key_groups: start.key_groups.clone(),
         plan: start.plan.clone(),
         sinks: start.sinks.clone(),
+        restored_from: restored_from(view, options),
     })
 }
 
@@ -257,6 +261,10 @@ fn savepoint_origin(name: &str, standing: &Standing, view: &View) -> Result<Orig
             },
         }),
     }
+}
+
+fn restored_from(view: &View, options: &Options) -> Option<String> {
+    options.restored_from.clone().or_else(|| newest_start(view)?.restored_from.clone())
 }
 
 fn newest_start(view: &View) -> Option<&Start> {

@@ -51,6 +51,7 @@ impl World {
                 ..Plan::default()
             },
             mode: Mode::Run { resume: Resume::Head, stops },
+            restored_from: None,
             checkpoint: CheckpointOptions {
                 interval_ms: Some(self.interval_ms),
                 min_pause_ms: 0,

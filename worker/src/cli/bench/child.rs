@@ -7,6 +7,7 @@ use crate::cli::exit::{Code, Refusal};
 use crate::cli::{job, run};
 use crate::job::measure::{Measure, Measured, measure};
 use crate::job::runner::{Job, Runner};
+use crate::job::workers::{Here, Workers};
 use crate::job::{budget, settings};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -70,14 +71,14 @@ pub(super) fn run() -> Result<Code, Refusal> {
     let mut options = settings::options(&planned.job, &planned.plan, planned.job.parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     options.checkpoint.interval_ms = task.checkpoint_interval_ms;
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
         store: Arc::clone(&state.store) as _,
         uid: state.uid.clone(),
-        speed: None,
-        state_budget: budget::of_this_machine(),
+        workers: Workers::default(),
     });
+    runner.work_here(Here::alone(None, budget::of_this_machine()));
     let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
     let (end, measured) = measure(runner, wanted);
     match run::tell(&planned.job.name, end, true)? {

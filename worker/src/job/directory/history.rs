@@ -30,6 +30,8 @@ pub struct History {
 pub struct Standing<'a> {
     /// The state that a run goes on from; `None` for its beginning.
     pub manifest: Option<&'a Manifest>,
+    /// The folder of another place that its files are in; `None` for the job's own.
+    pub location: Option<&'a str>,
     /// Newer checkpoints that cannot be used.
     pub skipped: Vec<LinkNumber>,
     /// Why the job stands still, if it was not a crash and it does not run.
@@ -136,17 +138,14 @@ impl History {
             skipped.push(number);
             origin = chain::fallback(&self.links, number).map_err(no_way)?;
         }
-        let manifest = match origin {
-            Origin::Link(number) => Some(self.manifest(number)?),
-            Origin::Empty => None,
-            Origin::Foreign { .. } => match newest {
-                Link::Start(start) => match &start.origin {
-                    Origin::Foreign { manifest, .. } => Some(manifest.as_ref()),
-                    Origin::Empty | Origin::Link(_) => None,
-                },
-                Link::Checkpoint(_) => None,
+        let (manifest, location) = match (origin, newest) {
+            (Origin::Link(number), _) => (Some(self.manifest(number)?), None),
+            (Origin::Foreign { .. }, Link::Start(start)) => match &start.origin {
+                Origin::Foreign { location, manifest } => (Some(manifest.as_ref()), Some(location.as_str())),
+                Origin::Empty | Origin::Link(_) => (None, None),
             },
+            (Origin::Empty | Origin::Foreign { .. }, _) => (None, None),
         };
-        Ok(Standing { manifest, skipped, stop: newest.stop(), committables: newest.committables() })
+        Ok(Standing { manifest, location, skipped, stop: newest.stop(), committables: newest.committables() })
     }
 }

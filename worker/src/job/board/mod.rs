@@ -1,17 +1,21 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
-use super::reading::TaskReading;
-use super::savepoints::{Conflict, SavepointRequest, Savepoints};
+pub mod reading;
+pub mod savepoints;
+
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
 use parking_lot::Mutex;
+use reading::TaskReading;
+use savepoints::{Conflict, SavepointRequest, Savepoints};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_protocol::chain::Sizes;
 use weir_protocol::leader::{ErrorKind, FailureCause, Notice, Status};
+use weir_protocol::members::Session;
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, TaskId};
 
@@ -49,6 +53,8 @@ struct State {
     status: Option<(Status, Now, Instant)>,
     generation: Option<Generation>,
     tasks: Vec<Arc<TaskMetrics>>,
+    /// What workers in other processes told of their tasks, over all their generations, by connection.
+    elsewhere: BTreeMap<Session, Vec<TaskReading>>,
     /// Sums of the tasks of generations that have ended.
     before: BTreeMap<TaskId, TaskReading>,
     /// The most late rows that each chain had in any generation that has ended.
@@ -162,7 +168,7 @@ impl Board {
         state.status.as_ref().map(|(status, now, at)| (status.clone(), now.after_ms(at.elapsed().as_millis() as u64)))
     }
 
-    /// The tasks of the running generation.
+    /// The tasks of the running generation that are in this process.
     #[must_use]
     pub fn tasks(&self) -> Vec<Arc<TaskMetrics>> {
         self.state.lock().tasks.clone()
@@ -178,12 +184,41 @@ impl Board {
     #[must_use]
     pub fn readings(&self) -> Vec<TaskReading> {
         let state = self.state.lock();
-        let mut readings = state.before.clone();
-        for task in &state.tasks {
-            let reading = TaskReading::of(task).after(state.before.get(&task.task));
-            readings.insert(task.task, reading);
+        let mut readings = state.readings_here();
+        for reading in state.elsewhere.values().flatten() {
+            let both = match readings.remove(&reading.task) {
+                None => reading.clone(),
+                Some(other) if other.running => other.after(Some(reading)),
+                Some(other) => reading.clone().after(Some(&other)),
+            };
+            readings.insert(reading.task, both);
         }
         readings.into_values().collect()
+    }
+
+    /// The numbers of the tasks in this process, each with those of its predecessors here.
+    #[must_use]
+    pub fn readings_here(&self) -> Vec<TaskReading> {
+        self.state.lock().readings_here().into_values().collect()
+    }
+
+    /// A worker in another process tells of its tasks.
+    pub fn worker(&self, session: Session, readings: Vec<TaskReading>) {
+        self.state.lock().elsewhere.insert(session, readings);
+    }
+
+    /// A worker in another process is gone: what its tasks counted stays.
+    pub fn worker_lost(&self, session: Session) {
+        let mut state = self.state.lock();
+        if let Some(readings) = state.elsewhere.get_mut(&session) {
+            let ended = std::mem::take(readings).into_iter().map(TaskReading::ended);
+            *readings = ended.collect();
+        }
+    }
+
+    /// Tells the user something.
+    pub fn remark(&self, text: String) {
+        self.state.lock().remark(text);
     }
 
     /// Rows that came too late, by chain. A generation goes on with the count of the checkpoint it was restored from:
@@ -275,11 +310,7 @@ impl Board {
         }
         let mut state = self.state.lock();
         if let Some(text) = state.note(notice) {
-            tracing::info!(notice = text, "job");
-            state.notices.push_back(text);
-            if state.notices.len() > HISTORY {
-                state.notices.pop_front();
-            }
+            state.remark(text);
         }
         drop(state);
         self.changes.send_replace(());
@@ -300,8 +331,28 @@ impl Totals {
 }
 
 impl State {
+    fn readings_here(&self) -> BTreeMap<TaskId, TaskReading> {
+        let mut readings = self.before.clone();
+        for task in &self.tasks {
+            let reading = TaskReading::of(task).after(self.before.get(&task.task));
+            readings.insert(task.task, reading);
+        }
+        readings
+    }
+
+    fn remark(&mut self, text: String) {
+        tracing::info!(notice = text, "job");
+        self.notices.push_back(text);
+        if self.notices.len() > HISTORY {
+            self.notices.pop_front();
+        }
+    }
+
     fn late_rows(&self) -> BTreeMap<u32, u64> {
         let mut late: BTreeMap<u32, u64> = BTreeMap::new();
+        for task in self.elsewhere.values().flatten().filter(|task| task.running) {
+            *late.entry(task.task.chain).or_default() += task.late_rows;
+        }
         for task in &self.tasks {
             *late.entry(task.task.chain).or_default() += task.late_rows.get();
         }

@@ -1,10 +1,11 @@
 //! The numbers of a task at one moment, with those of its predecessors in earlier generations.
 
 use crate::dataflow::metrics::{Distribution, Ends, TaskMetrics};
+use serde::{Deserialize, Serialize};
 use weir_protocol::{EventTime, TaskId};
 
 /// The numbers of a task at one moment. Counts go on over generations; state and event time are of the running one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskReading {
     /// The task.
     pub task: TaskId,

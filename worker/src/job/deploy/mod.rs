@@ -1,67 +1,79 @@
 //! Builds the tasks of a generation and runs each on a thread.
 
+mod restore;
+
 use crate::checkpoint::store::Store;
 use crate::connector::{ReaderContext, SourceReader, WriterContext};
-use crate::dataflow::chain::{Next, Step, Work};
+use crate::dataflow::chain::{self, Next, Step};
 use crate::dataflow::edge::{EdgeWriter, HashSpread, Spread};
 use crate::dataflow::graph::{Graph, Out, Role, Root, SpreadPlan, StepPlan};
-use crate::dataflow::inbox::{Control, Inbox};
+use crate::dataflow::inbox::{Control, Inbox, Sender};
 use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
-use crate::dataflow::splits::SplitQueue;
+use crate::dataflow::splits::{SplitAnswer, SplitDesk};
 use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::dataflow::throttle::Throttle;
+use crate::exchange::Failed;
 use crate::failure::{Failure, Result};
+use crate::job::agent::message::Report;
+use crate::job::agent::{Reports, Work};
 use crate::operator::calc::Calculation;
-use crate::operator::snapshot::Restored;
 use crate::operator::{OperatorContext, build};
-use crate::plan::{Changelog, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
-use crate::state::file;
+use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
+use arrow::datatypes::Schema;
+use restore::{RestoreOf, find, find_step, restored};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use weir_protocol::chain::{Manifest, OperatorState};
 use weir_protocol::key_group::KeyGroupMap;
-use weir_protocol::snapshot::{KeyGroupRange, SplitProgress};
-use weir_protocol::{EventTime, Generation, OperatorId, TaskId};
+use weir_protocol::members::Placement;
+use weir_protocol::snapshot::KeyGroupRange;
+use weir_protocol::{Generation, OperatorId, TaskId};
 
-/// What a generation is built from.
+/// What a worker's tasks of a generation are built from.
 pub struct Blueprint {
-    /// The job's dataflow.
-    pub plan: Arc<Plan>,
-    /// Its chains.
-    pub graph: Arc<Graph>,
+    /// What the worker runs its part of the job with.
+    pub work: Work,
     /// The generation.
     pub generation: Generation,
     /// The subtask that owns each key group.
     pub key_groups: Arc<KeyGroupMap>,
+    /// Which task runs where.
+    pub placement: Placement,
     /// The state to begin with.
     pub restore: Option<Manifest>,
-    /// Where its files are.
-    pub store: Arc<dyn Store>,
-    /// Unique for the job across all clusters.
-    pub job_uid: String,
-    /// Replay event time at this many times its pace.
-    pub speed: Option<f64>,
+    /// Where the files of that state are.
+    pub files: Arc<dyn Store>,
     /// Slows sources when state comes near its budget.
     pub throttle: Throttle,
     /// Where tasks report.
     pub events: Events,
+    /// Where source tasks ask for splits.
+    pub reports: Reports,
+    /// Told of lost ways to other workers.
+    pub peers: Failed,
 }
 
 /// The tasks of a generation, built and not yet running.
 pub struct Prepared<'a> {
     blueprint: &'a Blueprint,
     tasks: Vec<(RunningTask, Task, Vec<RestoreOf>)>,
+    desks: Desks,
 }
 
-/// The running tasks of a generation.
+/// The running tasks of a generation on this worker.
 pub struct Deployment {
     /// By task.
     pub tasks: BTreeMap<TaskId, RunningTask>,
+    desks: Desks,
 }
+
+/// Where source tasks get their splits.
+type Desks = BTreeMap<(NodeIndex, u32), (Arc<SplitDesk>, Arc<Inbox>)>;
 
 /// One running task.
 pub struct RunningTask {
@@ -82,12 +94,12 @@ enum Task {
 }
 
 impl<'a> Prepared<'a> {
-    /// Builds all tasks.
+    /// Builds all tasks that are placed on this worker.
     pub fn new(blueprint: &'a Blueprint) -> Result<Self> {
-        let builder = Builder::new(blueprint)?;
+        let builder = Builder::new(blueprint);
         let mut tasks = Vec::new();
-        for chain in 0..blueprint.graph.chains.len() {
-            for subtask in 0..builder.parallelism {
+        for chain in 0..blueprint.work.graph.chains.len() {
+            for subtask in builder.subtasks() {
                 let (id, inbox, metrics, task) = builder.task(chain, subtask)?;
                 let operators = builder.operators(chain);
                 let owned = blueprint.key_groups.owned(id.subtask);
@@ -95,7 +107,7 @@ impl<'a> Prepared<'a> {
                 tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
             }
         }
-        Ok(Self { blueprint, tasks })
+        Ok(Self { blueprint, tasks, desks: builder.desks })
     }
 
     /// Each task with the operators it snapshots and the key groups it owns.
@@ -105,7 +117,7 @@ impl<'a> Prepared<'a> {
 
     /// Starts them all. When one cannot be started, those that were are told to stop.
     pub fn start(self) -> Result<Deployment> {
-        let mut deployment = Deployment { tasks: BTreeMap::new() };
+        let mut deployment = Deployment { tasks: BTreeMap::new(), desks: self.desks };
         for (mut running, task, restore) in self.tasks {
             let id = running.metrics.task;
             match spawn(id, task, restore, self.blueprint) {
@@ -137,6 +149,20 @@ impl Deployment {
         self.tasks.values().filter(|task| task.metrics.ends.source).for_each(|task| task.inbox.tell(control));
     }
 
+    /// Gives a source task the splits that it asked for.
+    pub fn answer_splits(&self, node: NodeIndex, subtask: u32, answer: SplitAnswer) {
+        if let Some((desk, inbox)) = self.desks.get(&(node, subtask)) {
+            desk.answer(answer, Instant::now());
+            inbox.tell(Control::Splits);
+        }
+    }
+
+    /// Bytes of state of all tasks.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.tasks.values().map(|task| task.metrics.state_bytes.get()).sum()
+    }
+
     /// Waits for the thread of a task that has reported its end.
     pub fn join(&mut self, task: TaskId) {
         if let Some(thread) = self.tasks.get_mut(&task).and_then(|task| task.thread.take()) {
@@ -152,16 +178,8 @@ impl Deployment {
     }
 }
 
-/// State of one operator for one task.
-struct RestoreOf {
-    operator: OperatorId,
-    state: OperatorState,
-    owned: Vec<KeyGroupRange>,
-    subtask: u32,
-}
-
 fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
-    let (store, events) = (Arc::clone(&blueprint.store), blueprint.events.clone());
+    let (store, events) = (Arc::clone(&blueprint.files), blueprint.events.clone());
     let run = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
         let outcome =
@@ -178,7 +196,7 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
             Task::Source(source) => find(&mut source.next, &part.operator),
             Task::Operator(operator) => find_step(&mut operator.chain, &part.operator),
         };
-        if let Some(Work::Operator(operator)) = step.map(|step| &mut step.work) {
+        if let Some(chain::Work::Operator(operator)) = step.map(|step| &mut step.work) {
             operator.restore(restored(store, &part)?)?;
         }
     }
@@ -186,38 +204,6 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
         Task::Source(source) => source.run(),
         Task::Operator(operator) => operator.run(),
     }
-}
-
-fn restored(store: &dyn Store, part: &RestoreOf) -> Result<Restored> {
-    let tables = file::restore(store, &part.state.files, &part.owned)?;
-    let watermarks = clipped(&part.state.watermarks, &part.owned);
-    let counters = if part.subtask == 0 { part.state.counters.clone() } else { BTreeMap::new() };
-    Ok(Restored { tables, watermarks, counters })
-}
-
-fn clipped(watermarks: &[(KeyGroupRange, EventTime)], owned: &[KeyGroupRange]) -> Vec<(KeyGroupRange, EventTime)> {
-    let mut clipped = Vec::new();
-    for own in owned {
-        for (range, watermark) in watermarks {
-            let (start, end) = (own.start.max(range.start), own.end.min(range.end));
-            if start < end {
-                clipped.push((KeyGroupRange { start, end }, *watermark));
-            }
-        }
-    }
-    clipped.sort_by_key(|(range, _)| range.start);
-    clipped
-}
-
-fn find<'a>(next: &'a mut [Next], operator: &OperatorId) -> Option<&'a mut Step> {
-    next.iter_mut().find_map(|next| match next {
-        Next::Step(step, _) => find_step(step, operator),
-        Next::Edge(_) => None,
-    })
-}
-
-fn find_step<'a>(step: &'a mut Step, operator: &OperatorId) -> Option<&'a mut Step> {
-    if step.id.as_ref() == Some(operator) { Some(step) } else { find(&mut step.next, operator) }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -228,46 +214,60 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 struct Builder<'a> {
     blueprint: &'a Blueprint,
     parallelism: u32,
-    /// By chain and subtask.
-    inboxes: Vec<Vec<Arc<Inbox>>>,
-    queues: BTreeMap<NodeIndex, Arc<SplitQueue>>,
+    /// Of the tasks on this worker.
+    inboxes: BTreeMap<TaskId, Arc<Inbox>>,
+    desks: Desks,
     pace: Option<Arc<Pace>>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(blueprint: &'a Blueprint) -> Result<Self> {
+    fn new(blueprint: &'a Blueprint) -> Self {
         let parallelism = blueprint.key_groups.parallelism();
-        let inboxes = (0..blueprint.graph.chains.len())
-            .map(|chain| {
-                (0..parallelism).map(|_| Inbox::new(channels_into(&blueprint.graph, chain, parallelism))).collect()
-            })
-            .collect();
-        let pace = blueprint.speed.map(|speed| Arc::new(Pace::new(speed)));
-        let mut builder = Self { blueprint, parallelism, inboxes, queues: BTreeMap::new(), pace };
-        for chain in &blueprint.graph.chains {
-            if let Root::Source { node, .. } = &chain.root {
-                let queue = builder.queue(*node)?;
-                builder.queues.insert(*node, Arc::new(queue));
+        let pace = blueprint.work.speed.map(|speed| Arc::new(Pace::new(speed)));
+        let mut builder = Self { blueprint, parallelism, inboxes: BTreeMap::new(), desks: BTreeMap::new(), pace };
+        for (number, chain) in blueprint.work.graph.chains.iter().enumerate() {
+            for subtask in builder.subtasks().collect::<Vec<u32>>() {
+                let inbox = Inbox::new(channels_into(&blueprint.work.graph, number, parallelism));
+                if let Root::Source { node, .. } = &chain.root {
+                    let desk = Arc::new(builder.desk(*node, subtask));
+                    builder.desks.insert((*node, subtask), (desk, Arc::clone(&inbox)));
+                }
+                builder.inboxes.insert(TaskId { chain: number as u32, subtask }, inbox);
             }
         }
-        Ok(builder)
+        if let Some(exchange) = &blueprint.work.exchange {
+            exchange.open(blueprint.generation, builder.inboxes.clone(), Arc::clone(&blueprint.peers));
+        }
+        builder
     }
 
-    fn queue(&self, node: NodeIndex) -> Result<SplitQueue> {
-        let (id, source) = self.source(node);
-        let (mut unfinished, mut finished) = (Vec::new(), std::collections::BTreeSet::new());
-        if let Some(state) = self.state_of(&id) {
-            unfinished = state.unfinished.values().cloned().collect::<Vec<SplitProgress>>();
-            finished.clone_from(&state.finished);
+    /// The sender of a channel, wherever its task runs.
+    fn sender(&self, task: TaskId, channel: usize) -> Result<Sender> {
+        if let Some(inbox) = self.inboxes.get(&task) {
+            return Ok(inbox.sender(channel));
         }
-        let name = &self.blueprint.plan.nodes[node].name;
-        let enumerator = source.source.enumerator().map_err(|failure| failure.within_step(name))?;
-        SplitQueue::new(source.source.assignment(), self.parallelism, enumerator, unfinished, finished)
-            .map_err(|failure| failure.within_step(name))
+        let worker = self.blueprint.placement.worker_of(task.subtask);
+        let address = self.blueprint.placement.address_of(worker).unwrap_or_default();
+        let unknown = || Failure::bug(format!("worker {worker} has no address that rows can be sent to: '{address}'"));
+        let exchange = self.blueprint.work.exchange.as_ref().ok_or_else(unknown)?;
+        let peer = address.parse().map_err(|error: std::net::AddrParseError| unknown().because(error))?;
+        // What its columns are is told with the first rows.
+        exchange.sender(self.blueprint.generation, peer, task, channel, Arc::new(Schema::empty()))
+    }
+
+    /// The subtasks on this worker.
+    fn subtasks(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let blueprint = self.blueprint;
+        (0..self.parallelism).filter(|subtask| blueprint.placement.worker_of(*subtask) == blueprint.work.worker)
+    }
+
+    fn desk(&self, node: NodeIndex, subtask: u32) -> SplitDesk {
+        let (reports, generation) = (self.blueprint.reports.clone(), self.blueprint.generation);
+        SplitDesk::new(move || reports.send(Report::AskSplits { generation, node, subtask }))
     }
 
     fn source(&self, node: NodeIndex) -> (OperatorId, &SourceNode) {
-        let node = &self.blueprint.plan.nodes[node];
+        let node = &self.blueprint.work.plan.nodes[node];
         match &node.kind {
             NodeKind::Source(source) => (node.id.clone().expect("a source has an id"), source),
             _ => unreachable!("the root of a source chain is a source"),
@@ -279,9 +279,9 @@ impl<'a> Builder<'a> {
     }
 
     fn operators(&self, chain: usize) -> Vec<OperatorId> {
-        let steps = self.blueprint.graph.chains[chain].steps();
+        let steps = self.blueprint.work.graph.chains[chain].steps();
         let stateful = steps.into_iter().filter(|(_, role)| *role != Role::Local);
-        stateful.filter_map(|(node, _)| self.blueprint.plan.nodes[node].id.clone()).collect()
+        stateful.filter_map(|(node, _)| self.blueprint.work.plan.nodes[node].id.clone()).collect()
     }
 
     fn restore_of(&self, operators: &[OperatorId], owned: &[KeyGroupRange], subtask: u32) -> Vec<RestoreOf> {
@@ -294,10 +294,13 @@ impl<'a> Builder<'a> {
 
     fn task(&self, chain: usize, subtask: u32) -> Result<(TaskId, Arc<Inbox>, Arc<TaskMetrics>, Task)> {
         let id = TaskId { chain: chain as u32, subtask };
-        let inbox = Arc::clone(&self.inboxes[chain][subtask as usize]);
-        let metrics =
-            TaskMetrics::new(id, self.blueprint.graph.chains[chain].name(&self.blueprint.plan), self.ends(chain));
-        let task = match &self.blueprint.graph.chains[chain].root {
+        let inbox = Arc::clone(&self.inboxes[&id]);
+        let metrics = TaskMetrics::new(
+            id,
+            self.blueprint.work.graph.chains[chain].name(&self.blueprint.work.plan),
+            self.ends(chain),
+        );
+        let task = match &self.blueprint.work.graph.chains[chain].root {
             Root::Source { node, next, bad_records } => {
                 Task::Source(Box::new(self.source_task(id, *node, (next, bad_records), &inbox, &metrics)?))
             }
@@ -325,9 +328,9 @@ impl<'a> Builder<'a> {
         Ok(SourceTask {
             task: id,
             id: operator,
-            name: self.blueprint.plan.nodes[node].name.clone(),
+            name: self.blueprint.work.plan.nodes[node].name.clone(),
             inbox: Arc::clone(inbox),
-            queue: Arc::clone(&self.queues[&node]),
+            splits: Arc::clone(&self.desks[&(node, id.subtask)].0),
             assignment: source.source.assignment(),
             reader: self.reader(source, id)?,
             compute: source.compute.as_ref().map(Calculation::new).transpose()?,
@@ -346,27 +349,27 @@ impl<'a> Builder<'a> {
             projection: source.projection.clone(),
             subtask: id.subtask,
             parallelism: self.parallelism,
-            max_rows: if self.blueprint.speed.is_some() { PACED_ROWS } else { ReaderContext::FULL_BATCH },
+            max_rows: if self.blueprint.work.speed.is_some() { PACED_ROWS } else { ReaderContext::FULL_BATCH },
         })
     }
 
     fn outs(&self, outs: &[Out], id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<Vec<Next>> {
         let next = |out: &Out| match out {
             Out::Step(step) => Ok(Next::Step(Box::new(self.step(step, id, metrics)?), 0)),
-            Out::Edge(edge) => Ok(Next::Edge(self.edge(*edge, id, metrics))),
+            Out::Edge(edge) => Ok(Next::Edge(self.edge(*edge, id, metrics)?)),
         };
         outs.iter().map(next).collect()
     }
 
     fn step(&self, step: &StepPlan, id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<Step> {
-        let node = &self.blueprint.plan.nodes[step.node];
+        let node = &self.blueprint.work.plan.nodes[step.node];
         let work = match &node.kind {
             NodeKind::Sink(sink) => {
                 let operator = node.id.clone().expect("a sink has an id");
-                Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
+                chain::Work::Sink(self.writer(sink, operator, step.node, id)?, Arc::clone(metrics))
             }
-            _ => Work::Operator(build::operator(
-                &self.blueprint.plan,
+            _ => chain::Work::Operator(build::operator(
+                &self.blueprint.work.plan,
                 step.node,
                 step.role,
                 &self.context(step, id, metrics),
@@ -382,7 +385,7 @@ impl<'a> Builder<'a> {
     }
 
     fn context(&self, step: &StepPlan, id: TaskId, metrics: &TaskMetrics) -> OperatorContext {
-        let node = &self.blueprint.plan.nodes[step.node];
+        let node = &self.blueprint.work.plan.nodes[step.node];
         let state_ttl = match &node.kind {
             NodeKind::GroupAggregate(aggregate) => aggregate.state_ttl,
             _ => None,
@@ -405,39 +408,40 @@ impl<'a> Builder<'a> {
     ) -> Result<Box<dyn crate::connector::SinkWriter>> {
         let writers = self.state_of(&operator).map_or(&[][..], |state| &state.writers);
         let share = writers.iter().enumerate().filter(|(place, _)| *place as u32 % self.parallelism == id.subtask);
-        let input = self.blueprint.plan.nodes[node].inputs.first().map(|input| &self.blueprint.plan.nodes[*input]);
+        let input =
+            self.blueprint.work.plan.nodes[node].inputs.first().map(|input| &self.blueprint.work.plan.nodes[*input]);
         sink.sink.writer(WriterContext {
             operator,
-            schema: Arc::clone(&input.unwrap_or(&self.blueprint.plan.nodes[node]).schema),
+            schema: Arc::clone(&input.unwrap_or(&self.blueprint.work.plan.nodes[node]).schema),
             changelog: input.is_some_and(|input| input.changelog == Changelog::Retract),
             subtask: id.subtask,
             parallelism: self.parallelism,
             generation: self.blueprint.generation,
-            job_uid: self.blueprint.job_uid.clone(),
+            job_uid: self.blueprint.work.job_uid.clone(),
             restored: share.map(|(_, writer)| writer.clone()).collect(),
         })
     }
 
-    fn edge(&self, edge: usize, id: TaskId, metrics: &Arc<TaskMetrics>) -> EdgeWriter {
-        let graph = &self.blueprint.graph;
-        let to = graph.edges[edge].to;
+    fn edge(&self, edge: usize, id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<EdgeWriter> {
+        let graph = &self.blueprint.work.graph;
+        let chain = graph.edges[edge].to as u32;
         let first = first_channel(graph, edge, self.parallelism);
-        let sender = |target: u32, channel: usize| self.inboxes[to][target as usize].sender(channel);
         let (spread, senders) = match &graph.edges[edge].spread {
-            SpreadPlan::Forward => (Spread::Forward, vec![sender(id.subtask, first)]),
+            SpreadPlan::Forward => (Spread::Forward, vec![self.sender(TaskId { chain, subtask: id.subtask }, first)?]),
             SpreadPlan::Hash(columns) => {
                 let spread = HashSpread::new(columns.clone(), Arc::clone(&self.blueprint.key_groups));
                 let channel = first + id.subtask as usize;
-                (Spread::Hash(spread), (0..self.parallelism).map(|target| sender(target, channel)).collect())
+                let targets = (0..self.parallelism).map(|subtask| self.sender(TaskId { chain, subtask }, channel));
+                (Spread::Hash(spread), targets.collect::<Result<_>>()?)
             }
         };
-        EdgeWriter::new(spread, senders, Arc::clone(metrics))
+        Ok(EdgeWriter::new(spread, senders, Arc::clone(metrics)))
     }
 
     fn ends(&self, chain: usize) -> Ends {
-        let steps = self.blueprint.graph.chains[chain].steps();
+        let steps = self.blueprint.work.graph.chains[chain].steps();
         let kind = |wanted: fn(&NodeKind) -> bool| {
-            steps.iter().any(|(node, _)| wanted(&self.blueprint.plan.nodes[*node].kind))
+            steps.iter().any(|(node, _)| wanted(&self.blueprint.work.plan.nodes[*node].kind))
         };
         Ends {
             source: kind(|kind| matches!(kind, NodeKind::Source(_))),

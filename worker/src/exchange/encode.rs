@@ -1,0 +1,149 @@
+//! From a batch to the body of a frame, without copying its buffers.
+
+use super::compact::compact;
+use super::frame::{self, Kind, MAX_ROWS_BODY};
+use super::{Compression, schema};
+use crate::batch::Batch;
+use crate::dataflow::inbox::CHANNEL_BUDGET;
+use crate::failure::{Failure, Result};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
+use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
+use arrow_ipc::{CompressionType, MetadataVersion};
+use std::sync::Arc;
+use std::time::Instant;
+use weir_protocol::credit::Amount;
+
+/// Encodes the rows of one stream.
+pub(super) struct Encoder {
+    compression: Compression,
+    schema: SchemaRef,
+    ipc: StreamEncoder,
+}
+
+/// Rows on their way: everything of a frame but its header.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) kind: Kind,
+    pub(super) rows: u32,
+    /// Bytes of all parts.
+    pub(super) length: u32,
+    pub(super) crc: u32,
+    pub(super) parts: Vec<Buffer>,
+    pub(super) born: Option<Instant>,
+}
+
+/// Larger batches are cut: half of what may be under way, so that the next piece is encoded while one travels.
+const LARGEST: Amount = Amount { rows: CHANNEL_BUDGET.rows / 2, bytes: CHANNEL_BUDGET.bytes / 2 };
+
+/// Where buffers begin within a body: what the widest types need.
+const ALIGNMENT: usize = 16;
+
+impl Encoder {
+    /// An encoder for rows of these columns.
+    pub(super) fn new(schema: SchemaRef, compression: Compression) -> Result<Self> {
+        let ipc = ipc(&schema, compression)?;
+        Ok(Self { compression, schema, ipc })
+    }
+
+    /// The body of the frame that tells the columns.
+    pub(super) fn columns(&self) -> Result<Vec<u8>> {
+        schema::encode(&self.schema)
+    }
+
+    /// Goes over to the columns of a batch. Answers whether they are others.
+    pub(super) fn follow(&mut self, batch: &Batch) -> Result<bool> {
+        let schema = batch.rows.schema_ref();
+        if Arc::ptr_eq(schema, &self.schema) {
+            return Ok(false);
+        }
+        if *schema == self.schema {
+            self.schema = Arc::clone(schema);
+            return Ok(false);
+        }
+        *self = Self::new(Arc::clone(schema), self.compression)?;
+        Ok(true)
+    }
+
+    /// Encodes a batch of the columns it follows. Fails with kind `User` for a row that is larger than a frame.
+    pub(super) fn encode(&mut self, batch: &Batch) -> Result<Encoded> {
+        let mut parts = self.ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
+        if let Some(kinds) = &batch.kinds {
+            parts.push(kinds.values().inner().clone());
+        }
+        parts.retain(|part| !part.is_empty());
+        let length: usize = parts.iter().map(Buffer::len).sum();
+        // What is one row may be much shorter compressed, but must fit when it is unpacked.
+        let largest = if batch.num_rows() == 1 { length.max(batch.bytes()) } else { length };
+        if largest > MAX_ROWS_BODY {
+            return Err(Failure::user(format!(
+                "a row of {} MB is too large to go to another worker, which takes {} MB at most",
+                largest >> 20,
+                MAX_ROWS_BODY >> 20
+            )));
+        }
+        Ok(Encoded {
+            kind: if batch.kinds.is_some() { Kind::Changes } else { Kind::Rows },
+            rows: u32::try_from(batch.num_rows()).expect("a piece has fewer rows than the budget"),
+            length: length as u32,
+            crc: frame::crc_of_parts(parts.iter().map(Buffer::as_slice)),
+            parts,
+            born: batch.born,
+        })
+    }
+}
+
+impl Encoded {
+    /// The credits that it takes.
+    pub(super) fn size(&self) -> Amount {
+        size(self.rows, self.length)
+    }
+}
+
+/// The credits of rows, which both ends read off the frame's header. A batch without rows counts as one, so that no
+/// number of them comes without credits.
+pub(super) fn size(rows: u32, length: u32) -> Amount {
+    Amount { rows: u64::from(rows.max(1)), bytes: u64::from(length) }
+}
+
+/// Calls `each` with pieces of a batch, in order, none larger than it must be.
+pub(super) fn in_pieces(batch: Batch, each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+    let rows = batch.num_rows();
+    if rows < 2 || (rows as u64 <= LARGEST.rows && batch.bytes() as u64 <= LARGEST.bytes) {
+        return each(batch);
+    }
+    let (first, rest) = (batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2));
+    drop(batch);
+    in_pieces(first, each)?;
+    in_pieces(rest, each)
+}
+
+fn ipc(schema: &SchemaRef, compression: Compression) -> Result<StreamEncoder> {
+    let codec = match compression {
+        Compression::None => None,
+        Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
+    };
+    let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
+        .and_then(|options| options.try_with_compression(codec))
+        .map_err(unencodable)?;
+    let mut ipc = StreamEncoder::try_new_with_options(schema, options).map_err(unencodable)?;
+    // The first call puts Arrow's form of the schema in front; columns are told in a frame of their own.
+    ipc.encode(&RecordBatch::new_empty(Arc::clone(schema))).map_err(unencodable)?;
+    Ok(ipc)
+}
+
+fn compacted(rows: &RecordBatch) -> Result<RecordBatch> {
+    let compacted: Vec<_> = rows.columns().iter().map(|column| compact(column.as_ref())).collect();
+    if compacted.iter().all(Option::is_none) {
+        return Ok(rows.clone());
+    }
+    let columns = rows.columns().iter().zip(compacted);
+    let columns: Vec<ArrayRef> = columns.map(|(column, new)| new.unwrap_or_else(|| Arc::clone(column))).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(rows.schema(), columns, &options).map_err(unencodable)
+}
+
+fn unencodable(error: arrow::error::ArrowError) -> Failure {
+    Failure::bug("rows could not be encoded for another worker").because(error)
+}

@@ -1,0 +1,1 @@
+//! Pieces of pipelines over loopback.
