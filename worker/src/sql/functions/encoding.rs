@@ -85,6 +85,39 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Ok(column.finish())
     }),
     Function::new(
+        "url_encode",
+        "URL_ENCODE(text)",
+        "as a part of a URL's query: + for a blank, % and hexadecimal digits for what needs them",
+        &[Text],
+        Returns::Text,
+        |call| {
+            let texts = call.texts(0)?;
+            let mut column = TextColumn::new(call.rows);
+            for row in 0..call.rows {
+                match texts.get(row) {
+                    Some(text) => column.write(|out| encode_url(text, out)),
+                    None => column.push_null(),
+                }
+            }
+            Ok(column.finish())
+        },
+    ),
+    Function::new(
+        "url_decode",
+        "URL_DECODE(text)",
+        "a part of a URL's query as text; NULL if it is malformed",
+        &[Text],
+        Returns::Text,
+        |call| {
+            let texts = call.texts(0)?;
+            let mut column = TextColumn::new(call.rows);
+            for row in 0..call.rows {
+                column.push(texts.get(row).and_then(decode_url).as_deref());
+            }
+            Ok(column.finish())
+        },
+    ),
+    Function::new(
         "parse_url",
         "PARSE_URL(url, part [, key])",
         "a part of a URL: HOST, PATH, QUERY, REF, PROTOCOL, AUTHORITY, FILE, USERINFO, or the value of a key of its QUERY",
@@ -196,6 +229,38 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// As Java's `URLEncoder` with UTF-8.
+fn encode_url(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'.' | b'-' | b'*' | b'_' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => write!(out, "%{byte:02X}").expect("a string takes all text"),
+        }
+    }
+}
+
+/// As Java's `URLDecoder` with UTF-8.
+fn decode_url(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2)?;
+                rest = after;
+                let digit = |place: usize| char::from(digits[place]).to_digit(16);
+                (digit(0)? * 16 + digit(1)?) as u8
+            }
+            byte => *byte,
+        });
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn parse_url(call: &Call<'_>) -> Result<ArrayRef> {
     let (urls, parts) = (call.texts(0)?, call.texts(1)?);
     let keys = if call.count() > 2 { Some(call.texts(2)?) } else { None };
@@ -269,6 +334,10 @@ mod tests {
              PARSE_URL('http://u:p@h:80/', 'USERINFO') -> STRING u:p
              PARSE_URL('http://u:p@h:80/', 'AUTHORITY') -> STRING u:p@h:80
              PARSE_URL('http://u:p@h:80/', 'HOST') -> STRING h
+             URL_ENCODE('a b/é~*') -> STRING a+b%2F%C3%A9%7E*
+             URL_DECODE('a+b%2f%C3%A9') -> STRING a b/é
+             URL_DECODE('100%') -> STRING NULL
+             URL_DECODE('%zz') -> STRING NULL
              PARSE_URL('nonsense', 'HOST') -> STRING NULL",
         );
     }
