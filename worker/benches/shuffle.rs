@@ -61,7 +61,7 @@ impl Shuffle {
     fn receive(&self) -> usize {
         let mut rows = 0;
         for inbox in &self.inboxes {
-            while let Received::Element(_, element) = inbox.receive() {
+            while let Received::Element(_, element) = inbox.receive().expect("nobody is lost") {
                 if let Element::Batch(batch) = element {
                     rows += batch.num_rows();
                 }

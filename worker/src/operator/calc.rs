@@ -45,7 +45,7 @@ impl Calculation {
     pub fn apply(&self, batch: Batch) -> Result<Batch> {
         let narrow = self.narrowing.apply(&batch.rows).map_err(failure)?;
         let keep = self.filter.as_ref().map(|filter| evaluate(filter.as_ref(), &narrow)).transpose()?;
-        let keep = keep.as_ref().map(|keep| keep.as_boolean());
+        let keep = keep.as_ref().map(AsArray::as_boolean);
         let Some(columns) = &self.columns else {
             return match keep {
                 Some(keep) if keep.true_count() < batch.num_rows() => Ok(batch.filter(keep)?),
