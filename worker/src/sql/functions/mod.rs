@@ -6,6 +6,7 @@
 mod arguments;
 mod arithmetic;
 mod array;
+mod charset;
 mod collection;
 mod conditional;
 mod conversion;
