@@ -296,7 +296,12 @@ fn a_plan_is_explained() {
       INSERT INTO counts SELECT count(*), window_end FROM TABLE(HOP(TABLE late, DESCRIPTOR(ts), INTERVAL '2' SECOND,
         INTERVAL '10' SECOND)) GROUP BY window_start, window_end;";
     fs::write(folder.path().join("late.yaml"), manifest("late", "", windowed)).unwrap();
-    let parts = ["watermark: ts AS ts - INTERVAL '1.5' SECOND", "all rows to one task", "hop", "new rows only"];
+    let parts = [
+        "watermark: ts AS ts - INTERVAL '1.5' SECOND",
+        "all rows to one task",
+        "HOP windows of 10 s every 2 s",
+        "new rows only",
+    ];
     check(folder.path(), &["explain", "late.yaml"], FINISHED, &parts);
     check(
         folder.path(),

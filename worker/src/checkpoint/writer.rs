@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::operator::snapshot::{Snapshot, TableDelta};
 use crate::state::compact::{self, Tombstones};
 use crate::state::file::{self, Encoded, FileBuilder, FileReader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
@@ -100,6 +100,12 @@ impl SnapshotWriter {
             bytes,
         };
         Ok(TaskSnapshot { task: snapshot.task, operators, cost })
+    }
+
+    /// Memory of the changes that could not be stored and wait for the next snapshot.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.unwritten.values().map(Snapshot::bytes).sum()
     }
 
     /// The checkpoint has completed.
@@ -250,7 +256,10 @@ fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDel
     Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Merges files key group by key group, so that memory holds one key group at a time besides the result.
+/// Bytes of key groups that are read and merged at a time; a large key group is alone.
+const MERGED_AT_A_TIME: u64 = 16 << 20;
+
+/// Merges files key group by key group, so that memory holds a few key groups at a time besides the result.
 fn merge_files(
     store: &dyn Store,
     files: &[StateFile],
@@ -259,20 +268,50 @@ fn merge_files(
     watermarks: &[(KeyGroupRange, EventTime)],
 ) -> Result<Option<Encoded>> {
     let readers = files.iter().map(|file| FileReader::open(store, file)).collect::<Result<Vec<_>>>()?;
-    let groups: std::collections::BTreeSet<KeyGroup> = readers.iter().flat_map(FileReader::key_groups).collect();
     let mut builder: Option<FileBuilder> = None;
-    for group in groups.into_iter().filter(|group| file::contains(owned, *group)) {
-        let mut deltas: Vec<TableDelta> = Vec::new();
+    for groups in merged_together(&readers, owned) {
+        let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
         for (reader, file) in readers.iter().zip(files) {
-            deltas.extend(reader.read(|wanted| wanted == group && file::contains(&file.key_groups, wanted))?);
+            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
+            for delta in reader.read(wanted)? {
+                let group = delta.key_groups.first().map(|(group, _)| *group);
+                deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
+            }
         }
-        let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
-        let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
-        if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
-            builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+        for (group, deltas) in deltas {
+            let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
+            let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
+            if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
+                builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+            }
         }
     }
     builder.map_or(Ok(None), FileBuilder::finish)
+}
+
+/// The owned key groups of some files, in runs of not too many bytes.
+fn merged_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if file::contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = MERGED_AT_A_TIME.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -355,8 +394,10 @@ mod tests {
         *store.full.lock() = true;
         assert!(writer.write(snapshot(1, &[(1, 10), (2, 20)])).is_err());
         assert!(writer.write(snapshot(2, &[(2, 21), (3, 30)])).is_err());
+        assert!(writer.waiting_bytes() > 0, "what waits takes memory");
         *store.full.lock() = false;
         let told = writer.write(snapshot(3, &[(4, 40)])).unwrap();
+        assert_eq!(writer.waiting_bytes(), 0);
         let ids: Vec<&str> =
             told.operators[&OperatorId("sink".into())].committables.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["file-1", "file-2", "file-3"]);
@@ -368,5 +409,69 @@ mod tests {
             column(0).into_iter().zip(column(1))
         });
         assert_eq!(pairs.collect::<BTreeMap<_, _>>(), BTreeMap::from([(1, 10), (2, 21), (3, 30), (4, 40)]));
+    }
+
+    /// The keys and values in files, as a restore has them.
+    fn pairs(store: &dyn Store, files: &[StateFile]) -> BTreeMap<i64, i64> {
+        let restored = file::restore(store, files, &ALL).unwrap();
+        let pairs = restored.iter().flat_map(|delta| {
+            let column = |place: usize| delta.rows.column(place).as_primitive::<Int64Type>().values().to_vec();
+            column(0).into_iter().zip(column(1))
+        });
+        pairs.collect()
+    }
+
+    const ALL: [KeyGroupRange; 1] = [KeyGroupRange { start: KeyGroup(0), end: KeyGroup(9) }];
+
+    #[test]
+    fn inherited_state_is_copied_with_the_first_snapshot_that_can_be_stored() {
+        let (elsewhere, store) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let state = OperatorId("state".into());
+        let mut other = SnapshotWriter::new(Arc::clone(&elsewhere) as _, Generation(7), 0);
+        let mut files = Vec::new();
+        for (checkpoint, rows) in [(1, [(1, 10), (2, 20)]), (2, [(2, 21), (3, 30)])] {
+            let told = other.write(snapshot(checkpoint, &rows)).unwrap();
+            files = told.operators[&state].added.clone();
+        }
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 2);
+        writer.inherit(TASK, state.clone(), files, ALL.to_vec(), elsewhere);
+        *store.full.lock() = true;
+        assert!(writer.write(snapshot(1, &[(3, 31)])).is_err());
+        *store.full.lock() = false;
+        let told = writer.write(snapshot(2, &[(4, 40)])).unwrap();
+        let added = &told.operators[&state].added;
+        assert_eq!(pairs(store.as_ref(), added), BTreeMap::from([(1, 10), (2, 21), (3, 31), (4, 40)]));
+        // It is handed over once; until a checkpoint completes it is told again, not copied again.
+        let again = writer.write(snapshot(3, &[(5, 50)])).unwrap();
+        assert_eq!(again.operators[&state].added.len(), added.len() + 1);
+        writer.completed(CheckpointId(3));
+        let later = writer.write(snapshot(4, &[(6, 60)])).unwrap();
+        assert_eq!(pairs(store.as_ref(), &later.operators[&state].added), BTreeMap::from([(6, 60)]));
+    }
+
+    #[test]
+    fn merged_files_leave_out_what_event_time_has_passed() {
+        let store = Arc::new(Memory::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 0);
+        let state = OperatorId("state".into());
+        writer.begin(TASK, state.clone(), Vec::new(), ALL.to_vec());
+        let mut added = Vec::new();
+        // Each row lives until its value; event time is at 55 in the end.
+        for checkpoint in 1..=9_u64 {
+            let end = i64::try_from(checkpoint).unwrap() * 10;
+            let mut taken = snapshot(checkpoint, &[(end, end)]);
+            if let Part::State(snapshot) = &mut taken.taken[0].part {
+                snapshot.tables[0].expires = Some(1);
+                snapshot.watermarks = vec![(ALL[0], EventTime(55))];
+            }
+            let told = writer.write(taken).unwrap();
+            writer.completed(CheckpointId(checkpoint));
+            writer.compact(&told, CheckpointId(checkpoint)).unwrap();
+            let part = &told.operators[&state];
+            added.retain(|file: &StateFile| !part.dropped.contains_key(&file.path));
+            added.extend(part.added.iter().cloned());
+        }
+        assert_eq!(pairs(store.as_ref(), &added), BTreeMap::from([(60, 60), (70, 70), (80, 80), (90, 90)]));
+        assert!(added.len() < 4, "files are merged: {}", added.len());
     }
 }

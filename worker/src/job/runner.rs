@@ -78,6 +78,8 @@ pub struct Runner {
     foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
+    /// This process is about to end: the next generation is another leader's.
+    leaving: bool,
 }
 
 impl Runner {
@@ -91,7 +93,7 @@ impl Runner {
             }
             _ => None,
         });
-        let commits = beside::committers(committers.collect(), sender.clone());
+        let commits = beside::committers(committers.collect(), Arc::clone(&job.store), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
             leader: Leader::new(),
@@ -107,6 +109,7 @@ impl Runner {
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
+            leaving: false,
             foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
@@ -179,7 +182,10 @@ impl Runner {
         }
         let end = end.expect("the loop ends with an end");
         self.local = None;
-        self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
+        // Of a leader that only hands over, workers look for the next one.
+        if !matches!(end, End::HandedOver { .. }) {
+            self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
+        }
         self.board.update(&self.leader.status(), self.now());
         end
     }
@@ -221,6 +227,10 @@ impl Runner {
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Leader(event) => self.step(Happened::Leader(event)),
+            Message::Leave => {
+                self.leaving = true;
+                self.step(Happened::Leader(Event::DrainRequested))
+            }
             Message::Registered(session, worker, link) => {
                 self.links.insert(session, link);
                 self.step(Happened::Members(members::Event::Registered { session, worker }))
@@ -273,6 +283,12 @@ impl Runner {
                 let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
                 Happened::Leader(Event::WorkerLost { generation, worker, message })
             }
+            Report::Leaving => {
+                let end = self.step(Happened::Members(members::Event::Leaving { session }));
+                return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
+            }
+            // Its connection ends by itself.
+            Report::Left => return None,
             Report::SourceEnded { generation, task } => Happened::Leader(Event::SourceEnded { generation, task }),
             Report::AskSplits { generation, node, subtask } => {
                 self.splits.send(SplitWork::Ask { session, generation, node, subtask });
@@ -291,6 +307,9 @@ impl Runner {
                     for action in self.leader.step(now, event) {
                         match action {
                             Action::End(end) => return Some(end),
+                            Action::Deploy { start, .. } if self.leaving => {
+                                return Some(End::HandedOver { revision: start.terms.revision });
+                            }
                             action => queue.extend(self.perform(action)),
                         }
                     }
@@ -329,6 +348,12 @@ impl Runner {
                 self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
+            Action::Gather { assignment } => {
+                let (revision, workers) = (assignment.revision, assignment.workers);
+                return Some(Happened::Members(members::Event::Gather { revision, workers }));
+            }
+            Action::Prepare { revision, .. } => return Some(Happened::Leader(Event::Prepared { revision })),
+            Action::ReleasePin { .. } => {}
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.
@@ -389,7 +414,7 @@ impl Runner {
         // Given up first: the lock of the place cannot be taken twice.
         self.foreign = None;
         let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(Foreign::open).transpose()?;
+        self.foreign = location.map(|location| Foreign::open(location, self.job.store.as_ref())).transpose()?;
         let manifest = restore.as_ref().map(|restore| &restore.manifest);
         let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());
@@ -403,11 +428,13 @@ impl Runner {
     fn splits_ready(&mut self, generation: Generation, made: Result<()>) -> Option<End> {
         let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
         let parallelism = pending.start.key_groups.parallelism();
+        // A start of a run that nobody assigned anything to does not say.
+        let workers = Some(pending.start.terms.workers).filter(|workers| *workers > 0);
+        let workers = workers.unwrap_or(self.job.workers.count);
         if let Err(failure) = made {
             return self.step(Happened::Leader(deploy_failed(generation, &failure)));
         }
         self.remove_leftovers();
-        let workers = self.job.workers.count;
         self.step(Happened::Members(members::Event::Deploy { generation, parallelism, workers }))
     }
 

@@ -66,15 +66,16 @@ pub(super) fn run() -> Result<Code, Refusal> {
     let task: Task = serde_json::from_reader(std::io::stdin())
         .map_err(|error| Refusal::user(format!("error: this command is for the benchmark's own use: {error}")))?;
     let planned = job::plan_text("the benchmark's job", &task.manifest, None)?;
-    let state = job::open_state(&planned.job, Some(&task.state_dir))?;
+    let state = job::open_state(&planned.job, Some(&task.state_dir), None)?;
     let mode = Mode::Run { resume: Resume::Empty, stops: Stops::Lift };
-    let mut options = settings::options(&planned.job, &planned.plan, planned.job.parallelism, mode)
+    let claimant = state.claimant.clone();
+    let mut options = settings::options(&planned.job, &planned.plan, claimant, planned.job.parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     options.checkpoint.interval_ms = task.checkpoint_interval_ms;
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
         workers: Workers::default(),
     });

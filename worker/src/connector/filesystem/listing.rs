@@ -7,7 +7,7 @@
 use super::pattern;
 use super::position::{Position, Version};
 use super::source::Config;
-use crate::connector::{Enumerator, Environment, Split};
+use crate::connector::{Enumerator, Environment, Outside, Split};
 use crate::failure::{Failure, Result};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,9 @@ pub(super) fn locate(
 ) -> Result<Location, (String, String)> {
     let local = local_path(written)?;
     let resolved = environment.working_directory.join(local);
+    if environment.outside == Outside::LeaveAlone {
+        return Ok(Location { root: resolved, kind: Kind::Folder, filter });
+    }
     let shown = if resolved.as_os_str() == written {
         format!("'{written}'")
     } else {

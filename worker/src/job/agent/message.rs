@@ -144,6 +144,10 @@ pub enum Report {
         /// The task.
         task: TaskId,
     },
+    /// The worker is about to end and wants its tasks to go on elsewhere.
+    Leaving,
+    /// It has no tasks any more and ends.
+    Left,
     /// A source task wants splits.
     AskSplits {
         /// The generation.

@@ -5,7 +5,7 @@
 
 pub mod message;
 
-use super::beside::{self, Beginning, Side, Write, error_kind};
+use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
 use super::directory::foreign;
@@ -13,6 +13,7 @@ use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
+use crate::dataflow::metrics::TaskMetrics;
 use crate::dataflow::task::{Events, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::exchange::{Exchange, Failed};
@@ -82,6 +83,11 @@ impl Commands {
         let _ = self.0.send(Input::Command(command));
     }
 
+    /// Says that this worker is about to end, and reports [`Report::Left`] once it has no tasks any more.
+    pub fn leave(&self) {
+        let _ = self.0.send(Input::Leave);
+    }
+
     /// Ends all tasks, whatever their generation, and waits until none runs.
     pub fn abandon(&self) {
         let (done, ended) = mpsc::channel();
@@ -96,6 +102,7 @@ enum Input {
     Task(Generation, TaskEvent),
     /// End all tasks; the sender is dropped when none runs.
     Abandon(mpsc::Sender<()>),
+    Leave,
     Close,
 }
 
@@ -104,8 +111,10 @@ impl Agent {
     #[must_use]
     pub fn start(work: Work, reports: Reports) -> Self {
         let (sender, inputs) = mpsc::channel();
+        let under_way = UnderWay::default();
         let running = Running {
-            writer: beside::writer(Arc::clone(&work.store), reports.clone()),
+            writer: beside::writer(Arc::clone(&work.store), reports.clone(), under_way.clone()),
+            under_way,
             work,
             reports,
             sender: sender.clone(),
@@ -113,6 +122,7 @@ impl Agent {
             deployment: None,
             cancelling: false,
             abandoned: Vec::new(),
+            leaving: false,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -144,11 +154,14 @@ struct Running {
     work: Work,
     reports: Reports,
     writer: Side<Write>,
+    /// Snapshots that are not stored yet: they are state as well.
+    under_way: UnderWay,
     sender: mpsc::Sender<Input>,
     inputs: mpsc::Receiver<Input>,
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
+    leaving: bool,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -160,6 +173,7 @@ impl Running {
                 Ok(Input::Command(command)) => self.command(command),
                 Ok(Input::Task(generation, event)) => self.task(generation, event),
                 Ok(Input::Abandon(done)) => self.abandon(done),
+                Ok(Input::Leave) => self.leave(),
                 Ok(Input::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -209,9 +223,10 @@ impl Running {
 
     fn try_deploy(&mut self, deploy: Deploy) -> Result<Report> {
         let generation = deploy.generation;
-        let (writer, sender) = (self.writer.sender(), self.sender.clone());
+        let (writer, sender, under_way) = (self.writer.sender(), self.sender.clone(), self.under_way.clone());
         let events = Events::new(move |event| match event {
             TaskEvent::Snapshot(snapshot) => {
+                under_way.sent(&snapshot);
                 let _ = writer.send(Write::Snapshot(generation, snapshot));
             }
             event => {
@@ -219,7 +234,8 @@ impl Running {
             }
         });
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        let elsewhere = location.map(foreign::files).transpose()?;
+        let files = |location| foreign::files(location, self.work.store.as_ref());
+        let elsewhere = location.map(files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
@@ -277,6 +293,17 @@ impl Running {
         self.work.board.cancelled();
         self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
+        if self.leaving {
+            self.reports.send(Report::Left);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.reports.send(Report::Leaving);
+        if self.deployment.is_none() {
+            self.reports.send(Report::Left);
+        }
     }
 
     fn abandon(&mut self, done: mpsc::Sender<()>) {
@@ -336,18 +363,12 @@ impl Running {
         }
         self.housekeeping_due = now + HOUSEKEEPING;
         let Some((generation, deployment)) = self.deployment.as_ref().filter(|_| !self.cancelling) else { return };
-        let (used, budget) = (deployment.state_bytes(), self.work.state_budget);
+        let (under_way, budget) = (self.under_way.bytes(), self.work.state_budget);
+        let used = deployment.state_bytes() + under_way;
         self.throttle.follow(used, budget);
         let largest = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get());
         let Some((task, largest)) = largest.filter(|_| used > budget) else { return };
-        let message = format!(
-            "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB). \
-             Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
-            budget >> 20,
-            used >> 20,
-            largest.metrics.name,
-            largest.metrics.state_bytes.get() >> 20,
-        );
+        let message = outgrown(used, budget, under_way, &largest.metrics);
         let kind = ErrorKind::User;
         self.reports.send(Report::TaskFailed { generation: *generation, task: *task, kind, message });
     }
@@ -361,4 +382,19 @@ impl Running {
         tasks.into_iter().for_each(|task| deployment.join(task));
         self.work.board.cancelled();
     }
+}
+
+fn outgrown(used: u64, budget: u64, under_way: u64, largest: &TaskMetrics) -> String {
+    let snapshots = match under_way >> 20 {
+        0 => String::new(),
+        mib => format!(", {mib} MiB in snapshots that are being stored"),
+    };
+    format!(
+        "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB){snapshots}. \
+         Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
+        budget >> 20,
+        used >> 20,
+        largest.name,
+        largest.state_bytes.get() >> 20,
+    )
 }

@@ -32,7 +32,8 @@ impl Charset {
 
     /// The bytes of a text.
     pub(super) fn encode(self, text: &str) -> Vec<u8> {
-        let narrow = |most: u32| text.chars().map(|letter| if u32::from(letter) <= most { letter as u8 } else { b'?' });
+        let narrow =
+            |most: u32| text.chars().map(move |letter| if u32::from(letter) <= most { letter as u8 } else { b'?' });
         match self {
             Self::Utf8 => text.as_bytes().to_vec(),
             Self::Ascii => narrow(0x7f).collect(),

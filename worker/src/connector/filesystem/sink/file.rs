@@ -118,11 +118,13 @@ enum Encoder {
 const BUFFER: usize = 256 * 1024;
 /// A row group of a Parquet file is closed when its columns take this much memory.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+/// A file is tried again when its folder went away.
+const MOST_TRIES: u32 = 3;
 
 impl GrowingFile {
     /// Creates the file, which must not exist. `op` says whether lines of JSON tell what their rows do.
     pub(super) fn create(path: PathBuf, format: &Format, op: Op, schema: &SchemaRef) -> Result<Self> {
-        let file = create(&path).map_err(|error| failure(&path, error))?;
+        let file = create(&path).map_err(|error| not_created(&path, error))?;
         let encoder = match format {
             Format::Json => {
                 let encoder = JsonEncoder::new(schema, op).map_err(|error| Failure::user(error.to_string()))?;
@@ -252,10 +254,31 @@ fn encode_csv(format: &CsvFormat, header: bool, rows: &RecordBatch, buffer: &mut
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    let mut tries = 0;
+    loop {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            // Whoever reads the output may have removed the folder, which was empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < MOST_TRIES => tries += 1,
+            created => return created,
+        }
     }
-    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Where no file can be made, none can be made at the next attempt: something is in the way, or the place takes none.
+fn not_created(path: &Path, error: io::Error) -> Failure {
+    use io::ErrorKind as E;
+    match error.kind() {
+        E::NotFound | E::AlreadyExists | E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory => {
+            let folder = path.parent().unwrap_or(path).display();
+            let message =
+                format!("no file can be created in {folder}: make it a folder that can be written, or change 'path'");
+            Failure::user(message).because(error)
+        }
+        _ => failure(path, error),
+    }
 }
 
 /// Makes a file's name durable.

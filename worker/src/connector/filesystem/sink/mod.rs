@@ -17,7 +17,7 @@ mod partition;
 mod writer;
 
 use super::super::options::Options;
-use super::super::{Committer, CommitterContext, Environment, Sink, SinkWriter, TableShape, WriterContext};
+use super::super::{Committer, CommitterContext, Environment, Outside, Sink, SinkWriter, TableShape, WriterContext};
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
 use commit::RenameCommitter;
@@ -85,7 +85,8 @@ pub(crate) fn sink(
         let message = "a parquet file cannot go on after a checkpoint".to_owned();
         options.mistake_in("sink.rolling-policy.on-checkpoint", message, Some("leave the option out".to_owned()));
     }
-    if options.finish().is_ok()
+    if environment.outside == Outside::Look
+        && options.finish().is_ok()
         && let Err(error) = writable(&path)
     {
         let message = format!("the folder {} cannot be written: {error}", path.display());

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use weir_protocol::CheckpointId;
-use weir_protocol::snapshot::Committable;
 
 /// Files of partitions that are open at a time; the one that was written to least recently is sealed for another.
 const MOST_OPEN: usize = 256;
@@ -30,7 +29,14 @@ pub(super) struct FileSinkWriter {
     rolling: Rolling,
     number: u64,
     open: BTreeMap<String, Open>,
-    sealed: Vec<Committable>,
+    /// Sealed since the last checkpoint.
+    sealed: Vec<Sealed>,
+}
+
+struct Sealed {
+    rename: Rename,
+    /// A checkpoint names it, as a file that goes on.
+    named: bool,
 }
 
 struct Open {
@@ -38,6 +44,8 @@ struct Open {
     rename: Rename,
     since: Instant,
     used: Instant,
+    /// A checkpoint names it.
+    named: bool,
 }
 
 /// A file that goes on after a checkpoint.
@@ -95,12 +103,12 @@ impl FileSinkWriter {
         self.number += 1;
         let file = GrowingFile::create(self.root.join(&rename.from), &self.format, self.op, &self.schema)?;
         let now = Instant::now();
-        Ok(Open { file, rename, since: now, used: now })
+        Ok(Open { file, rename, since: now, used: now, named: false })
     }
 
     fn seal(&mut self, open: Open) -> Result<()> {
         open.file.seal()?;
-        self.sealed.push(open.rename.committable());
+        self.sealed.push(Sealed { rename: open.rename, named: open.named });
         Ok(())
     }
 
@@ -144,6 +152,7 @@ impl FileSinkWriter {
             open.file.sync()?;
             let tail =
                 Tail { partition: partition.clone(), unfinished: open.rename.from.clone(), length: open.file.bytes() };
+            open.named = true;
             serde_json::to_value(tail).map_err(|error| Failure::bug("the state of a file sink").because(error))
         };
         self.open.iter_mut().map(tail).collect()
@@ -179,6 +188,107 @@ impl SinkWriter for FileSinkWriter {
             self.seal_all()?;
         }
         let writer = self.tails()?;
-        Ok(Prepared { committables: std::mem::take(&mut self.sealed), writer })
+        let committables = std::mem::take(&mut self.sealed).iter().map(|sealed| sealed.rename.committable()).collect();
+        Ok(Prepared { committables, writer })
+    }
+}
+
+impl Drop for FileSinkWriter {
+    /// What no checkpoint names, nobody will ever make visible. The rest is for the next generation to decide about.
+    fn drop(&mut self) {
+        let open = self.open.values().map(|open| (&open.rename, open.named));
+        let sealed = self.sealed.iter().map(|sealed| (&sealed.rename, sealed.named));
+        for (rename, _) in open.chain(sealed).filter(|(_, named)| !named) {
+            // One that stays is removed by the next run.
+            let _ = std::fs::remove_file(self.root.join(&rename.from));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::super::super::super::{TableShape, options::Options};
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use weir_protocol::{Generation, OperatorId};
+
+    /// A writer that seals a file when it has `bytes`, and not at checkpoints.
+    fn writer(root: &Path, bytes: u64) -> FileSinkWriter {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let shape = TableShape {
+            name: "t".into(),
+            schema: Arc::clone(&schema),
+            metadata: Vec::new(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        };
+        let partitioning = Partitioning::of(&shape, &Options::of("t", &[]));
+        let rolling = Rolling { bytes, age: Duration::from_secs(3600), checkpoint: AtCheckpoint::GoOn };
+        let context = WriterContext {
+            operator: OperatorId("sink-t".into()),
+            schema,
+            changelog: false,
+            subtask: 0,
+            parallelism: 1,
+            generation: Generation(1),
+            job_uid: "job".into(),
+            restored: Vec::new(),
+        };
+        FileSinkWriter::new(root, "t", Format::Json, partitioning, rolling, context).unwrap()
+    }
+
+    fn rows(count: i64) -> Batch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        Batch::inserts(RecordBatch::try_from_iter([("n", column)]).unwrap())
+    }
+
+    /// What is left of a writer that fails after `work`, beside the files that checkpoints name.
+    fn check(bytes: u64, work: impl Fn(&mut FileSinkWriter), expected: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path(), bytes);
+        work(&mut writer);
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), expected);
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_only_what_a_checkpoint_names() {
+        let large = 1 << 20;
+        let write = |writer: &mut FileSinkWriter| writer.write(&rows(100)).unwrap();
+        let checkpoint = |writer: &mut FileSinkWriter| drop(writer.prepare(CheckpointId(1), false).unwrap());
+        check(large, write, 0);
+        check(1, write, 0);
+        check(
+            large,
+            |writer| {
+                write(writer);
+                checkpoint(writer)
+            },
+            1,
+        );
+        check(
+            1,
+            |writer| {
+                write(writer);
+                checkpoint(writer)
+            },
+            1,
+        );
+        // Sealed since, the file is still the one that the checkpoint goes on with; the one after it is nobody's.
+        check(
+            1500,
+            |writer| {
+                write(writer);
+                checkpoint(writer);
+                write(writer);
+                write(writer)
+            },
+            1,
+        );
     }
 }
