@@ -13,8 +13,9 @@ use super::watermark::{SourceWatermark, Times};
 use crate::batch::Batch;
 use crate::connector::{self, Assignment, Poll, SourceReader, SourceRows};
 use crate::failure::{Failure, Result};
-use crate::operator::{Output, calc};
-use crate::plan::{Calc, Watermark};
+use crate::operator::Output;
+use crate::operator::calc::Calculation;
+use crate::plan::Watermark;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_protocol::snapshot::SplitProgress;
@@ -37,7 +38,7 @@ pub struct SourceTask {
     /// Reads them.
     pub reader: Box<dyn SourceReader>,
     /// Computed columns.
-    pub compute: Option<Calc>,
+    pub compute: Option<Calculation>,
     /// Event time.
     pub watermark: Option<Arc<Watermark>>,
     /// The replay speed, if not full.
@@ -196,7 +197,7 @@ impl Running {
         self.bad_records(&rows)?;
         let mut batch = rows.batch;
         if let Some(compute) = &self.task.compute {
-            batch = calc::apply(compute, batch).map_err(|failure| failure.within_step(&self.task.name))?;
+            batch = compute.apply(batch).map_err(|failure| failure.within_step(&self.task.name))?;
         }
         self.emit(&rows.split, batch)?;
         if rows.last {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod slow_sink;
+
 use super::runner::{Job, Runner};
 use super::workers::{Here, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
@@ -68,7 +70,11 @@ pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
 
 /// Runs that plan with a checkpoint every 5 ms.
 pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
-    let plan = Arc::new(plan(rows, &folder.join("out")));
+    runner_of(plan(rows, &folder.join("out")), folder, resume)
+}
+
+fn runner_of(plan: Plan, folder: &Path, resume: Resume) -> Runner {
+    let plan = Arc::new(plan);
     let options = Options {
         job: "test".into(),
         claimant: Claimant { revision: 0, attempt: 1, pod: "here".into() },

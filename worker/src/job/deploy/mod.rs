@@ -19,6 +19,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::message::Report;
 use crate::job::agent::{Reports, Work};
 use crate::job::in_flight::{EdgesInto, InFlightOf};
+use crate::operator::calc::Calculation;
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
 use restore::{RestoreOf, find, find_step, restored};
@@ -343,7 +344,7 @@ impl<'a> Builder<'a> {
             splits: Arc::clone(&self.desks[&(node, id.subtask)].0),
             assignment: source.source.assignment(),
             reader: self.reader(source, id)?,
-            compute: source.compute.clone(),
+            compute: source.compute.as_ref().map(Calculation::new).transpose()?,
             watermark: source.watermark.clone(),
             pace: self.pace.clone(),
             throttle: self.blueprint.throttle.clone(),

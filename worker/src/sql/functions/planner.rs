@@ -215,7 +215,9 @@ mod tests {
              3 IN (1, 2, 3) -> BOOLEAN true
              4 BETWEEN 1 AND 3 -> BOOLEAN false
              'flink' LIKE 'fl%' -> BOOLEAN true
-             NULL IS NOT DISTINCT FROM NULL -> BOOLEAN true",
+             NULL IS NOT DISTINCT FROM NULL -> BOOLEAN true
+             (TIMESTAMP '2026-01-01 09:00:00', INTERVAL '1' HOUR) OVERLAPS (TIMESTAMP '2026-01-01 10:00:00', TIMESTAMP '2026-01-01 09:30:00') -> BOOLEAN true
+             (DATE '2026-01-01', DATE '2026-01-02') OVERLAPS (DATE '2026-01-03', DATE '2026-01-04') -> BOOLEAN false",
         );
     }
 }

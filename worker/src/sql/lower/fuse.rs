@@ -74,7 +74,7 @@ fn compose(below: &Calc, above: &Calc) -> Result<Option<Calc>> {
         (Some(columns), _) => Some(columns.iter().map(over).collect::<Result<Vec<_>>>()?),
         (None, columns) => columns.clone(),
     };
-    Ok(Some(Calc { filter, columns, schema: Arc::clone(&above.schema) }))
+    Ok(Some(Calc { filter, input: Arc::clone(&below.input), columns, schema: Arc::clone(&above.schema) }))
 }
 
 fn count(expression: &Arc<dyn PhysicalExpr>, uses: &mut [usize]) -> Result<()> {

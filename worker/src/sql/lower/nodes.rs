@@ -138,7 +138,8 @@ impl<'a> Builder<'a> {
             Arc::new(PhysicalColumn::new(field.name(), place))
         };
         let columns = self.nodes[node].schema.fields().iter().enumerate().map(column).collect();
-        self.calc(node, Calc { filter: None, columns: Some(columns), schema: schema.clone() })
+        let input = Arc::clone(&self.nodes[node].schema);
+        self.calc(node, Calc { filter: None, input, columns: Some(columns), schema: schema.clone() })
     }
 
     /// The node whose output has just the plan's columns.
@@ -173,7 +174,8 @@ impl<'a> Builder<'a> {
             LogicalPlan::Filter(filter) => {
                 let Relation { node, schema } = self.relation(&filter.input)?;
                 let predicate = physical(&filter.predicate, &schema)?;
-                let calc = Calc { filter: Some(predicate), columns: None, schema: self.nodes[node].schema.clone() };
+                let (input, schema_after) = (self.nodes[node].schema.clone(), self.nodes[node].schema.clone());
+                let calc = Calc { filter: Some(predicate), input, columns: None, schema: schema_after };
                 Ok(Relation { node: self.calc(node, calc), schema })
             }
             LogicalPlan::SubqueryAlias(alias) => {
@@ -214,7 +216,13 @@ impl<'a> Builder<'a> {
     ) -> Result<NodeIndex> {
         let filter = filter.map(|predicate| physical(predicate, &input.schema)).transpose()?;
         let columns = columns.iter().map(|expr| physical(expr, &input.schema)).collect::<Result<Vec<_>>>()?;
-        Ok(self.calc(input.node, Calc { filter, columns: Some(columns), schema: schema.clone() }))
+        let calc = Calc {
+            filter,
+            input: Arc::clone(&self.nodes[input.node].schema),
+            columns: Some(columns),
+            schema: schema.clone(),
+        };
+        Ok(self.calc(input.node, calc))
     }
 
     fn calc(&mut self, input: NodeIndex, calc: Calc) -> NodeIndex {
