@@ -199,8 +199,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use arrow::array::{Int64Array, StringViewArray, StructArray, TimestampMillisecondArray};
-    use arrow::datatypes::{Field, TimeUnit};
+    use arrow::array::{Int64Array, StringViewArray, TimestampMillisecondArray};
+    use arrow::datatypes::TimeUnit;
     use datafusion_common::{DFSchema, ScalarValue};
     use datafusion_expr::execution_props::ExecutionProps;
     use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -208,7 +208,7 @@ mod tests {
     use datafusion_physical_expr::create_physical_expr;
     use proptest::prelude::*;
 
-    /// `n`, `m` numbers, `t` a time, `s` text, `b` a condition, `r` a row with the fields `x` and `y`.
+    /// `n`, `m` numbers, `t` a time, `s` text, `b` a condition.
     fn batch(rows: &[(Option<i64>, Option<i64>, Option<bool>)]) -> RecordBatch {
         let n: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|(n, _, _)| *n)));
         let m: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|(_, m, _)| *m)));
@@ -218,15 +218,8 @@ mod tests {
             rows.iter().map(|(_, m, _)| m.map(|m| format!("a text longer than a view {m}"))),
         ));
         let b: ArrayRef = Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, _, b)| *b)));
-        let field = |name: &str, values: &ArrayRef| Arc::new(Field::new(name, values.data_type().clone(), true));
-        let fields = vec![(field("x", &m), Arc::clone(&m)), (field("y", &t), Arc::clone(&t))];
-        let r: ArrayRef = Arc::new(StructArray::from(fields));
-        let columns = [("n", n), ("m", m), ("t", t), ("s", s), ("b", b), ("r", r)];
+        let columns = [("n", n), ("m", m), ("t", t), ("s", s), ("b", b)];
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
-    }
-
-    fn field(name: &str) -> Expr {
-        datafusion_functions::core::get_field().call(vec![col("r"), lit(name)])
     }
 
     fn physical(case: &Expr, batch: &RecordBatch) -> Expression {
@@ -240,8 +233,8 @@ mod tests {
         vec![
             when(col("b"), col("n")).otherwise(col("m")).unwrap(),
             when(col("b"), col("n")).when(col("n").gt(lit(3_i64)), col("m")).end().unwrap(),
-            when(col("n").lt(col("m")), field("x")).when(col("b"), lit(7_i64)).otherwise(col("n")).unwrap(),
-            when(col("n").is_null(), field("y")).otherwise(col("t")).unwrap(),
+            when(col("n").lt(col("m")), col("m")).when(col("b"), lit(7_i64)).otherwise(col("n")).unwrap(),
+            when(col("n").eq(col("m")), col("t")).end().unwrap(),
             when(col("b").and(col("m").is_not_null()), col("t")).otherwise(null(&utc)).unwrap(),
             when(col("b"), col("s")).otherwise(lit(ScalarValue::Utf8View(Some("another".into())))).unwrap(),
             when(lit(true), col("n")).otherwise(col("m")).unwrap(),

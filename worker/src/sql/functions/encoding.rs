@@ -1,7 +1,8 @@
 //! Hashes, Base64 and parts of URLs.
 
+mod charset;
+
 use super::arguments::{Call, Texts};
-use super::charset::Charset;
 use super::definition::Function;
 use super::definition::Kind::{Any, Integer, Text};
 use super::definition::Returns;
@@ -10,6 +11,7 @@ use super::typing::sql_name;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
+use charset::Charset;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result, plan_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};

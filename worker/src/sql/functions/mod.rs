@@ -5,8 +5,6 @@
 
 mod arguments;
 mod arithmetic;
-mod array;
-mod charset;
 mod collection;
 mod conditional;
 mod conversion;
@@ -53,7 +51,7 @@ const FAMILIES: &[Family] = &[
     Family { title: "Hashes and encodings", functions: encoding::FUNCTIONS },
     Family { title: "JSON", functions: json::FUNCTIONS },
     Family { title: "Arrays and rows", functions: collection::FUNCTIONS },
-    Family { title: "Elements of arrays", functions: array::FUNCTIONS },
+    Family { title: "Elements of arrays", functions: collection::array::FUNCTIONS },
 ];
 
 /// All scalar functions. Names and aliases are in lower case.

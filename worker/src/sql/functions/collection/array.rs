@@ -1,11 +1,11 @@
 //! Functions of the elements of arrays. NULL is an element like others, equal to NULL.
 
-use super::arguments::Call;
-use super::definition::Function;
-use super::definition::Kind::{Any, Integer, Text};
-use super::definition::Returns;
-use super::text::TextColumn;
-use super::typing::{common_type, is_text, sql_name};
+use super::super::arguments::Call;
+use super::super::definition::Function;
+use super::super::definition::Kind::{Any, Integer, Text};
+use super::super::definition::Returns;
+use super::super::text::TextColumn;
+use super::super::typing::{common_type, is_text, sql_name};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, UInt32Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, concat, take};
@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The functions of this family.
-pub(super) const FUNCTIONS: &[Function] = &[
+pub(in super::super) const FUNCTIONS: &[Function] = &[
     Function::new(
         "array_contains",
         "ARRAY_CONTAINS(array, element)",
@@ -436,7 +436,7 @@ fn split(call: &Call<'_>) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::check;
+    use super::super::super::tests::check;
 
     #[test]
     fn elements_of_arrays_are_found_added_and_removed() {
