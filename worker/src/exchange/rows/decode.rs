@@ -157,27 +157,39 @@ impl<'a> Layout<'a> {
                     }
                 }
             }
-            DataType::List(field) | DataType::LargeList(field) => {
-                self.buffer()?;
+            DataType::List(field) => {
+                self.values(4)?;
+                self.column(field.data_type())?;
+            }
+            DataType::LargeList(field) => {
+                self.values(8)?;
                 self.column(field.data_type())?;
             }
             DataType::Utf8View | DataType::BinaryView => {
                 let texts = self.variadic.next().ok_or(Error::Layout)?;
                 let texts = u32::try_from(texts).map_err(|_| Error::Layout)?;
+                self.values(16)?;
                 // Every one is taken from those that the message has: a made-up number ends with them.
-                for _ in 0..=texts {
+                for _ in 0..texts {
                     self.buffer()?;
                 }
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
-                self.buffer()?;
-                self.buffer()?;
-            }
-            _ => {
+            DataType::Utf8 | DataType::Binary => {
+                self.values(4)?;
                 self.buffer()?;
             }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.values(8)?;
+                self.buffer()?;
+            }
+            other => self.values(other.primitive_width().unwrap_or(1))?,
         }
         Ok(length)
+    }
+
+    /// Takes a buffer of values of `width` bytes: Arrow panics on a part of one.
+    fn values(&mut self, width: usize) -> Result<(), Error> {
+        if self.buffer()?.is_multiple_of(width as u64) { Ok(()) } else { Err(Error::Layout) }
     }
 
     /// Takes a buffer. Answers how long it is, unpacked.
