@@ -4,6 +4,7 @@
 //! every object whose write ended before the listing began.
 
 pub mod directory;
+pub mod s3;
 
 use crate::failure::Result;
 use std::ops::Range;
