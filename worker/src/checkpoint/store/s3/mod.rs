@@ -8,11 +8,15 @@ pub mod bucket;
 mod client;
 mod credentials;
 mod fault;
+mod lifecycle;
 pub mod meter;
 mod multipart;
 mod retry;
 pub mod settings;
+mod version;
 
 pub use bucket::{Bucket, Condition, Entry, Pending, Put};
+pub use lifecycle::AbortRule;
 pub use multipart::{Completed, IfAbsent, Part, Upload};
 pub use settings::{Credentials, Limits, Settings};
+pub use version::VersionRead;

@@ -1,8 +1,9 @@
 //! Writes the rows of one task to files, a growing one per partition.
 
 use super::super::super::{Prepared, SinkWriter, WriterContext};
-use super::commit::Rename;
+use super::super::place::Place;
 use super::file::{Format, GrowingFile};
+use super::output::{Closing, Output};
 use super::partition::Partitioning;
 use super::{AtCheckpoint, Rolling, stem};
 use crate::batch::Batch;
@@ -10,18 +11,21 @@ use crate::failure::{Failure, Result};
 use crate::format::encode_json::Op;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 use weir_protocol::CheckpointId;
 use weir_protocol::snapshot::Committable;
 
 /// Files of partitions that are open at a time; the one that was written to least recently is sealed for another.
 const MOST_OPEN: usize = 256;
+/// Bytes that the files of a task hold in memory together; with more, the one that holds the most is sealed.
+const MOST_HELD: usize = 128 << 20;
+/// Sealed files whose last bytes are on their way.
+const MOST_CLOSING: usize = 8;
 
 /// Writes for one task.
 pub(super) struct FileSinkWriter {
-    root: PathBuf,
+    place: Place,
     stem: String,
     format: Format,
     schema: SchemaRef,
@@ -30,12 +34,12 @@ pub(super) struct FileSinkWriter {
     rolling: Rolling,
     number: u64,
     open: BTreeMap<String, Open>,
+    closing: VecDeque<Closing>,
     sealed: Vec<Committable>,
 }
 
 struct Open {
     file: GrowingFile,
-    rename: Rename,
     since: Instant,
     used: Instant,
 }
@@ -52,7 +56,7 @@ struct Tail {
 
 impl FileSinkWriter {
     pub(super) fn new(
-        root: &Path,
+        place: Place,
         table: &str,
         format: Format,
         partitioning: Partitioning,
@@ -61,7 +65,7 @@ impl FileSinkWriter {
     ) -> Result<Self> {
         let stem = format!("{}-{}-{}", stem(&context.job_uid, table), context.generation, context.subtask);
         let mut writer = Self {
-            root: root.to_path_buf(),
+            place,
             stem,
             format,
             schema: partitioning.file_schema(&context.schema),
@@ -70,6 +74,7 @@ impl FileSinkWriter {
             rolling,
             number: 0,
             open: BTreeMap::new(),
+            closing: VecDeque::new(),
             sealed: Vec::new(),
         };
         for state in context.restored {
@@ -81,8 +86,16 @@ impl FileSinkWriter {
     fn restore(&mut self, state: serde_json::Value) -> Result<()> {
         let tail: Tail = serde_json::from_value(state)
             .map_err(|error| Failure::corrupt("the state of a file sink has another form").because(error))?;
+        let Place::Folder(root) = &self.place else {
+            return Err(Failure::user(format!(
+                "the checkpoint has rows in the unfinished file {} of a folder, and the table's path is a bucket now: \
+                 put the old path back, and change it when the job has been stopped (Ctrl-C)",
+                tail.unfinished
+            )));
+        };
+        let unfinished = root.join(&tail.unfinished);
         let mut open = self.create(&tail.partition)?;
-        open.file.copy_tail(&self.root.join(&tail.unfinished), tail.length)?;
+        open.file.copy_tail(&unfinished, tail.length)?;
         // Two tails of one partition can come together after a rescale.
         match self.open.insert(tail.partition, open) {
             Some(other) => self.seal(other),
@@ -91,16 +104,27 @@ impl FileSinkWriter {
     }
 
     fn create(&mut self, partition: &str) -> Result<Open> {
-        let rename = Rename::new(partition, &format!("{}-{}.{}", self.stem, self.number, self.format.extension()));
+        let name = format!("{}-{}.{}", self.stem, self.number, self.format.extension());
         self.number += 1;
-        let file = GrowingFile::create(self.root.join(&rename.from), &self.format, self.op, &self.schema)?;
+        let output = Output::create(&self.place, partition, &name)?;
+        let file = GrowingFile::create(output, &self.format, self.op, &self.schema)?;
         let now = Instant::now();
-        Ok(Open { file, rename, since: now, used: now })
+        Ok(Open { file, since: now, used: now })
     }
 
+    /// Nothing is added to the file; its last bytes become durable while others grow.
     fn seal(&mut self, open: Open) -> Result<()> {
-        open.file.seal()?;
-        self.sealed.push(open.rename.committable());
+        self.closing.push_back(open.file.close()?);
+        while self.closing.len() > MOST_CLOSING {
+            self.finish_one()?;
+        }
+        Ok(())
+    }
+
+    fn finish_one(&mut self) -> Result<()> {
+        if let Some(closing) = self.closing.pop_front() {
+            self.sealed.push(closing.finish()?);
+        }
         Ok(())
     }
 
@@ -114,11 +138,30 @@ impl FileSinkWriter {
         };
         open.file.write(batch)?;
         open.used = Instant::now();
-        if open.file.bytes() >= self.rolling.bytes || open.since.elapsed() >= self.rolling.age {
+        if open.file.bytes() >= self.rolling.bytes.min(open.file.limit()) || open.since.elapsed() >= self.rolling.age {
             return self.seal(open);
         }
         self.open.insert(partition, open);
+        self.bound_memory()
+    }
+
+    fn bound_memory(&mut self) -> Result<()> {
+        // A single file bounds itself.
+        while self.open.len() > 1 && self.held() > MOST_HELD {
+            let largest = self.open.iter().max_by_key(|(_, open)| open.file.held()).map(|(partition, _)| partition.clone());
+            if let Some(open) = largest.and_then(|partition| self.open.remove(&partition)) {
+                self.seal(open)?;
+            }
+            if !self.closing.is_empty() {
+                self.finish_one()?;
+            }
+        }
         Ok(())
+    }
+
+    fn held(&self) -> usize {
+        let open: usize = self.open.values().map(|open| open.file.held()).sum();
+        open + self.closing.iter().map(Closing::held).sum::<usize>()
     }
 
     fn make_room(&mut self) -> Result<()> {
@@ -142,8 +185,8 @@ impl FileSinkWriter {
     fn tails(&mut self) -> Result<Vec<serde_json::Value>> {
         let tail = |(partition, open): (&String, &mut Open)| {
             open.file.sync()?;
-            let tail =
-                Tail { partition: partition.clone(), unfinished: open.rename.from.clone(), length: open.file.bytes() };
+            let unfinished = open.file.hidden_name().unwrap_or_default().to_owned();
+            let tail = Tail { partition: partition.clone(), unfinished, length: open.file.bytes() };
             serde_json::to_value(tail).map_err(|error| Failure::bug("the state of a file sink").because(error))
         };
         self.open.iter_mut().map(tail).collect()
@@ -177,6 +220,9 @@ impl SinkWriter for FileSinkWriter {
         self.on_idle()?;
         if last || self.rolling.checkpoint == AtCheckpoint::Seal {
             self.seal_all()?;
+        }
+        while !self.closing.is_empty() {
+            self.finish_one()?;
         }
         let writer = self.tails()?;
         Ok(Prepared { committables: std::mem::take(&mut self.sealed), writer })
