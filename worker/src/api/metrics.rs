@@ -5,6 +5,7 @@
 use super::Site;
 use super::checkpoints::cause_name;
 use super::refusal::Refusal;
+use super::store_metrics::of_store;
 use crate::dataflow::metrics::Distribution;
 use crate::job::board::Board;
 use crate::job::board::reading::TaskReading;
@@ -35,6 +36,7 @@ pub(super) fn text(board: &Board) -> prometheus::Result<String> {
     families.push(late_rows(board));
     families.extend(of_checkpoints(board));
     families.extend(of_job(board));
+    families.extend(board.store.get().into_iter().flat_map(|meter| of_store(meter)));
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
 }
@@ -171,7 +173,7 @@ fn labels_of(task: &TaskReading) -> Vec<LabelPair> {
     labels(&[("chain", &chain), ("name", &task.name), ("task", &subtask)])
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
     let pair = |(name, value): &(&str, &str)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
@@ -181,7 +183,7 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
     pairs.iter().map(pair).collect()
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -190,7 +192,7 @@ fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> Met
     family
 }
 
-fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
+pub(super) fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
     let (mut metric, mut counter) = (Metric::from_label(labels), Counter::default());
     counter.set_value(value);
     metric.set_counter(counter);

@@ -12,6 +12,7 @@ mod plan;
 mod rates;
 mod refusal;
 mod savepoints;
+mod store_metrics;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::operator::snapshot::{Snapshot, TableDelta};
 use crate::state::compact::{self, Tombstones};
 use crate::state::file::{self, Encoded, FileBuilder, FileReader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
@@ -250,7 +250,10 @@ fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDel
     Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Merges files key group by key group, so that memory holds one key group at a time besides the result.
+/// Bytes of key groups that are read and merged at a time; a large key group is alone.
+const MERGED_AT_A_TIME: u64 = 16 << 20;
+
+/// Merges files key group by key group, so that memory holds a few key groups at a time besides the result.
 fn merge_files(
     store: &dyn Store,
     files: &[StateFile],
@@ -259,20 +262,50 @@ fn merge_files(
     watermarks: &[(KeyGroupRange, EventTime)],
 ) -> Result<Option<Encoded>> {
     let readers = files.iter().map(|file| FileReader::open(store, file)).collect::<Result<Vec<_>>>()?;
-    let groups: std::collections::BTreeSet<KeyGroup> = readers.iter().flat_map(FileReader::key_groups).collect();
     let mut builder: Option<FileBuilder> = None;
-    for group in groups.into_iter().filter(|group| file::contains(owned, *group)) {
-        let mut deltas: Vec<TableDelta> = Vec::new();
+    for groups in merged_together(&readers, owned) {
+        let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
         for (reader, file) in readers.iter().zip(files) {
-            deltas.extend(reader.read(|wanted| wanted == group && file::contains(&file.key_groups, wanted))?);
+            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
+            for delta in reader.read(wanted)? {
+                let group = delta.key_groups.first().map(|(group, _)| *group);
+                deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
+            }
         }
-        let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
-        let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
-        if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
-            builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+        for (group, deltas) in deltas {
+            let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
+            let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
+            if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
+                builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+            }
         }
     }
     builder.map_or(Ok(None), FileBuilder::finish)
+}
+
+/// The owned key groups of some files, in runs of not too many bytes.
+fn merged_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if file::contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = MERGED_AT_A_TIME.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use super::restore;
 use crate::api::{self, Server, View};
 use crate::job::budget;
 use crate::job::message::Handle;
-use crate::job::runner::{Here, Job, Runner, Workers};
+use crate::job::runner::{Job, Runner};
 use crate::job::settings;
+use crate::job::workers::{Here, Workers};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
     /// <DIR>/chain/<number>. The other job keeps its state, and what it has prepared for its sinks.
     #[arg(long, value_name = "NAME|PATH")]
     restore: Option<String>,
-    /// The directory of the job's state.
+    /// Where the job's state is, instead of spec.storage: a directory, or a job's folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Replay event time at this many times its own pace, for input with a watermark.
@@ -74,18 +75,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
-    let directory = job::directory_of(&planned.job, arguments.state_dir.as_deref())?;
+    let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let place = job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?;
     let resume = match arguments.fresh {
         true => Resume::Empty,
-        false => restore::resume(&planned.job, &directory, arguments.restore.as_deref())?,
+        false => restore::resume(&planned.job, &place, arguments.restore.as_deref(), bucket.as_ref())?,
     };
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
+    let state = place.hold(&planned.job.name)?;
     if let (Resume::Foreign { location, manifest }, false) = (&resume, arguments.quiet) {
         let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
         eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);
     }
     let mode = Mode::Run { resume, stops: Stops::Lift };
-    let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+    let options = settings::options(&planned.job, &planned.plan, state.claimant.clone(), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
@@ -93,17 +95,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
         workers: Workers::default(),
     });
-    runner.work_here(Here {
-        ordinal: 0,
-        exchange: String::new(),
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        store: None,
-    });
+    let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
+    runner.work_here(Here::alone(arguments.speed, budget));
+    if let Some(meter) = &state.meter {
+        runner.board().store.get_or_init(|| Arc::clone(meter));
+    }
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);

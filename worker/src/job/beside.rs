@@ -123,10 +123,11 @@ pub enum Commit {
     },
 }
 
-/// Carries out commits.
+/// Carries out commits, and removes what earlier generations left, in the sinks and in the store.
 #[must_use]
 pub fn committers(
     mut committers: BTreeMap<OperatorId, Box<dyn Committer>>,
+    store: Arc<dyn Store>,
     answers: mpsc::Sender<Message>,
 ) -> Side<Commit> {
     Side::start("commit", move |work| match work {
@@ -141,6 +142,9 @@ pub fn committers(
                 if let Err(failure) = committer.remove_leftovers(before, &keep) {
                     tracing::warn!(sink = %sink, error = failure.chain(), "leftovers of earlier generations stay behind");
                 }
+            }
+            if let Err(failure) = store.remove_unfinished(before) {
+                tracing::warn!(error = failure.chain(), "unfinished uploads of earlier generations stay behind");
             }
         }
     })

@@ -15,3 +15,4 @@ pub mod split_service;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod usage;
+pub mod workers;

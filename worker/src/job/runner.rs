@@ -10,6 +10,7 @@ use super::board::Board;
 use super::directory::foreign::Foreign;
 use super::message::{Handle, Link, Message, ToWorker};
 use super::split_service::{self, SplitWork};
+use super::workers::{BUILD, Here, Workers, members_options};
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::graph::Graph;
@@ -37,35 +38,8 @@ pub struct Job {
     pub workers: Workers,
 }
 
-/// The workers that a job runs on.
-#[derive(Debug, Clone, Copy)]
-pub struct Workers {
-    /// How many.
-    pub count: u32,
-    /// They say something at least this often.
-    pub heartbeat: Duration,
-    /// So many heartbeats in a row may be missed.
-    pub missed_heartbeats: u32,
-}
-
-impl Default for Workers {
-    /// One, which is in the same process.
-    fn default() -> Self {
-        Self { count: 1, heartbeat: Duration::from_secs(1), missed_heartbeats: 3 }
-    }
-}
-
-/// The build of this program: workers of one job must agree on it.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
-
 /// How often the status page is looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
-
-/// Tasks that do not end in this time are given up with their worker.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The user is told which workers are missing after this long.
-const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// Something that happened to one of the two that decide.
 enum Happened {
@@ -117,7 +91,7 @@ impl Runner {
             }
             _ => None,
         });
-        let commits = beside::committers(committers.collect(), sender.clone());
+        let commits = beside::committers(committers.collect(), Arc::clone(&job.store), sender.clone());
         let graph = Arc::new(Graph::of(&job.plan));
         Self {
             leader: Leader::new(),
@@ -165,6 +139,7 @@ impl Runner {
             speed: here.speed,
             state_budget: here.state_budget,
             board: self.board(),
+            exchange: here.exchange.clone(),
         };
         let handle = self.handle();
         let agent = Agent::start(
@@ -184,7 +159,7 @@ impl Runner {
             ordinal: here.ordinal,
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
-            exchange: here.exchange,
+            exchange: here.address,
         };
         let _ = self.handle.tell(Message::Registered(session, registration, link));
         self.local = Some((session, agent));
@@ -293,6 +268,10 @@ impl Runner {
             }
             Report::TaskFailed { generation, task, kind, message } => {
                 Happened::Leader(Event::TaskFailed { generation, task, kind, message })
+            }
+            Report::PeerLost { generation, worker, message } => {
+                let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
+                Happened::Leader(Event::WorkerLost { generation, worker, message })
             }
             Report::SourceEnded { generation, task } => Happened::Leader(Event::SourceEnded { generation, task }),
             Report::AskSplits { generation, node, subtask } => {
@@ -410,7 +389,7 @@ impl Runner {
         // Given up first: the lock of the place cannot be taken twice.
         self.foreign = None;
         let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(Foreign::open).transpose()?;
+        self.foreign = location.map(|location| Foreign::open(location, self.job.store.as_ref())).transpose()?;
         let manifest = restore.as_ref().map(|restore| &restore.manifest);
         let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
         let writers = writers.filter(|(_, state)| !state.writers.is_empty());
@@ -451,32 +430,6 @@ impl Runner {
 
     fn report(&self, notice: &Notice) {
         self.board.notice(notice);
-    }
-}
-
-/// This process as a worker.
-pub struct Here {
-    /// Its ordinal.
-    pub ordinal: u32,
-    /// Where other workers send it rows; empty when there is no other.
-    pub exchange: String,
-    /// Replay event time at this many times its pace.
-    pub speed: Option<f64>,
-    /// Bytes of state that its tasks together may hold.
-    pub state_budget: u64,
-    /// A store of its own, such as one that keeps local copies; `None` for the job's.
-    pub store: Option<Arc<dyn Store>>,
-}
-
-fn members_options(job: &Job) -> members::Options {
-    members::Options {
-        job: job.uid.clone(),
-        build: BUILD.to_owned(),
-        plan: job.options.plan.fingerprint.clone(),
-        heartbeat_ms: job.workers.heartbeat.as_millis() as u64,
-        missed_heartbeats: job.workers.missed_heartbeats,
-        cancel_timeout_ms: CANCEL_TIMEOUT.as_millis() as u64,
-        tell_after_ms: TELL_AFTER.as_millis() as u64,
     }
 }
 

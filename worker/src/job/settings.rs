@@ -13,11 +13,17 @@ use weir_protocol::retry::Pace;
 const MAINTENANCE_TIMEOUT_MS: u64 = 60_000;
 
 /// What the leader of a job on this machine is told.
-pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) -> Result<Options, Error> {
+pub fn options(
+    job: &ValidatedJob,
+    plan: &Plan,
+    claimant: Claimant,
+    parallelism: u32,
+    mode: Mode,
+) -> Result<Options, Error> {
     let incarnation = uuid::Uuid::new_v4().to_string();
     Ok(Options {
         job: job.name.clone(),
-        claimant: claimant(),
+        claimant,
         incarnation,
         unix_ms: unix_ms(),
         parallelism,
@@ -68,19 +74,24 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
 }
 
 /// What a leader is told that works on the state of a job which does not run. `retain` is how many checkpoints to keep;
-/// `None` keeps all.
+/// `None` keeps all. `running` says what to do when nothing shows that the job stands still.
 #[must_use]
-pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> Options {
+pub fn maintenance(
+    start: &Start,
+    claimant: Claimant,
+    running: Running,
+    retain: Option<u32>,
+    operation: Operation,
+) -> Options {
     Options {
         job: start.job.clone(),
-        claimant: claimant(),
+        claimant,
         incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
         max_parallelism: start.key_groups.max_parallelism(),
         plan: chain::Plan::default(),
-        // The caller holds the lock of the directory: nobody is at work.
-        mode: Mode::Maintain { operations: vec![operation], running: Running::Fence },
+        mode: Mode::Maintain { operations: vec![operation], running },
         restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: None,
@@ -91,11 +102,6 @@ pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> 
         },
         restart: Strategy::None,
     }
-}
-
-/// The lock on the directory sees to it that there is one process: it may claim over the one before.
-fn claimant() -> Claimant {
-    Claimant { revision: 0, attempt: 0, pod: "local".to_owned() }
 }
 
 fn strategy(restart: &RestartStrategy) -> Strategy {

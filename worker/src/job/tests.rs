@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::runner::{Here, Job, Runner, Workers};
+use super::runner::{Job, Runner};
+use super::workers::{Here, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::options::Options as TableOptions;
 use crate::connector::{self, Environment, TableShape};
@@ -89,7 +90,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
     let workers = Workers::default();
     let mut runner = Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), workers });
-    runner.work_here(Here { ordinal: 0, exchange: String::new(), speed: None, state_budget: u64::MAX, store: None });
+    runner.work_here(Here::alone(None, u64::MAX));
     runner
 }
 

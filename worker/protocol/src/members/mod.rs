@@ -91,7 +91,13 @@ impl Members {
         self.sessions.contains_key(&session)
     }
 
-    /// The workers that are there, by ordinal.
+    /// The ordinal of the worker behind a session.
+    #[must_use]
+    pub fn ordinal(&self, session: Session) -> Option<u32> {
+        self.sessions.get(&session).map(|member| member.worker.ordinal)
+    }
+
+    /// The workers that are there, by session.
     pub fn workers(&self) -> impl Iterator<Item = (Session, &Registration)> {
         self.sessions.iter().map(|(session, member)| (*session, &member.worker))
     }

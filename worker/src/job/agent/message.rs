@@ -128,6 +128,15 @@ pub enum Report {
         /// For the user.
         message: String,
     },
+    /// The way to another worker is lost, whose tasks may run on.
+    PeerLost {
+        /// The generation.
+        generation: Generation,
+        /// The other worker's ordinal, where it is known.
+        worker: Option<u32>,
+        /// For the user.
+        message: String,
+    },
     /// A source task has read all its input.
     SourceEnded {
         /// The generation.

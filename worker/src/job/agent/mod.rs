@@ -15,6 +15,7 @@ use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
 use crate::dataflow::task::{Events, TaskEvent};
 use crate::dataflow::throttle::Throttle;
+use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
 use crate::plan::Plan;
 use message::{Command, Deploy, Report};
@@ -43,6 +44,8 @@ pub struct Work {
     pub state_budget: u64,
     /// What is known of the worker's tasks.
     pub board: Arc<Board>,
+    /// The way to other workers, if there are any.
+    pub exchange: Option<Arc<Exchange>>,
 }
 
 /// Where an agent reports. A report to a job that is on its way down is lost, which harms nobody.
@@ -196,6 +199,7 @@ impl Running {
         let report = match self.try_deploy(deploy) {
             Ok(report) => report,
             Err(failure) => {
+                self.close_exchange(generation);
                 let (kind, message) = (error_kind(failure.kind), failure.chain());
                 Report::DeployFailed { generation, kind, message }
             }
@@ -215,7 +219,8 @@ impl Running {
             }
         });
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
-        let elsewhere = location.map(foreign::files).transpose()?;
+        let files = |location| foreign::files(location, self.work.store.as_ref());
+        let elsewhere = location.map(files).transpose()?;
         let blueprint = Blueprint {
             work: self.work.clone(),
             generation,
@@ -226,6 +231,7 @@ impl Running {
             throttle: self.throttle.clone(),
             events,
             reports: self.reports.clone(),
+            peers: self.peers(generation),
         };
         let prepared = Prepared::new(&blueprint)?;
         let tasks = beside::files_of(prepared.tasks(), blueprint.restore.as_ref());
@@ -239,11 +245,26 @@ impl Running {
         Ok(Report::Deployed { generation, tasks, sources })
     }
 
+    /// Told of lost connections to other workers.
+    fn peers(&self, generation: Generation) -> Failed {
+        let reports = self.reports.clone();
+        Arc::new(move |lost| {
+            reports.send(Report::PeerLost { generation, worker: lost.worker, message: lost.failure.chain() });
+        })
+    }
+
+    fn close_exchange(&self, generation: Generation) {
+        if let Some(exchange) = &self.work.exchange {
+            exchange.close(generation);
+        }
+    }
+
     fn cancel(&mut self, generation: Generation) {
         match &self.deployment {
             Some((current, deployment)) if *current == generation && !deployment.has_ended() => {
-                self.cancelling = true;
                 deployment.tell(Control::Cancel);
+                self.cancelling = true;
+                self.close_exchange(generation);
             }
             Some((current, _)) if *current == generation => self.cancelled(generation),
             _ => self.reports.send(Report::Cancelled { generation }),
@@ -251,6 +272,7 @@ impl Running {
     }
 
     fn cancelled(&mut self, generation: Generation) {
+        self.close_exchange(generation);
         self.deployment = None;
         self.cancelling = false;
         self.work.board.cancelled();
@@ -333,8 +355,9 @@ impl Running {
 
     /// Ends whatever still runs.
     fn tear_down(&mut self) {
-        let Some((_, mut deployment)) = self.deployment.take() else { return };
+        let Some((generation, mut deployment)) = self.deployment.take() else { return };
         deployment.tell(Control::Cancel);
+        self.close_exchange(generation);
         let tasks: Vec<TaskId> = deployment.tasks.keys().copied().collect();
         tasks.into_iter().for_each(|task| deployment.join(task));
         self.work.board.cancelled();

@@ -3,6 +3,7 @@
 pub mod reading;
 pub mod savepoints;
 
+use crate::checkpoint::store::s3::meter::Meter;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use reading::TaskReading;
 use savepoints::{Conflict, SavepointRequest, Savepoints};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_protocol::chain::Sizes;
@@ -30,6 +31,8 @@ pub struct Board {
     pub graph: Arc<Graph>,
     /// What checkpoints cost since the run began.
     pub costs: Costs,
+    /// What is counted of requests to the store, where that is a bucket.
+    pub store: OnceLock<Arc<Meter>>,
     began: Instant,
     changes: watch::Sender<()>,
     state: Mutex<State>,
@@ -131,7 +134,8 @@ impl Board {
     pub fn new(plan: Arc<Plan>, graph: Arc<Graph>) -> Self {
         let (changes, _) = watch::channel(());
         let state = Mutex::new(State::default());
-        Self { plan, graph, costs: Costs::default(), began: Instant::now(), changes, state }
+        Self { plan, graph, costs: Costs::default(),
+            store: OnceLock::new(), began: Instant::now(), changes, state }
     }
 
     /// How long the run has been going on.

@@ -1,33 +1,35 @@
-//! State of another place that a job begins with: another job's directory, or this job's elsewhere.
+//! State of another place that a job begins with: another job's, or this job's elsewhere.
 //!
 //! ```text
-//! DIR                    its newest checkpoint
+//! DIR                    its newest checkpoint; DIR is a directory, or a job's folder s3://BUCKET/…
 //! DIR/savepoints/NAME    a savepoint
 //! DIR/chain/N            the checkpoint in link N
 //! ```
 
 use super::history::History;
 use super::lock::DirectoryLock;
+use super::place::Place;
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::directory::DirectoryStore;
+use crate::checkpoint::store::s3::{Bucket, S3Store, Settings};
 use crate::diagnostic::nearest;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use weir_protocol::LinkNumber;
 use weir_protocol::chain::Manifest;
 
-/// A state directory, and which of its checkpoints is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The directory.
-    pub directory: PathBuf,
+/// A place, and which of its checkpoints is meant.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// The place.
+    pub place: Place,
     /// The checkpoint.
     pub which: Which,
 }
 
-/// One of the checkpoints in a state directory.
+/// One of the checkpoints in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// The one that a run would go on from.
@@ -54,31 +56,30 @@ pub struct Foreign {
     _lock: Option<DirectoryLock>,
 }
 
-impl Place {
-    /// What a path names. Only its form is looked at, unless a folder is called like a part of a state directory.
+impl Point {
+    /// What a path names, where `at` says what place a directory or a folder of a bucket is. Only its form is looked at,
+    /// unless a folder is called like a part of a state directory.
     #[must_use]
-    pub fn of(path: &Path) -> Self {
-        let newest = || Self { directory: path.to_path_buf(), which: Which::Newest };
-        if path.join("job.json").is_file() {
-            return newest();
+    pub fn of(path: &str, at: impl Fn(&str) -> Place) -> Self {
+        if Path::new(path).join("job.json").is_file() {
+            return Self { place: at(path), which: Which::Newest };
         }
-        let folder = path.parent().and_then(|folder| Some((folder.parent()?, folder.file_name()?.to_str()?)));
-        let (Some((directory, folder)), Some(name)) = (folder, path.file_name().and_then(|name| name.to_str())) else {
-            return newest();
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (directory, folder) = above.rsplit_once('/').unwrap_or((".", above));
+        let directory = if directory.is_empty() { "/" } else { directory };
+        let (directory, which) = match (folder, name.parse()) {
+            ("savepoints", _) => (directory, Which::Savepoint(name.to_owned())),
+            ("chain", Ok(number)) => (directory, Which::Link(LinkNumber(number))),
+            _ => (path, Which::Newest),
         };
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory }.to_path_buf();
-        match (folder, name.parse()) {
-            ("savepoints", _) => Self { directory, which: Which::Savepoint(name.to_owned()) },
-            ("chain", Ok(number)) => Self { directory, which: Which::Link(LinkNumber(number)) },
-            _ => newest(),
-        }
+        Self { place: at(directory), which }
     }
 
     /// Reads the checkpoint. Fails with kind `User` when there is none, or when it may be deleted meanwhile.
     pub fn read(&self) -> Result<Found> {
-        let shown = self.directory.display();
-        let Some(history) = History::read(&self.directory)? else {
-            return Err(Failure::user(format!("{shown} holds no state of a job: name the state directory of a job")));
+        let shown = &self.place;
+        let Some(history) = History::read(shown)? else {
+            return Err(Failure::user(format!("{shown} holds no state of a job: name the state of a job")));
         };
         if history.deleted {
             return Err(Failure::user(format!("the job whose state is in {shown} has been deleted")));
@@ -98,10 +99,7 @@ impl Place {
                 None => return Err(self.no_link(&history, *link)),
             },
         };
-        let location = match location {
-            Some(location) => location.to_owned(),
-            None => absolute(&self.directory)?,
-        };
+        let location = location.unwrap_or(&history.location).to_owned();
         Ok(Found { job: history.job.clone(), location, manifest: manifest.clone() })
     }
 
@@ -114,8 +112,7 @@ impl Place {
                 (None, true) => "it has none".to_owned(),
                 (None, false) => format!("it has {}", known.join(", ")),
             };
-            let message =
-                format!("job {} in {} has no savepoint '{name}': {hint}", history.job, self.directory.display());
+            let message = format!("job {} in {} has no savepoint '{name}': {hint}", history.job, self.place);
             return Err(Failure::user(message));
         };
         history.manifest(pin.link)
@@ -128,16 +125,13 @@ impl Place {
         let kept = history.links.iter().filter(|(_, link)| link.manifest().is_some()).map(|(number, _)| number);
         let kept: Vec<String> = kept.map(ToString::to_string).collect();
         let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
-        Failure::user(format!(
-            "link {link} in {} is not a checkpoint that is kept; those that are: {kept}",
-            self.directory.display()
-        ))
+        Failure::user(format!("link {link} in {} is not a checkpoint that is kept; those that are: {kept}", self.place))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.directory.display())?;
+        write!(f, "{}", self.place)?;
         match &self.which {
             Which::Newest => Ok(()),
             Which::Savepoint(name) => write!(f, "/savepoints/{name}"),
@@ -147,45 +141,36 @@ impl fmt::Display for Place {
 }
 
 impl Foreign {
-    /// Holds the place that a manifest's files are in.
-    pub fn open(location: &str) -> Result<Self> {
-        files(location)?;
+    /// Holds the place that a manifest's files are in; `own` is the job's own store.
+    pub fn open(location: &str, own: &dyn Store) -> Result<Self> {
+        files(location, own)?;
         // One who may not write here, or whose own place it is, reads all the same; so does one who begins with a
-        // savepoint of a running job, which that job keeps.
-        Ok(Self { _lock: DirectoryLock::take(Path::new(location)).ok() })
+        // savepoint of a running job, which that job keeps. A bucket has no locks.
+        let directory = Some(location).filter(|location| !location.starts_with(BUCKET));
+        Ok(Self { _lock: directory.and_then(|directory| DirectoryLock::take(Path::new(directory)).ok()) })
     }
 }
 
-/// Reads the files of a place.
-pub fn files(location: &str) -> Result<Arc<dyn Store>> {
+/// Locations in a bucket begin with this.
+const BUCKET: &str = "s3://";
+
+/// Reads the files of a place, by a job whose own store is `own`.
+pub fn files(location: &str, own: &dyn Store) -> Result<Arc<dyn Store>> {
     let gone = |failure: Failure| {
         Failure::new(failure.kind, "the state that the job begins with is gone: begin with another, or --fresh")
             .because(failure)
     };
-    Ok(Arc::new(DirectoryStore::existing(location).map_err(gone)?))
-}
-
-/// Fails with kind `User` when a job is at work in `directory`: it may delete the checkpoint while it is being read.
-pub fn refuse_running(directory: &Path) -> Result<()> {
-    match DirectoryLock::holder(directory) {
-        None => Ok(()),
-        Some(holder) => Err(Failure::new(
-            Kind::User,
-            format!(
-                "the state directory {} is in use by {holder}, which may delete its checkpoints: \
-                 stop it, or take a savepoint of it and begin with that",
-                directory.display()
-            ),
-        )),
+    if let Some(reached_likewise) = own.at(location) {
+        return Ok(reached_likewise);
     }
-}
-
-fn absolute(directory: &Path) -> Result<String> {
-    let unreadable = |error| Failure::user(format!("{} could not be read", directory.display())).because(error);
-    let path = std::fs::canonicalize(directory).map_err(unreadable)?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| Failure::user(format!("the name of {} is not UTF-8", Path::new(&path).display())))
+    match location.strip_prefix(BUCKET) {
+        Some(url) => {
+            let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
+            let bucket = Bucket::open(Settings::from_environment(bucket)).map_err(gone)?;
+            Ok(Arc::new(S3Store::existing(bucket, folder)))
+        }
+        None => Ok(Arc::new(DirectoryStore::existing(location).map_err(gone)?)),
+    }
 }
 
 #[cfg(test)]
@@ -203,10 +188,13 @@ mod tests {
             ("a/chain/7", "a", Which::Link(LinkNumber(7))),
             ("a/chain/x", "a/chain/x", Which::Newest),
             ("a/savepoints", "a/savepoints", Which::Newest),
+            ("/savepoints/x", "/", Which::Savepoint("x".into())),
+            ("s3://b/p/job-1/savepoints/x", "s3://b/p/job-1", Which::Savepoint("x".into())),
+            ("s3://b/p/job-1", "s3://b/p/job-1", Which::Newest),
         ];
         for (path, directory, which) in table {
-            let expected = Place { directory: directory.into(), which };
-            assert_eq!(Place::of(Path::new(path)), expected, "{path}");
+            let point = Point::of(path, |directory| Place::Directory(directory.into()));
+            assert_eq!((point.place.to_string().as_str(), point.which), (directory, which), "{path}");
         }
     }
 }

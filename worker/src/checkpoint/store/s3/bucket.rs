@@ -25,9 +25,9 @@ const THREADS: usize = 2;
 
 /// A bucket. Clones share connections, limits and counters.
 ///
-/// Its methods block and must not be called by a thread that drives other asynchronous work. Failures are of kind `User`
-/// while the bucket has answered nothing yet and the user can mend it (name, credentials, region, address, certificate),
-/// else `Transient`.
+/// Its methods block and must not be called by a thread that drives other asynchronous work. A failure that the user can
+/// mend (name, credentials, region, address, certificate) is of kind `User` until a request of that kind has succeeded,
+/// then it is trouble that may pass: `Transient`, as all others.
 #[derive(Clone)]
 pub struct Bucket(Arc<Driven>);
 
@@ -75,6 +75,22 @@ pub struct Entry {
     pub modified: SystemTime,
 }
 
+/// What lies below a prefix.
+#[derive(Debug, Default)]
+struct Listing {
+    entries: Vec<Entry>,
+    folders: Vec<String>,
+}
+
+/// How far a listing goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// To the next slash.
+    One,
+    /// To the objects.
+    All,
+}
+
 /// An outcome that is on its way.
 #[must_use = "what is not waited for may fail unseen"]
 pub struct Pending<T>(mpsc::Receiver<T>);
@@ -119,7 +135,7 @@ impl Bucket {
     /// Asks for one name of the bucket: fails as every request would, if the bucket cannot be used.
     pub fn check(&self) -> Result<()> {
         self.run(|requests| async move {
-            let found = requests.attempt(Operation::List, 0, || requests.page("", None, 1)).await;
+            let found = requests.attempt(Operation::List, 0, || requests.page("", Depth::One, None)).await;
             found.map(|_| ()).map_err(|given_up| requests.failure(given_up, "the bucket cannot be used"))
         })
     }
@@ -158,7 +174,13 @@ impl Bucket {
     /// All objects whose names begin with `prefix`, in the order of their names' bytes.
     pub fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let prefix = prefix.to_owned();
-        self.run(|requests| async move { requests.list(&prefix).await })
+        self.run(|requests| async move { Ok(requests.listing(&prefix, Depth::All).await?.entries) })
+    }
+
+    /// The folders right below `prefix`, which is empty or ends with a slash: names that end with one.
+    pub fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.to_owned();
+        self.run(|requests| async move { Ok(requests.listing(&prefix, Depth::One).await?.folders) })
     }
 
     /// Deletes objects. One that does not exist is no failure.
@@ -339,14 +361,15 @@ impl Requests {
         })
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
+    async fn listing(&self, prefix: &str, depth: Depth) -> Result<Listing> {
+        let mut listing = Listing::default();
         let mut token: Option<String> = None;
         loop {
-            let page = self.attempt(Operation::List, 0, || self.page(prefix, token.as_deref(), DELETE_BATCH as i32));
-            let page = page.await.map_err(|given_up| self.failure(given_up, &format!("{prefix} could not be listed")));
-            let (found, next) = page?;
-            entries.extend(found);
+            let page = self.attempt(Operation::List, 0, || self.page(prefix, depth, token.as_deref())).await;
+            let (found, next) =
+                page.map_err(|given_up| self.failure(given_up, &format!("{prefix} could not be listed")))?;
+            listing.entries.extend(found.entries);
+            listing.folders.extend(found.folders);
             match next {
                 None => break,
                 next if next == token => {
@@ -355,12 +378,13 @@ impl Requests {
                 next => token = next,
             }
         }
-        entries.sort_by(|one: &Entry, other| one.key.cmp(&other.key));
-        Ok(entries)
+        listing.entries.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(listing)
     }
 
-    async fn page(&self, prefix: &str, token: Option<&str>, limit: i32) -> Result<(Vec<Entry>, Option<String>), Fault> {
-        let list = self.client().list_objects_v2().bucket(&self.settings.bucket).prefix(prefix).max_keys(limit);
+    async fn page(&self, prefix: &str, depth: Depth, token: Option<&str>) -> Result<(Listing, Option<String>), Fault> {
+        let list = self.client().list_objects_v2().bucket(&self.settings.bucket).prefix(prefix);
+        let list = if depth == Depth::One { list.delimiter("/") } else { list };
         let page = list.set_continuation_token(token.map(str::to_owned)).send().await.map_err(Fault::of)?;
         let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
         if page.is_truncated == Some(true) && next.is_none() {
@@ -372,7 +396,8 @@ impl Requests {
             etag: object.e_tag.unwrap_or_default(),
             modified: time(object.last_modified),
         });
-        Ok((entries.collect(), next))
+        let folders = page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix);
+        Ok((Listing { entries: entries.collect(), folders: folders.collect() }, next))
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {

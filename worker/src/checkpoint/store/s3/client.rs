@@ -1,7 +1,7 @@
 //! The SDK's client, set up so that everything which may wait or repeat is decided here.
 
 use super::credentials::Renewed;
-use super::settings::Settings;
+use super::settings::{Credentials, Settings};
 use crate::failure::{Failure, Result};
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_credential_types::provider::ProvideCredentials;
@@ -33,8 +33,11 @@ pub(super) struct Connected {
 /// Makes a client. Sends nothing to the bucket; a region that nobody names may be asked of the machine's metadata.
 /// Fails with kind `User` when there is no region or when the file of authorities cannot be used.
 pub(super) async fn connect(settings: &Settings) -> Result<Connected> {
-    let authorities = settings.authorities.as_deref().map(trust).transpose()?;
-    let http = http(settings, authorities.clone());
+    let plain = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    // Without TLS the machine needs no authorities at all, unless others are asked for credentials.
+    let needed = !plain || matches!(settings.credentials, Credentials::Surroundings);
+    let authorities = settings.authorities.as_deref().filter(|_| needed).map(trust).transpose()?;
+    let http = if plain { Builder::new().build_http() } else { https(authorities.clone()) };
     let region = region(settings).await?;
     let reach = authorities.map(|trust| https(Some(trust)));
     let credentials = Arc::new(Renewed::new(settings.credentials.clone(), region.clone(), reach));
@@ -74,31 +77,51 @@ async fn region(settings: &Settings) -> Result<Region> {
     }
 }
 
-fn http(settings: &Settings, authorities: Option<TrustStore>) -> SharedHttpClient {
-    match settings.endpoint.as_deref() {
-        // Without TLS the machine needs no authorities at all.
-        Some(endpoint) if endpoint.starts_with("http://") => Builder::new().build_http(),
-        _ => https(authorities),
-    }
-}
-
 fn https(authorities: Option<TrustStore>) -> SharedHttpClient {
     let context = TlsContext::builder().with_trust_store(authorities.unwrap_or_default()).build();
     let context = context.expect("a trust store alone is a complete context");
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https()
 }
 
-/// The authorities in a file. They are checked here, because the client would panic.
+/// The authorities in a file. They are looked at here, because the client would panic on one that it cannot read; the
+/// bundles of machines often have such.
 fn trust(path: &Path) -> Result<TrustStore> {
-    let refused = |what: String| Failure::user(format!("the authorities in {} cannot be used: {what}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    let refused = |what: &str| Failure::user(format!("the authorities in {} cannot be used: {what}", path.display()));
+    let pem = std::fs::read_to_string(path).map_err(|error| refused(&error.to_string()))?;
+    let good = pem.split_inclusive("-----END CERTIFICATE-----").filter(|one| is_authority(one));
+    let mut number = 0;
+    let store = good.fold(TrustStore::empty(), |store, one| {
+        number += 1;
+        store.with_pem_certificate(one)
+    });
+    if number == 0 {
+        return Err(refused("it has no certificates in PEM"));
     }
-    if roots.is_empty() {
-        return Err(refused("it has no certificates in PEM".to_owned()));
+    Ok(store)
+}
+
+fn is_authority(pem: &str) -> bool {
+    let certificate = CertificateDer::pem_slice_iter(pem.as_bytes()).next();
+    certificate.and_then(Result::ok).is_some_and(|one| rustls::RootCertStore::empty().add(one).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn authorities_are_read_with_care() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let good = rcgen::generate_simple_self_signed(["store".to_owned()]).unwrap().cert.pem();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, accepted) in [(String::new(), false), (broken.to_owned(), false), (format!("{broken}{good}"), true)]
+        {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(trust(&path).is_ok(), accepted, "{text}");
+        }
+        assert!(trust(&folder.path().join("none")).is_err());
     }
-    Ok(TrustStore::empty().with_pem_certificate(pem))
 }

@@ -26,13 +26,14 @@ pub(super) struct Requests {
     permits: Semaphore,
     /// The store wants nothing before.
     not_before: Mutex<Option<Instant>>,
-    /// Some request was answered: what the user says about the bucket is right.
-    answered: AtomicBool,
+    /// By kind of request: one was answered, so what the user says about the bucket is right for it.
+    answered: [AtomicBool; Operation::ALL.len()],
 }
 
 /// A request that was given up.
 #[derive(Debug)]
 pub(super) struct GivenUp {
+    operation: Operation,
     /// Why the last attempt failed.
     pub(super) fault: Fault,
     /// What all attempts together may have done.
@@ -47,7 +48,7 @@ impl Requests {
             connected,
             meter: Arc::default(),
             not_before: Mutex::new(None),
-            answered: AtomicBool::new(false),
+            answered: Default::default(),
         }
     }
 
@@ -75,7 +76,7 @@ impl Requests {
             }
             let pause = Duration::from_millis(backoff.next_ms(chance()));
             if !fault.cause.may_pass() || attempt >= limits.attempts || began.elapsed() + pause > limits.patience {
-                return Err(GivenUp { fault, effect });
+                return Err(GivenUp { operation, fault, effect });
             }
             self.meter.retried(operation);
             tokio::time::sleep(pause).await;
@@ -102,7 +103,7 @@ impl Requests {
         match &outcome {
             Ok(_) => {
                 self.meter.moved(operation, bytes);
-                self.answered.store(true, Ordering::Relaxed);
+                self.answered[operation as usize].store(true, Ordering::Relaxed);
             }
             Err(Fault { cause: Cause::Throttled(pause), .. }) => self.pause(*pause),
             Err(Fault { cause: Cause::Credentials, .. }) => self.connected.credentials.refused(),
@@ -129,8 +130,9 @@ impl Requests {
 
     /// A request that was given up, for those who read it. What has worked before is no mistake of the user's.
     pub(super) fn failure(&self, given_up: GivenUp, doing: &str) -> Failure {
+        let answered = self.answered[given_up.operation as usize].load(Ordering::Relaxed);
         let Fault { cause, details, .. } = given_up.fault;
-        let kind = match cause.is_of_user() && !self.answered.load(Ordering::Relaxed) {
+        let kind = match cause.is_of_user() && !answered {
             true => Kind::User,
             false => Kind::Transient,
         };

@@ -1,24 +1,27 @@
 //! Builds the tasks of a generation and runs each on a thread.
 
-use super::agent::message::Report;
-use super::agent::{Reports, Work};
+mod restore;
+
 use crate::checkpoint::store::Store;
 use crate::connector::{ReaderContext, SourceReader, WriterContext};
 use crate::dataflow::chain::{self, Next, Step};
 use crate::dataflow::edge::{EdgeWriter, HashSpread, Spread};
 use crate::dataflow::graph::{Graph, Out, Role, Root, SpreadPlan, StepPlan};
-use crate::dataflow::inbox::{Control, Inbox};
+use crate::dataflow::inbox::{Control, Inbox, Sender};
 use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::{SplitAnswer, SplitDesk};
 use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
 use crate::dataflow::throttle::Throttle;
+use crate::exchange::Failed;
 use crate::failure::{Failure, Result};
-use crate::operator::snapshot::Restored;
+use crate::job::agent::message::Report;
+use crate::job::agent::{Reports, Work};
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
-use crate::state::file;
+use arrow::datatypes::Schema;
+use restore::{RestoreOf, find, find_step, restored};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use weir_protocol::chain::{Manifest, OperatorState};
 use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::members::Placement;
 use weir_protocol::snapshot::KeyGroupRange;
-use weir_protocol::{EventTime, Generation, OperatorId, TaskId};
+use weir_protocol::{Generation, OperatorId, TaskId};
 
 /// What a worker's tasks of a generation are built from.
 pub struct Blueprint {
@@ -50,6 +53,8 @@ pub struct Blueprint {
     pub events: Events,
     /// Where source tasks ask for splits.
     pub reports: Reports,
+    /// Told of lost ways to other workers.
+    pub peers: Failed,
 }
 
 /// The tasks of a generation, built and not yet running.
@@ -172,14 +177,6 @@ impl Deployment {
     }
 }
 
-/// State of one operator for one task.
-struct RestoreOf {
-    operator: OperatorId,
-    state: OperatorState,
-    owned: Vec<KeyGroupRange>,
-    subtask: u32,
-}
-
 fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
     let (store, events) = (Arc::clone(&blueprint.files), blueprint.events.clone());
     let run = move || {
@@ -206,38 +203,6 @@ fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()>
         Task::Source(source) => source.run(),
         Task::Operator(operator) => operator.run(),
     }
-}
-
-fn restored(store: &dyn Store, part: &RestoreOf) -> Result<Restored> {
-    let tables = file::restore(store, &part.state.files, &part.owned)?;
-    let watermarks = clipped(&part.state.watermarks, &part.owned);
-    let counters = if part.subtask == 0 { part.state.counters.clone() } else { BTreeMap::new() };
-    Ok(Restored { tables, watermarks, counters })
-}
-
-fn clipped(watermarks: &[(KeyGroupRange, EventTime)], owned: &[KeyGroupRange]) -> Vec<(KeyGroupRange, EventTime)> {
-    let mut clipped = Vec::new();
-    for own in owned {
-        for (range, watermark) in watermarks {
-            let (start, end) = (own.start.max(range.start), own.end.min(range.end));
-            if start < end {
-                clipped.push((KeyGroupRange { start, end }, *watermark));
-            }
-        }
-    }
-    clipped.sort_by_key(|(range, _)| range.start);
-    clipped
-}
-
-fn find<'a>(next: &'a mut [Next], operator: &OperatorId) -> Option<&'a mut Step> {
-    next.iter_mut().find_map(|next| match next {
-        Next::Step(step, _) => find_step(step, operator),
-        Next::Edge(_) => None,
-    })
-}
-
-fn find_step<'a>(step: &'a mut Step, operator: &OperatorId) -> Option<&'a mut Step> {
-    if step.id.as_ref() == Some(operator) { Some(step) } else { find(&mut step.next, operator) }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -269,7 +234,24 @@ impl<'a> Builder<'a> {
                 builder.inboxes.insert(TaskId { chain: number as u32, subtask }, inbox);
             }
         }
+        if let Some(exchange) = &blueprint.work.exchange {
+            exchange.open(blueprint.generation, builder.inboxes.clone(), Arc::clone(&blueprint.peers));
+        }
         builder
+    }
+
+    /// The sender of a channel, wherever its task runs.
+    fn sender(&self, task: TaskId, channel: usize) -> Result<Sender> {
+        if let Some(inbox) = self.inboxes.get(&task) {
+            return Ok(inbox.sender(channel));
+        }
+        let worker = self.blueprint.placement.worker_of(task.subtask);
+        let address = self.blueprint.placement.address_of(worker).unwrap_or_default();
+        let unknown = || Failure::bug(format!("worker {worker} has no address that rows can be sent to: '{address}'"));
+        let exchange = self.blueprint.work.exchange.as_ref().ok_or_else(unknown)?;
+        let peer = address.parse().map_err(|error: std::net::AddrParseError| unknown().because(error))?;
+        // What its columns are is told with the first rows.
+        exchange.sender(self.blueprint.generation, peer, task, channel, Arc::new(Schema::empty()))
     }
 
     /// The subtasks on this worker.
@@ -373,7 +355,7 @@ impl<'a> Builder<'a> {
     fn outs(&self, outs: &[Out], id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<Vec<Next>> {
         let next = |out: &Out| match out {
             Out::Step(step) => Ok(Next::Step(Box::new(self.step(step, id, metrics)?), 0)),
-            Out::Edge(edge) => Ok(Next::Edge(self.edge(*edge, id, metrics))),
+            Out::Edge(edge) => Ok(Next::Edge(self.edge(*edge, id, metrics)?)),
         };
         outs.iter().map(next).collect()
     }
@@ -439,20 +421,20 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn edge(&self, edge: usize, id: TaskId, metrics: &Arc<TaskMetrics>) -> EdgeWriter {
+    fn edge(&self, edge: usize, id: TaskId, metrics: &Arc<TaskMetrics>) -> Result<EdgeWriter> {
         let graph = &self.blueprint.work.graph;
-        let to = graph.edges[edge].to;
+        let chain = graph.edges[edge].to as u32;
         let first = first_channel(graph, edge, self.parallelism);
-        let sender = |subtask: u32, channel: usize| self.inboxes[&TaskId { chain: to as u32, subtask }].sender(channel);
         let (spread, senders) = match &graph.edges[edge].spread {
-            SpreadPlan::Forward => (Spread::Forward, vec![sender(id.subtask, first)]),
+            SpreadPlan::Forward => (Spread::Forward, vec![self.sender(TaskId { chain, subtask: id.subtask }, first)?]),
             SpreadPlan::Hash(columns) => {
                 let spread = HashSpread::new(columns.clone(), Arc::clone(&self.blueprint.key_groups));
                 let channel = first + id.subtask as usize;
-                (Spread::Hash(spread), (0..self.parallelism).map(|target| sender(target, channel)).collect())
+                let targets = (0..self.parallelism).map(|subtask| self.sender(TaskId { chain, subtask }, channel));
+                (Spread::Hash(spread), targets.collect::<Result<_>>()?)
             }
         };
-        EdgeWriter::new(spread, senders, Arc::clone(metrics))
+        Ok(EdgeWriter::new(spread, senders, Arc::clone(metrics)))
     }
 
     fn ends(&self, chain: usize) -> Ends {
