@@ -48,8 +48,12 @@ impl Listing {
             at = end;
         }
         cut_range(at..version.size, size, &mut seen.parts);
-        let part = |(&start, &end): (&u64, &u64)| {
-            Position { file: found.file.clone(), version: version.clone(), start, end, read: None }
+        let part = |(&start, &end): (&u64, &u64)| Position {
+            file: found.file.clone(),
+            version: version.clone(),
+            start,
+            end,
+            read: None,
         };
         splits.extend(seen.parts.iter().map(part));
     }
@@ -82,7 +86,9 @@ impl Enumerator for Listing {
     fn discover(&mut self) -> Result<Vec<Split>> {
         let mut parts = Vec::new();
         let files = self.config.location.files()?;
-        if files.is_empty() && self.seen.is_empty() && self.config.monitor.is_none()
+        if files.is_empty()
+            && self.seen.is_empty()
+            && self.config.monitor.is_none()
             && let Some(failure) = self.config.location.nothing_found()
         {
             return Err(failure.within(format!("table '{}'", self.config.shape.name)));

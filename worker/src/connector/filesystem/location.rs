@@ -32,11 +32,7 @@ enum Kind {
     /// In a bucket: the object of this name, or all below it. Only a listing tells which.
     Name(String),
     /// In a bucket: what has this name, else what matches; that begins with `literal`.
-    NameOrPattern {
-        name: String,
-        literal: String,
-        pattern: Regex,
-    },
+    NameOrPattern { name: String, literal: String, pattern: Regex },
 }
 
 /// A file that was found, by its path below the place.

@@ -1,7 +1,7 @@
 //! Where files lie: in a folder of this machine, or as objects of a bucket whose names begin alike.
 
-use super::super::options::Options;
 use super::super::Environment;
+use super::super::options::Options;
 use crate::checkpoint::store::s3::{Bucket, Credentials, Settings};
 use crate::failure::{Failure, Result};
 use parking_lot::Mutex;

@@ -226,9 +226,7 @@ impl GrowingFile {
         let shown = self.shown;
         match self.encoder {
             Encoder::Json { output, .. } | Encoder::Csv { output, .. } => output.close(),
-            Encoder::Parquet(writer) => {
-                writer.into_inner().map_err(|error| parquet_failure(&shown, error))?.close()
-            }
+            Encoder::Parquet(writer) => writer.into_inner().map_err(|error| parquet_failure(&shown, error))?.close(),
         }
     }
 

@@ -22,8 +22,8 @@ mod partition;
 mod writer;
 
 use super::super::options::Options;
-use super::place::Place;
 use super::super::{Committer, CommitterContext, Environment, Sink, SinkWriter, TableShape, WriterContext};
+use super::place::Place;
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
 use commit::RenameCommitter;
@@ -103,7 +103,8 @@ pub(crate) fn sink(
 fn check_going_on(options: &Options, format: Option<&Format>, place: Option<&Place>) {
     let key = "sink.rolling-policy.on-checkpoint";
     if let Some(Place::Bucket(_)) = place {
-        let message = "an object of a bucket ends at each checkpoint, because it could not be continued after a failure";
+        let message =
+            "an object of a bucket ends at each checkpoint, because it could not be continued after a failure";
         let hint = "leave the option out; a longer spec.checkpoint.interval makes larger objects";
         options.mistake_in(key, message.to_owned(), Some(hint.to_owned()));
     } else if let Some(Format::Parquet(_)) = format {

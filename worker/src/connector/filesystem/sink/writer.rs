@@ -148,7 +148,8 @@ impl FileSinkWriter {
     fn bound_memory(&mut self) -> Result<()> {
         // A single file bounds itself.
         while self.open.len() > 1 && self.held() > MOST_HELD {
-            let largest = self.open.iter().max_by_key(|(_, open)| open.file.held()).map(|(partition, _)| partition.clone());
+            let largest =
+                self.open.iter().max_by_key(|(_, open)| open.file.held()).map(|(partition, _)| partition.clone());
             if let Some(open) = largest.and_then(|partition| self.open.remove(&partition)) {
                 self.seal(open)?;
             }
