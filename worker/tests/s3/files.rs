@@ -149,8 +149,10 @@ fn expected(query: &str) -> Vec<String> {
 
 /// The frozen events, not compressed, so that several tasks read parts of them.
 fn put_events(bucket: &Bucket) {
-    let put = bucket.put("in/events.jsonl", Bytes::from(unpacked("events.jsonl.gz")), Condition::IfAbsent);
-    assert!(matches!(put, Put::Done(_) | Put::Refused), "{put:?}");
+    if bucket.head("in/events.jsonl").unwrap().is_none() {
+        let put = bucket.put("in/events.jsonl", Bytes::from(unpacked("events.jsonl.gz")), Condition::None);
+        assert!(matches!(put, Put::Done(_)), "{put:?}");
+    }
 }
 
 #[test]

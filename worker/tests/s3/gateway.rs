@@ -90,7 +90,7 @@ fn program() -> Option<PathBuf> {
 fn run(program: &Path, folder: &Path, tls: Option<&Tls>) -> Option<(Child, SocketAddr)> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new(program);
-    command.arg("--port").arg(address.to_string()).arg("--quiet");
+    command.arg("--port").arg(address.to_string());
     if let Some(tls) = tls {
         command.arg("--cert").arg(&tls.certificate).arg("--key").arg(&tls.key);
     }

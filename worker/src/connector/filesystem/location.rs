@@ -225,11 +225,11 @@ fn objects(folder: &BucketFolder, kind: &Kind) -> Result<Vec<Found>> {
     // What the path itself names is taken even if the name begins with a dot.
     let visible = |found: &Found, from: &str| !found.file[from.len()..].split('/').any(is_hidden);
     let named = |name: &str| -> Result<Vec<Found>> {
-        let object = bucket.head(&folder.key(name))?;
-        let mut all: Vec<Found> = object.iter().filter_map(|entry| found(folder, entry)).collect();
         let inside = format!("{name}/");
-        all.extend(below(&inside)?.into_iter().filter(|found| visible(found, &inside)));
-        Ok(all)
+        // The listing goes first: where the bucket cannot be used, its answer says why.
+        let inside: Vec<Found> = below(&inside)?.into_iter().filter(|found| visible(found, &inside)).collect();
+        let object = bucket.head(&folder.key(name))?;
+        Ok(object.iter().filter_map(|entry| found(folder, entry)).chain(inside).collect())
     };
     match kind {
         Kind::Folder => Ok(below("")?.into_iter().filter(|found| visible(found, "")).collect()),

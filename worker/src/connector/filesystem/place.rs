@@ -208,7 +208,9 @@ impl BucketFolder {
         let bucket = self.bucket()?;
         let mut writable = self.access.writable.lock();
         if !*writable {
-            bucket.list_uploads(&self.key(stem)).map_err(|failure| failure.within(self.shown("")))?;
+            // A listing says best what is wrong; nothing has such names.
+            let usable = bucket.list(&self.key(&format!("{stem}/"))).and_then(|_| bucket.list_uploads(&self.key(stem)));
+            usable.map_err(|failure| failure.within(self.shown("")))?;
             if let Some(rule) = bucket.abort_rule(&self.prefix) {
                 return Err(Failure::user(format!(
                     "{}: the rule '{}' of the bucket's lifecycle ends uploads after {} days: rows that wait for their \
