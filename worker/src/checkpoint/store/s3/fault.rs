@@ -180,6 +180,8 @@ fn cause(status: u16, code: &str, retry_after: Option<&str>) -> Cause {
         (_, "InvalidRange") | (416, _) => Cause::Range,
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken") => Cause::Credentials,
         (_, "TokenRefreshRequired" | "InvalidSecurity" | "InvalidClientTokenId") => Cause::Credentials,
+        // What versitygw says of a key that it does not know, with the status of an absent object.
+        (_, "XAdminUserNotFound") => Cause::Credentials,
         (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => Cause::Region,
         (_, "IllegalLocationConstraintException" | "IncorrectEndpoint") => Cause::Region,
         (_, "RequestTimeTooSkewed" | "RequestExpired") => Cause::Clock,
@@ -239,6 +241,7 @@ mod tests {
             (412, "PreconditionFailed", None, Cause::Condition),
             (416, "InvalidRange", None, Cause::Range),
             (403, "SignatureDoesNotMatch", None, Cause::Credentials),
+            (404, "XAdminUserNotFound", None, Cause::Credentials),
             (403, "AccessDenied", None, Cause::Denied),
             (403, "RequestTimeTooSkewed", None, Cause::Clock),
             (301, "PermanentRedirect", None, Cause::Region),
