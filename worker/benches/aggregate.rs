@@ -1,19 +1,27 @@
-//! What it costs to aggregate: the eight functions of Nexmark's q17 by auction and day, and the sessions of q11.
+//! What it costs to aggregate (the eight functions of Nexmark's q17 by auction and day, the sessions of q11), to keep
+//! state, and to spread rows.
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use std::sync::Arc;
-use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::snapshot::KeyGroupRange;
-use weir_protocol::{EventTime, KeyGroup, OperatorId};
+use weir_protocol::key_group::{KeyGroupMap, MaxParallelism};
+use weir_protocol::snapshot::{KeyGroupRange, StateFile};
+use weir_protocol::{EventTime, KeyGroup, OperatorId, TaskId};
 use weir_worker::batch::Batch;
+use weir_worker::checkpoint::store::Store;
+use weir_worker::checkpoint::store::directory::DirectoryStore;
+use weir_worker::dataflow::edge::{EdgeWriter, HashSpread, Spread};
+use weir_worker::dataflow::inbox::{Inbox, Received};
+use weir_worker::dataflow::metrics::{Ends, TaskMetrics};
 use weir_worker::failure::Result;
 use weir_worker::operator::aggregate::call::{Call, Function};
 use weir_worker::operator::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
+use weir_worker::operator::snapshot::Restored;
 use weir_worker::operator::window::Window;
 use weir_worker::operator::{Counter, Operator, OperatorContext, Output};
 use weir_worker::plan;
+use weir_worker::state::file::{self, FileBuilder};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -224,5 +232,76 @@ fn snapshots(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, groups, windows, snapshots);
+/// What it costs to write a whole state, and to begin with it.
+fn restores(criterion: &mut Criterion) {
+    let spec = plan::GroupAggregate { keys: vec![0], calls: q17_calls(), state_ttl: None };
+    let empty = || {
+        let output = output(&spec.keys, &spec.calls, 0);
+        GroupAggregate::new(&spec, InputForm::Rows, &schema(), output, &context()).expect("bids can be grouped")
+    };
+    let mut operator = empty();
+    for batch in uniform(300_000) {
+        operator.process(0, batch, &mut Nowhere).expect("bids aggregate");
+    }
+    let delta = operator.snapshot().expect("a snapshot needs no input").tables.remove(0);
+    let encode = || {
+        let mut builder = FileBuilder::new(&delta);
+        builder.add(&delta).expect("a delta can be written");
+        builder.finish().expect("a file ends").expect("there are groups")
+    };
+    let folder = tempfile::tempdir().expect("there is room for a state");
+    let store = DirectoryStore::open(folder.path()).expect("the folder can be written");
+    let encoded = encode();
+    store.put_if_absent("state/groups", &encoded.body);
+    let file = StateFile {
+        path: "state/groups".to_owned(),
+        table: delta.table.clone(),
+        sequence: 1,
+        bytes: encoded.body.len() as u64,
+        rows: encoded.rows,
+        checksum: encoded.checksum,
+        key_groups: encoded.key_groups,
+    };
+    let mut group = criterion.benchmark_group("state of 300k groups");
+    group.sample_size(10).throughput(Throughput::Elements(encoded.rows));
+    group.bench_function("written", |bencher| bencher.iter(encode));
+    group.bench_function("restored", |bencher| {
+        bencher.iter(|| {
+            let owned = context().key_groups;
+            let tables = file::restore(&store, std::slice::from_ref(&file), &owned).expect("the file can be read");
+            let mut operator = empty();
+            operator.restore(Restored { tables, ..Restored::default() }).expect("it is its own state");
+            operator
+        });
+    });
+    group.finish();
+}
+
+/// Rows to the eight tasks that own their key groups.
+fn partition(criterion: &mut Criterion) {
+    const TASKS: u32 = 8;
+    let groups = MaxParallelism::new(128).expect("128 is a number of key groups");
+    let map = KeyGroupMap::initial(groups, TASKS).expect("there are more key groups than tasks");
+    let inboxes: Vec<Arc<Inbox>> = (0..TASKS).map(|_| Inbox::new(1)).collect();
+    let task = TaskId { chain: 0, subtask: 0 };
+    let metrics = TaskMetrics::new(task, "bids".to_owned(), Ends::default());
+    let spread = Spread::Hash(HashSpread::new(vec![0], Arc::new(map)));
+    let mut edge = EdgeWriter::new(spread, inboxes.iter().map(|inbox| inbox.sender(0)).collect(), metrics);
+    let batches = uniform(300_000);
+    let mut next = batches.iter().cycle();
+    let mut group = criterion.benchmark_group("partition");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.bench_function("by auction to 8 tasks", |bencher| {
+        bencher.iter(|| {
+            edge.emit(next.next().expect("the batches go round").clone()).expect("there is room");
+            edge.flush().expect("there is room");
+            for inbox in &inboxes {
+                while matches!(inbox.receive(), Ok(Received::Element(..))) {}
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, groups, windows, snapshots, restores, partition);
 criterion_main!(benches);

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod failure;
 pub mod format;
 pub mod job;
+pub mod numbers;
 pub mod operator;
 pub mod plan;
 pub mod sql;

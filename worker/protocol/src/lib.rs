@@ -12,6 +12,7 @@ pub mod ids;
 pub mod key_group;
 pub mod leader;
 pub mod members;
+pub mod name;
 pub mod restart;
 pub mod retry;
 pub mod snapshot;

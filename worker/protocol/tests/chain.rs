@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::chain::{
     Claim, Claimant, Committables, DecodeError, DroppedState, FallbackError, FoldError, Link, Manifest, Misfit,
-    OperatorPlan, Origin, Pin, Plan, Sizes, Start, Stop, check_fit, decode_claim, decode_link, decode_pointer,
+    OperatorPlan, Origin, Pin, Plan, Sizes, Start, Stop, Terms, check_fit, decode_claim, decode_link, decode_pointer,
     encode_claim, encode_link, fallback, fold, is_orphan, retire, subtract_ranges,
 };
 use weir_protocol::key_group::{KeyGroupMap, MaxParallelism};
@@ -62,6 +62,7 @@ fn manifest(number: u64, files: &[&str], ids: &[&str]) -> Manifest {
         attempt: format!("a{number}"),
         checkpoint: CheckpointId(number),
         completed_unix_ms: 5,
+        terms: Terms::default(),
         parallelism: 2,
         max_parallelism: groups(),
         start: LinkNumber(1),
@@ -72,6 +73,7 @@ fn manifest(number: u64, files: &[&str], ids: &[&str]) -> Manifest {
         sinks: BTreeSet::from([operator("sink")]),
         savepoints: BTreeMap::new(),
         stop: None,
+        holds: BTreeMap::new(),
         sizes: Sizes::default(),
     };
     let state = fold(&BTreeMap::new(), &Committables::new(), &BTreeSet::new(), &plan(), &BTreeMap::new());
@@ -90,6 +92,7 @@ fn start(number: u64, origin: Origin) -> Start {
         attempt: format!("s{number}"),
         claimant: Claimant { revision: 1, attempt: 1, pod: "p".to_owned() },
         started_unix_ms: 1,
+        terms: Terms::default(),
         key_groups: KeyGroupMap::initial(groups(), 2).expect("two of eight"),
         plan: "f".to_owned(),
         origin,
@@ -98,6 +101,7 @@ fn start(number: u64, origin: Origin) -> Start {
         sinks: BTreeSet::from([operator("sink")]),
         savepoints: BTreeMap::new(),
         stop: None,
+        holds: BTreeMap::new(),
     }
 }
 
@@ -266,7 +270,7 @@ fn the_checkpoint_before_is_used_only_if_nothing_was_committed_since() {
     check(vec![checkpoint(quiet(2))], Ok(Origin::Link(LinkNumber(2))));
     check(vec![], Err(FallbackError::NoOlder { bad: LinkNumber(3) }));
     // A gap hides what happened.
-    check(vec![checkpoint(quiet(1))], Err(FallbackError::Committed { bad: LinkNumber(3), older: LinkNumber(1) }));
+    check(vec![checkpoint(quiet(1))], Err(FallbackError::Gap { bad: LinkNumber(3), older: LinkNumber(1) }));
     // A job that began anew goes back to nothing, not to the run before.
     let mut anew = start(2, Origin::Empty);
     anew.sinks.clear();

@@ -60,6 +60,7 @@ fn shown(action: &Action) -> String {
         Action::Tell(leader::Event::Deployed { tasks, .. }) => format!("deployed {}", tasks.len()),
         Action::Tell(leader::Event::DeployFailed { .. }) => "deploy failed".into(),
         Action::Tell(leader::Event::WorkerLost { worker, .. }) => format!("lost {worker}"),
+        Action::Tell(leader::Event::WorkersReady { revision }) => format!("ready {revision}"),
         Action::Tell(leader::Event::Cancelled { .. }) => "cancelled".into(),
         Action::Tell(other) => format!("{other:?}"),
     }
@@ -163,6 +164,35 @@ fn workers_of_another_job_build_or_plan_are_refused() {
 }
 
 #[test]
+fn workers_are_gathered_while_the_job_runs() {
+    check(vec![
+        (0, registered(1, 0), &["welcome 1"]),
+        (0, deploy(1), &["deploy 1 g1"]),
+        (1, deployed(1, 0), &["deployed 1"]),
+        (2, Event::Gather { revision: 3, workers: 2 }, &[]),
+        (3, registered(2, 1), &["welcome 2", "ready 3"]),
+        (4, Event::Gather { revision: 4, workers: 2 }, &["ready 4"]),
+        (5, Event::Gather { revision: 5, workers: 3 }, &[]),
+        (6, Event::Gather { revision: 6, workers: 1 }, &["ready 6"]),
+        (7, registered(3, 2), &["welcome 3"]),
+    ]);
+}
+
+#[test]
+fn a_worker_that_leaves_keeps_its_tasks_and_gets_no_new_ones() {
+    check(vec![
+        (0, registered(1, 0), &["welcome 1"]),
+        (0, deploy(1), &["deploy 1 g1"]),
+        (1, deployed(1, 0), &["deployed 1"]),
+        (2, Event::Leaving { session: Session(1) }, &[]),
+        (3, cancel(), &["cancel 1 g1"]),
+        (4, cancelled(1), &["cancelled"]),
+        (5, deploy(1), &[]),
+        (6, registered(2, 0), &["close 1", "welcome 2", "deploy 2 g1"]),
+    ]);
+}
+
+#[test]
 fn tasks_that_do_not_end_are_given_up_with_their_worker() {
     check(vec![
         (0, registered(1, 0), &["welcome 1"]),
@@ -177,6 +207,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (session.clone(), ordinal.clone()).prop_map(|(session, ordinal)| registered(session, ordinal)),
         session.clone().prop_map(|session| Event::Heard { session: Session(session) }),
+        session.clone().prop_map(|session| Event::Leaving { session: Session(session) }),
         session.clone().prop_map(|s| Event::Disconnected { session: Session(s), message: String::new() }),
         (session.clone(), ordinal).prop_map(|(session, subtask)| deployed(session, subtask)),
         session.clone().prop_map(|s| Event::DeployFailed {

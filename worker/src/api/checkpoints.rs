@@ -74,7 +74,8 @@ fn entry(details: &CheckpointDetails) -> Value {
     value
 }
 
-fn in_progress(status: &Status, now: Now) -> Option<Value> {
+/// The checkpoint that is being taken.
+pub(super) fn in_progress(status: &Status, now: Now) -> Option<Value> {
     let attempt = status.in_progress.as_ref()?;
     Some(json!({
         "checkpoint": attempt.checkpoint.0,
@@ -105,5 +106,6 @@ pub(super) fn cause_name(cause: FailureCause) -> &'static str {
         FailureCause::Declined => "declined",
         FailureCause::Store => "store",
         FailureCause::Generation => "generation",
+        FailureCause::Withdrawn => "withdrawn",
     }
 }

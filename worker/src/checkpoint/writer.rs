@@ -102,6 +102,12 @@ impl SnapshotWriter {
         Ok(TaskSnapshot { task: snapshot.task, operators, cost })
     }
 
+    /// Memory of the changes that could not be stored and wait for the next snapshot.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.unwritten.values().map(Snapshot::bytes).sum()
+    }
+
     /// The checkpoint has completed.
     pub fn completed(&mut self, checkpoint: CheckpointId) {
         self.ledgers.values_mut().for_each(|ledger| ledger.completed(checkpoint));
@@ -388,8 +394,10 @@ mod tests {
         *store.full.lock() = true;
         assert!(writer.write(snapshot(1, &[(1, 10), (2, 20)])).is_err());
         assert!(writer.write(snapshot(2, &[(2, 21), (3, 30)])).is_err());
+        assert!(writer.waiting_bytes() > 0, "what waits takes memory");
         *store.full.lock() = false;
         let told = writer.write(snapshot(3, &[(4, 40)])).unwrap();
+        assert_eq!(writer.waiting_bytes(), 0);
         let ids: Vec<&str> =
             told.operators[&OperatorId("sink".into())].committables.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["file-1", "file-2", "file-3"]);
@@ -401,5 +409,69 @@ mod tests {
             column(0).into_iter().zip(column(1))
         });
         assert_eq!(pairs.collect::<BTreeMap<_, _>>(), BTreeMap::from([(1, 10), (2, 21), (3, 30), (4, 40)]));
+    }
+
+    /// The keys and values in files, as a restore has them.
+    fn pairs(store: &dyn Store, files: &[StateFile]) -> BTreeMap<i64, i64> {
+        let restored = file::restore(store, files, &ALL).unwrap();
+        let pairs = restored.iter().flat_map(|delta| {
+            let column = |place: usize| delta.rows.column(place).as_primitive::<Int64Type>().values().to_vec();
+            column(0).into_iter().zip(column(1))
+        });
+        pairs.collect()
+    }
+
+    const ALL: [KeyGroupRange; 1] = [KeyGroupRange { start: KeyGroup(0), end: KeyGroup(9) }];
+
+    #[test]
+    fn inherited_state_is_copied_with_the_first_snapshot_that_can_be_stored() {
+        let (elsewhere, store) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let state = OperatorId("state".into());
+        let mut other = SnapshotWriter::new(Arc::clone(&elsewhere) as _, Generation(7), 0);
+        let mut files = Vec::new();
+        for (checkpoint, rows) in [(1, [(1, 10), (2, 20)]), (2, [(2, 21), (3, 30)])] {
+            let told = other.write(snapshot(checkpoint, &rows)).unwrap();
+            files = told.operators[&state].added.clone();
+        }
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 2);
+        writer.inherit(TASK, state.clone(), files, ALL.to_vec(), elsewhere);
+        *store.full.lock() = true;
+        assert!(writer.write(snapshot(1, &[(3, 31)])).is_err());
+        *store.full.lock() = false;
+        let told = writer.write(snapshot(2, &[(4, 40)])).unwrap();
+        let added = &told.operators[&state].added;
+        assert_eq!(pairs(store.as_ref(), added), BTreeMap::from([(1, 10), (2, 21), (3, 31), (4, 40)]));
+        // It is handed over once; until a checkpoint completes it is told again, not copied again.
+        let again = writer.write(snapshot(3, &[(5, 50)])).unwrap();
+        assert_eq!(again.operators[&state].added.len(), added.len() + 1);
+        writer.completed(CheckpointId(3));
+        let later = writer.write(snapshot(4, &[(6, 60)])).unwrap();
+        assert_eq!(pairs(store.as_ref(), &later.operators[&state].added), BTreeMap::from([(6, 60)]));
+    }
+
+    #[test]
+    fn merged_files_leave_out_what_event_time_has_passed() {
+        let store = Arc::new(Memory::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 0);
+        let state = OperatorId("state".into());
+        writer.begin(TASK, state.clone(), Vec::new(), ALL.to_vec());
+        let mut added = Vec::new();
+        // Each row lives until its value; event time is at 55 in the end.
+        for checkpoint in 1..=9_u64 {
+            let end = i64::try_from(checkpoint).unwrap() * 10;
+            let mut taken = snapshot(checkpoint, &[(end, end)]);
+            if let Part::State(snapshot) = &mut taken.taken[0].part {
+                snapshot.tables[0].expires = Some(1);
+                snapshot.watermarks = vec![(ALL[0], EventTime(55))];
+            }
+            let told = writer.write(taken).unwrap();
+            writer.completed(CheckpointId(checkpoint));
+            writer.compact(&told, CheckpointId(checkpoint)).unwrap();
+            let part = &told.operators[&state];
+            added.retain(|file: &StateFile| !part.dropped.contains_key(&file.path));
+            added.extend(part.added.iter().cloned());
+        }
+        assert_eq!(pairs(store.as_ref(), &added), BTreeMap::from([(60, 60), (70, 70), (80, 80), (90, 90)]));
+        assert!(added.len() < 4, "files are merged: {}", added.len());
     }
 }

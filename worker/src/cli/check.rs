@@ -1,16 +1,15 @@
 //! `weir check`: whether a job can run, and whether it can go on from a state.
 
 use super::exit::{Code, Refusal};
+use super::fit;
 use super::job::{self, Planned};
-use super::time;
 use crate::dataflow::graph::Graph;
 use crate::job::directory::history::History;
 use crate::job::directory::place::Place;
 use crate::job::settings;
 use crate::plan::{NodeKind, Plan};
 use std::path::PathBuf;
-use weir_protocol::chain::{Manifest, Misfit, ObjectName, Stop, check_fit};
-use weir_protocol::key_group::MaxParallelism;
+use weir_protocol::chain::{ObjectName, Stop};
 
 /// Check a manifest and its SQL without running anything.
 ///
@@ -86,14 +85,9 @@ fn against(planned: &Planned, shown: &Place) -> Result<Vec<String>, Refusal> {
         lines.push(format!("{shown} holds no checkpoint: the job begins at its beginning"));
         return Ok(lines);
     };
-    let max_parallelism =
-        MaxParallelism::new(planned.job.max_parallelism).map_err(|error| Refusal::user(format!("error: {error}")))?;
+    fit::check(planned, manifest, &fit::name_of(manifest, shown))?;
     let plan = settings::plan_of(&planned.plan, planned.job.allow_dropped_state);
-    let misfits = check_fit(manifest, &plan, max_parallelism);
-    if !misfits.is_empty() {
-        return Err(refuse(&misfits, manifest, shown));
-    }
-    lines.push(format!("fits {}", name_of(manifest, shown)));
+    lines.push(format!("fits {}", fit::name_of(manifest, shown)));
     for (id, _) in manifest.operators.iter().filter(|(id, _)| !plan.operators.contains_key(id)) {
         lines.push(format!("note: the state of {id} will be lost (allowDroppedState)"));
     }
@@ -111,33 +105,8 @@ fn against(planned: &Planned, shown: &Place) -> Result<Vec<String>, Refusal> {
     Ok(lines)
 }
 
-fn name_of(manifest: &Manifest, place: &Place) -> String {
-    let time = time::of_unix_ms(manifest.completed_unix_ms);
-    format!("checkpoint {} of {time} in {place}", manifest.checkpoint)
-}
-
 fn damage(history: &History, link: weir_protocol::LinkNumber) -> String {
     let damage =
         history.damaged.get(&link).cloned().unwrap_or_else(|| format!("{} is missing", ObjectName::Link(link)));
     format!("warning: {damage}; a run goes on from the checkpoint before it, from which on nothing was committed")
-}
-
-fn refuse(misfits: &[Misfit], manifest: &Manifest, place: &Place) -> Refusal {
-    let mut text = format!("error: the job does not fit {}", name_of(manifest, place));
-    for misfit in misfits {
-        text.push_str("\n  ");
-        text.push_str(&told(misfit));
-    }
-    text.push_str("\nhint: to go on without the old state: weir run --fresh");
-    Refusal::user(text)
-}
-
-fn told(misfit: &Misfit) -> String {
-    match misfit {
-        Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
-        Misfit::Dropped { .. } => misfit.to_string(),
-        Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => format!(
-            "the state of operator {operator} does not fit\n    old: {old_kind} {old_schema}\n    new: {new_kind} {new_schema}"
-        ),
-    }
 }

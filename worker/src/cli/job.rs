@@ -54,7 +54,8 @@ pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Resul
             "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
         )));
     };
-    let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
+    let environment =
+        Environment { working_directory: std::env::current_dir().unwrap_or_default(), ..Environment::default() };
     let connectors = sql::BuiltInConnectors { environment };
     let resolve = |name: &str, key: &str| secret(secrets, name, key);
     let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
@@ -107,6 +108,12 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
 pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
     let bucket = bucket_of(job, secrets)?;
     Ok(place_of(job, given, bucket.as_ref())?.hold(&job.name)?)
+}
+
+/// Opens the state of a job that the job's other workers open too: generations fence each other there.
+pub(super) fn join_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
+    let bucket = bucket_of(job, secrets)?;
+    Ok(place_of(job, given, bucket.as_ref())?.join(&job.name)?)
 }
 
 /// How to reach the bucket that the manifest names, if it does.

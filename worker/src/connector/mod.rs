@@ -268,6 +268,18 @@ pub enum CommitOutcome {
 pub struct Environment {
     /// Relative paths in options are below this folder: the one that `weir` was started in.
     pub working_directory: PathBuf,
+    /// Whether files and folders that options name are looked at.
+    pub outside: Outside,
+}
+
+/// What options name outside of the job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outside {
+    /// It must be there, and open to what the job does with it.
+    #[default]
+    Look,
+    /// It does not matter: nothing reads or writes the table.
+    LeaveAlone,
 }
 
 /// Rows for a table of bad records: `raw` and `reason`, strings.
@@ -313,6 +325,30 @@ pub fn sink(
         connector => Err(unknown_connector(options, connector, &["blackhole", "filesystem", "print"])),
     }
 }
+
+/// Checks the options of a table that nothing reads or writes, as far as that needs no look outside.
+pub fn unused(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<(), Vec<crate::diagnostic::Diagnostic>> {
+    let connector = options.text("connector").unwrap_or_default();
+    // It may be kept for a version, or a place, that has it.
+    if TO_COME.contains(&connector.as_str()) {
+        return Ok(());
+    }
+    let environment = Environment { outside: Outside::LeaveAlone, ..environment.clone() };
+    let as_source = source(&options.clone(), shape, &environment).map(|_| ());
+    let as_sink = sink(&options.clone(), shape, &environment).map(|_| ());
+    match (as_source, as_sink) {
+        (Ok(()), _) | (_, Ok(())) => Ok(()),
+        (Err(_), Err(mistakes)) if WRITTEN_ONLY.contains(&connector.as_str()) => Err(mistakes),
+        (Err(_), Err(mistakes)) if options.entries().keys().any(|key| key.starts_with("sink.")) => Err(mistakes),
+        (Err(mistakes), Err(_)) => Err(mistakes),
+    }
+}
+
+const WRITTEN_ONLY: [&str; 2] = ["blackhole", "print"];
 
 /// Connectors that are to come: known by name, so that the answer is not "unknown".
 const TO_COME: [&str; 2] = ["kafka", "upsert-kafka"];

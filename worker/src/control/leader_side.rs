@@ -180,6 +180,8 @@ fn ended(end: &End) -> Ended {
         End::Finished { .. } => Ended::Done("the job has finished".to_owned()),
         End::Stopped { .. } => Ended::Done("the job has stopped".to_owned()),
         End::Maintained => Ended::Done("the work on the job's state is done".to_owned()),
+        End::HandedOver { revision } => Ended::Done(format!("the job is handed over to revision {revision}")),
+        End::Stalled { message, .. } => Ended::Failed(format!("the job stands still: {message}")),
         End::Fenced { message } => Ended::Failed(format!("the leader was replaced: {message}")),
         End::Failed { message, .. } => Ended::Failed(format!("the job has failed: {message}")),
     }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
 use crate::job::agent::message::Report;
 use crate::job::board::Board;
+use crate::job::readiness::Readiness;
 use crate::tls::{Security, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Client {
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// The numbers of the worker's tasks.
     pub board: Arc<Board>,
+    /// Told whether there is a leader.
+    pub readiness: Readiness,
 }
 
 /// How a worker's work ended.
@@ -48,6 +51,8 @@ pub enum Outcome {
     Failed(String),
     /// The leader does not want this worker.
     Refused(String),
+    /// The worker was asked to end, and its tasks go on elsewhere.
+    Left,
 }
 
 impl Client {
@@ -69,6 +74,7 @@ impl Client {
                     self.agent.abandon();
                     while self.reports.try_recv().is_ok() {}
                     let message = failure.chain();
+                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
                     if message != told {
                         tracing::warn!(leader = self.leader, error = message, "the leader is away");
                         told = message;
@@ -76,7 +82,8 @@ impl Client {
                 }
             }
             let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
-            runtime.block_on(sleep(Duration::from_millis(backoff.next_ms(draw))));
+            let wait = Duration::from_millis(backoff.next_ms(draw));
+            runtime.block_on(async { sleep(wait).await });
         }
     }
 
@@ -94,6 +101,7 @@ impl Client {
         }
         backoff.reset();
         tracing::info!(leader = self.leader, "registered");
+        self.readiness.begins();
         self.work(reader, writer).await
     }
 
@@ -115,7 +123,7 @@ impl Client {
         let (agent, patience) = (self.agent.clone(), self.patience);
         tokio::select! {
             outcome = obey(reader, agent, patience) => outcome,
-            failure = report(writer, &mut self.reports, &self.board, patience) => Err(failure),
+            outcome = report(writer, &mut self.reports, &self.board, patience) => outcome,
         }
     }
 }
@@ -179,25 +187,32 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
     }
 }
 
-/// Says what the agent reports, and the numbers of the tasks with every heartbeat.
+/// Says what the agent reports, and with every heartbeat the numbers of the tasks.
 async fn report(
     mut writer: BufWriter<WriteHalf<Stream>>,
     reports: &mut mpsc::UnboundedReceiver<Report>,
     board: &Board,
     patience: Patience,
-) -> Failure {
+) -> Result<Outcome> {
     let mut ticks = interval(patience.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let frame = tokio::select! {
+        let report = tokio::select! {
             report = reports.recv() => match report {
-                Some(report) => FromWorker::Report(report),
-                None => return Failure::bug("the agent has ended before its connection"),
+                Some(report) => Some(report),
+                None => return Err(Failure::bug("the agent has ended before its connection")),
             },
-            _ = ticks.tick() => FromWorker::Heartbeat(board.readings_here()),
+            _ = ticks.tick() => None,
         };
-        if let Err(failure) = send(&mut writer, &frame).await {
-            return failure;
+        // A checkpoint is acknowledged with the numbers of that moment: the last one has the last numbers.
+        if matches!(report, None | Some(Report::Acked { .. })) {
+            send(&mut writer, &FromWorker::Heartbeat(board.readings_here())).await?;
+        }
+        let Some(report) = report else { continue };
+        let left = report == Report::Left;
+        send(&mut writer, &FromWorker::Report(report)).await?;
+        if left {
+            return Ok(Outcome::Left);
         }
     }
 }

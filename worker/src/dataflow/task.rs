@@ -1,6 +1,6 @@
 //! A task that reads channels: aligns barriers, follows event time, and runs its chain.
 
-use super::chain::{Downstream, Step, Taken};
+use super::chain::{Downstream, Part, Step, Taken};
 use super::element::{Barrier, Element};
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
@@ -51,6 +51,18 @@ pub struct TakenSnapshot {
     pub align: Duration,
     /// How long the task stood still for it.
     pub sync: Duration,
+}
+
+impl TakenSnapshot {
+    /// Memory that its rows take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |taken: &Taken| match &taken.part {
+            Part::State(snapshot) => snapshot.bytes(),
+            Part::Source(_) | Part::Sink(_) => 0,
+        };
+        self.taken.iter().map(of).sum()
+    }
 }
 
 /// A task that reads channels.

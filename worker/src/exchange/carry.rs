@@ -13,7 +13,7 @@ use arrow::buffer::Buffer;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, split};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, split};
 use tokio::time::{sleep, timeout};
 use weir_protocol::credit::Amount;
 
@@ -56,7 +56,7 @@ async fn carry(outlet: &Outlet, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// The two directions of a connection. Small frames are read many at a time; what is larger than the buffer goes past it.
-pub(super) fn open(stream: Stream) -> (impl AsyncRead + tokio::io::AsyncBufRead + Unpin, impl AsyncWrite + Unpin) {
+pub(super) fn open(stream: Stream) -> (impl AsyncBufRead + Unpin, impl AsyncWrite + Unpin) {
     let (reader, writer) = split(stream);
     (BufReader::with_capacity(64 << 10, reader), writer)
 }

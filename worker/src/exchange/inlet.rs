@@ -3,12 +3,12 @@
 //! Reading never waits for a task: what comes has its credits, so the inbox has room.
 
 use super::carry::{CREDIT, credit, leave, open};
-use super::decode::{self, Decoder};
 use super::frame::{Header, Kind, MAX_OTHER_BODY};
 use super::generations::Opened;
 use super::hello::Hello;
 use super::outlet::{WORTH_RETURNING, after_of_code, parse_address};
-use super::schema;
+use super::rows::decode::{self, Decoder};
+use super::rows::schema;
 use super::traffic::Traffic;
 use super::wire::{self, Broken};
 use super::{FAREWELL, Lost, Shared};

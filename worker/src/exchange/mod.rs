@@ -22,16 +22,13 @@
 //! generation or with the exchange.
 
 mod carry;
-mod compact;
-mod decode;
-mod encode;
 mod frame;
 mod generations;
 mod hello;
 mod inlet;
-mod lz4;
+mod numbers;
 mod outlet;
-mod schema;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -42,7 +39,6 @@ pub use traffic::Traffic;
 use crate::dataflow::inbox::{Inbox, Sender};
 use crate::failure::{Failure, Result};
 use crate::tls::Security;
-use arrow::datatypes::SchemaRef;
 use generations::{Generations, Opened};
 use outlet::Outlet;
 use parking_lot::Mutex;
@@ -184,19 +180,12 @@ impl Exchange {
     /// The sender of one channel of a task that runs in the worker that listens at `peer`. The generation is open.
     /// Dials the peer unless a connection leads there already; that this failed is told to `failed` of the generation,
     /// and the sender then fails with kind `Cancelled`, as it does after [`Exchange::close`].
-    pub fn sender(
-        &self,
-        generation: Generation,
-        peer: SocketAddr,
-        task: TaskId,
-        channel: usize,
-        schema: SchemaRef,
-    ) -> Result<Sender> {
+    pub fn sender(&self, generation: Generation, peer: SocketAddr, task: TaskId, channel: usize) -> Result<Sender> {
         let Some(opened) = self.shared.generations.find(generation) else { return Err(Failure::cancelled()) };
         let lanes = self.shared.settings.lanes.get();
         let lane = (task.chain.wrapping_add(task.subtask).wrapping_add(channel as u32)) % lanes;
         let outlet = opened.outlet(peer, lane, || self.dial(&opened, peer, lane));
-        let remote = outlet.stream(task, channel, schema, self.shared.settings.compression)?;
+        let remote = outlet.stream(task, channel, self.shared.settings.compression)?;
         Ok(Sender::away(Arc::new(move |element| remote.send(element))))
     }
 

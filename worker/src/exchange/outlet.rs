@@ -12,14 +12,13 @@
 //! stream after another. Queues are as long as credits let them be: what is not rows collapses.
 
 use super::Compression;
-use super::encode::{Encoded, Encoder, in_pieces};
 use super::frame::{Header, Kind};
+use super::rows::encode::{Encoded, Encoder, in_pieces};
 use super::wire::{Broken, Outgoing};
 use crate::dataflow::element::{After, Element, Meeting};
 use crate::dataflow::inbox::CHANNEL_BUDGET;
 use crate::failure::{Failure, Result};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -116,15 +115,8 @@ impl Outlet {
     }
 
     /// A new stream, to a channel of a task.
-    pub(super) fn stream(
-        self: &Arc<Self>,
-        task: TaskId,
-        channel: usize,
-        schema: SchemaRef,
-        compression: Compression,
-    ) -> Result<Remote> {
-        let encoder = Encoder::new(schema, compression)?;
-        let columns = encoder.columns()?;
+    pub(super) fn stream(self: &Arc<Self>, task: TaskId, channel: usize, compression: Compression) -> Result<Remote> {
+        let channel = u32::try_from(channel).map_err(|_| Failure::bug("a task has billions of channels"))?;
         let mut state = self.state.lock();
         let stream = state.streams.len();
         state.streams.push(Stream {
@@ -134,12 +126,10 @@ impl Outlet {
             is_ready: false,
             writable: Arc::new(Condvar::new()),
         });
-        let channel = u32::try_from(channel).map_err(|_| Failure::bug("a task has billions of channels"))?;
         state.push(stream, Message::Told(Kind::Open, address(task, channel)));
-        state.push(stream, Message::Told(Kind::Columns, columns));
         drop(state);
         self.work.notify_one();
-        Ok(Remote { outlet: Arc::clone(self), stream, encoder: Mutex::new(encoder) })
+        Ok(Remote { outlet: Arc::clone(self), stream, encoder: Mutex::new(Encoder::new(compression)) })
     }
 
     /// The generation is over. Frames of streams that have all ended still go out.
@@ -315,12 +305,12 @@ impl Remote {
             self.outlet.put(self.stream, Message::Element(element))?;
             return Ok(Duration::ZERO);
         };
-        if encoder.follow(&batch)? {
-            self.outlet.put(self.stream, Message::Told(Kind::Columns, encoder.columns()?))?;
-        }
         let mut waited = Duration::ZERO;
         in_pieces(batch, &mut |piece| {
-            let rows = encoder.encode(&piece)?;
+            let (columns, rows) = encoder.encode(&piece)?;
+            if let Some(columns) = columns {
+                self.outlet.put(self.stream, Message::Told(Kind::Columns, columns))?;
+            }
             waited += self.outlet.take_credits(self.stream, rows.size())?;
             self.outlet.put(self.stream, Message::Rows(rows))
         })?;

@@ -1,7 +1,8 @@
 //! Reading and writing frames, for both ends of a connection.
 
 use super::frame::{self, HEADER, Header, Kind};
-use super::{hello, schema};
+use super::hello;
+use super::rows::schema;
 use crate::dataflow::inbox::Refused;
 use arrow::buffer::Buffer;
 use bytes::BufMut;

@@ -10,6 +10,7 @@ use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Committables, Manifest};
@@ -205,9 +206,39 @@ pub struct TaskFiles {
     pub files: Vec<(OperatorId, Vec<StateFile>)>,
 }
 
-/// Writes snapshots.
+/// Memory of snapshots that tasks have handed over and that are not stored yet.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay(Arc<UnderWayBytes>);
+
+#[derive(Debug, Default)]
+struct UnderWayBytes {
+    /// On the way to the writer, or in its hands.
+    sent: AtomicU64,
+    /// Kept for the next snapshot, since the store did not take them.
+    waiting: AtomicU64,
+}
+
+impl UnderWay {
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed) + self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A task hands a snapshot over.
+    pub fn sent(&self, snapshot: &TakenSnapshot) {
+        self.0.sent.fetch_add(snapshot.bytes(), Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: u64, waiting: u64) {
+        self.0.sent.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.waiting.store(waiting, Ordering::Relaxed);
+    }
+}
+
+/// Writes snapshots, whose memory it keeps account of.
 #[must_use]
-pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
+pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
         Write::Begin(Beginning { generation, tasks, elsewhere }) => {
@@ -227,9 +258,11 @@ pub fn writer(store: Arc<dyn Store>, reports: Reports) -> Side<Write> {
             current = Some((generation, writer));
         }
         Write::Snapshot(generation, snapshot) => {
+            let bytes = snapshot.bytes();
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
                 write(writer, generation, snapshot, &reports);
             }
+            under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
         }
         Write::Completed(generation, checkpoint) => {
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
@@ -280,4 +313,60 @@ pub fn files_of(
             owned,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::checkpoint::store::directory::DirectoryStore;
+    use crate::dataflow::chain::{Part, Taken};
+    use crate::operator::snapshot::{Snapshot, TableDelta};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::time::Duration;
+    use weir_protocol::KeyGroup;
+
+    const TASK: TaskId = TaskId { chain: 0, subtask: 0 };
+
+    fn snapshot() -> TakenSnapshot {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let delta = TableDelta {
+            table: "t".into(),
+            rows: RecordBatch::try_from_iter([("k", keys)]).unwrap(),
+            key_columns: 1,
+            expires: None,
+            deleted: None,
+            key_groups: vec![(KeyGroup(0), 1000)],
+        };
+        let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
+        let taken = vec![Taken { operator: OperatorId("state".into()), part }];
+        TakenSnapshot { task: TASK, checkpoint: CheckpointId(1), taken, align: Duration::ZERO, sync: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_snapshot_takes_memory_until_it_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        for closed in [false, true] {
+            let under_way = UnderWay::default();
+            let (sender, reports) = mpsc::channel();
+            let place = folder.path().join(closed.to_string());
+            let store = DirectoryStore::open(&place).unwrap();
+            if closed {
+                // A file in the place of the folder takes no state.
+                std::fs::write(place.join("state"), "").unwrap();
+            }
+            let reports_to = Reports::new(move |report| sender.send(report).unwrap());
+            let side = writer(Arc::new(store), reports_to, under_way.clone());
+            side.send(Write::Begin(Beginning { generation: Generation(1), tasks: Vec::new(), elsewhere: None }));
+            let snapshot = snapshot();
+            under_way.sent(&snapshot);
+            assert!(under_way.bytes() >= 8000);
+            side.send(Write::Snapshot(Generation(1), snapshot));
+            let stored = matches!(reports.recv().unwrap(), Report::Acked { .. });
+            drop(side);
+            assert_eq!(stored, !closed);
+            assert_eq!(under_way.bytes() >= 8000, closed, "what could not be stored waits for the next one");
+        }
+    }
 }

@@ -85,7 +85,8 @@ fn failure(end: End) -> Failure {
             Failure::new(kind, message)
         }
         End::Fenced { message } => Failure::new(Kind::Fenced, message),
-        End::Maintained | End::Finished { .. } | End::Stopped { .. } => {
+        End::Stalled { message, .. } => Failure::user(message),
+        End::Maintained | End::Finished { .. } | End::Stopped { .. } | End::HandedOver { .. } => {
             Failure::bug("maintenance ended as if the job had run")
         }
     }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use weir_protocol::Generation;
+use weir_protocol::chain::Assignment;
 use weir_protocol::leader::{End, Event, Then};
 use weir_protocol::members::{Registration, Session};
 
@@ -13,6 +14,8 @@ use weir_protocol::members::{Registration, Session};
 pub enum Message {
     /// For the leader.
     Leader(Event),
+    /// This process is about to end: a checkpoint, and then another leader goes on.
+    Leave,
     /// A worker has connected.
     Registered(Session, Registration, Link),
     /// A worker's connection is gone.
@@ -78,6 +81,11 @@ impl Handle {
         self.send(Event::StopRequested);
     }
 
+    /// Takes a last checkpoint and hands the job over to the next leader.
+    pub fn leave(&self) {
+        let _ = self.tell(Message::Leave);
+    }
+
     /// Takes a savepoint. The board tells what becomes of it.
     pub fn savepoint(&self, name: String, uid: String, then: Then) {
         self.send(Event::SavepointRequested { name, uid, then });
@@ -86,6 +94,17 @@ impl Handle {
     /// Gives a savepoint up.
     pub fn release_savepoint(&self, name: String) {
         self.send(Event::SavepointReleased { name });
+    }
+
+    /// Takes the wish for a savepoint back. The board tells what becomes of it.
+    pub fn withdraw_savepoint(&self, name: String, uid: String) {
+        self.send(Event::SavepointWithdrawn { name, uid });
+    }
+
+    /// Says what the job shall be; `request` names the answer on the board. False when the job has ended.
+    #[must_use]
+    pub fn assign(&self, request: String, assignment: Assignment) -> bool {
+        self.tell(Message::Leader(Event::AssignmentRequested { request, assignment: Box::new(assignment) }))
     }
 
     /// A number for a new connection of a worker.

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod maintain;
 pub mod measure;
 pub mod message;
+pub mod readiness;
 pub mod runner;
 pub mod settings;
 pub mod split_service;

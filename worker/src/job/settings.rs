@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_crds::{RestartStrategy, RestoreFrom, ValidatedJob};
 use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan, Start};
 use weir_protocol::key_group::{Error, MaxParallelism};
-use weir_protocol::leader::{CheckpointOptions, Mode, Operation, Options, Running};
+use weir_protocol::leader::{CheckpointOptions, Direction, Mode, Operation, Options, Running};
 use weir_protocol::restart::Strategy;
 use weir_protocol::retry::Pace;
 
@@ -27,6 +27,7 @@ pub fn options(
         incarnation,
         unix_ms: unix_ms(),
         parallelism,
+        direction: Direction::default(),
         max_parallelism: MaxParallelism::new(job.max_parallelism)?,
         plan: plan_of(plan, job.allow_dropped_state),
         mode,
@@ -89,6 +90,7 @@ pub fn maintenance(
         incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
+        direction: Direction::default(),
         max_parallelism: start.key_groups.max_parallelism(),
         plan: chain::Plan::default(),
         mode: Mode::Maintain { operations: vec![operation], running },

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use weir_protocol::OperatorId;
 use weir_protocol::chain::Claimant;
 use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::leader::{Already, CheckpointOptions, End, Mode, Options, Resume, Stops};
+use weir_protocol::leader::{Already, CheckpointOptions, Direction, End, Mode, Options, Resume, Stops};
 use weir_protocol::restart::Strategy;
 
 /// `datagen` numbers 0 to `rows`, written as they are to JSON files in `out`.
@@ -66,7 +66,8 @@ pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
     Plan { nodes, fingerprint: 1, warnings: Vec::new() }
 }
 
-fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
+/// Runs that plan with a checkpoint every 5 ms.
+pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
     let plan = Arc::new(plan(rows, &folder.join("out")));
     let options = Options {
         job: "test".into(),
@@ -74,6 +75,7 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: 0,
         parallelism: 2,
+        direction: Direction::default(),
         max_parallelism: MaxParallelism::new(16).unwrap(),
         plan: super::settings::plan_of(&plan, false),
         mode: Mode::Run { resume, stops: Stops::Lift },

@@ -2,12 +2,20 @@
 
 use super::{Operator, Output};
 use crate::batch::{self, Batch};
-use crate::failure::{Failure, Result};
-use crate::plan::Calc;
-use arrow::array::{ArrayRef, AsArray};
+use crate::failure::{Failure, Kind, Result};
+use crate::format::clip;
+use crate::plan::{Calc, words};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+
+/// How much of a row and of an expression a message shows.
+const MOST_VALUES: usize = 5;
+const LONGEST_VALUE: usize = 100;
+const LONGEST_EXPRESSION: usize = 300;
 
 /// The rows of `batch` after a calculation.
 pub fn apply(calc: &Calc, batch: Batch) -> Result<Batch> {
@@ -30,12 +38,63 @@ pub fn apply(calc: &Calc, batch: Batch) -> Result<Batch> {
 }
 
 fn evaluate(expression: &dyn PhysicalExpr, batch: &Batch) -> Result<ArrayRef> {
-    expression.evaluate(&batch.rows).and_then(|value| value.into_array(batch.num_rows())).map_err(failure)
+    let value = expression.evaluate(&batch.rows).and_then(|value| value.into_array(batch.num_rows()));
+    value.map_err(|error| {
+        let row = failing_row(expression, &batch.rows);
+        // The row's own error names its value; the batch's may be of another row.
+        let error = row.as_ref().and_then(|row| expression.evaluate(row).err()).unwrap_or(error);
+        failure(error, expression, row.as_ref())
+    })
+}
+
+/// The first row that the expression fails on; `None` when it fails on none alone.
+fn failing_row(expression: &dyn PhysicalExpr, rows: &RecordBatch) -> Option<RecordBatch> {
+    let mut rows = rows.clone();
+    while rows.num_rows() > 1 {
+        let half = rows.num_rows() / 2;
+        let first = rows.slice(0, half);
+        let fails = expression.evaluate(&first).is_err();
+        rows = if fails { first } else { rows.slice(half, rows.num_rows() - half) };
+    }
+    (rows.num_rows() == 1 && expression.evaluate(&rows).is_err()).then_some(rows)
+}
+
+/// What was computed, and from what: `10 / price, where price = 0`.
+fn described(expression: &dyn PhysicalExpr, row: &RecordBatch) -> String {
+    let schema = row.schema();
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let mut columns = Vec::new();
+    read_columns(expression, &mut columns);
+    let values = columns.into_iter().take(MOST_VALUES).filter_map(|column| {
+        let value = array_value_to_string(row.column(column), 0).ok()?;
+        let value = if row.column(column).is_null(0) { "NULL".to_owned() } else { value };
+        Some(format!("{} = {}", names[column], clip(&value, LONGEST_VALUE)))
+    });
+    let values: Vec<String> = values.collect();
+    let text = clip(&words::text(expression, &names), LONGEST_EXPRESSION);
+    if values.is_empty() { text } else { format!("{text}, where {}", values.join(", ")) }
+}
+
+fn read_columns(expression: &dyn PhysicalExpr, columns: &mut Vec<usize>) {
+    if let Some(column) = expression.downcast_ref::<Column>()
+        && !columns.contains(&column.index())
+    {
+        columns.push(column.index());
+    }
+    expression.children().into_iter().for_each(|child| read_columns(child.as_ref(), columns));
 }
 
 /// What goes wrong in an expression comes from values: an overflow, a cast, a division by zero.
-#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn failure(error: DataFusionError) -> Failure {
+fn failure(error: DataFusionError, expression: &dyn PhysicalExpr, row: Option<&RecordBatch>) -> Failure {
+    let failure = of_expression(error);
+    match row.filter(|_| failure.kind == Kind::User) {
+        Some(row) => Failure::user(format!("{failure}; in {}", described(expression, row))),
+        None => failure,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the error ends here")]
+fn of_expression(error: DataFusionError) -> Failure {
     match error.find_root() {
         DataFusionError::Internal(_) | DataFusionError::NotImplemented(_) => {
             Failure::bug(format!("an expression could not be evaluated: {}", error.strip_backtrace()))

@@ -4,6 +4,9 @@
 //! Aggregates and windows refer to columns only: the front end puts a [`Calc`] below them that computes keys, arguments
 //! and filters, and one above that arranges the result. How the plan is cut into tasks is not its business.
 
+pub(crate) mod left_to_right;
+pub(crate) mod words;
+
 use crate::connector::options::Options;
 use crate::connector::{Sink, Source, TableShape};
 use crate::operator::aggregate::call::Call;

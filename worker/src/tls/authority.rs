@@ -19,7 +19,7 @@ const YEARS: i32 = 10;
 /// An authority whose key is in memory alone: once it is dropped, nobody makes certificates in its name.
 pub struct Authority {
     folder: PathBuf,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    pub(super) issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// Makes an authority and, below `folder`, what a worker and a controller of its job need: `worker/` and `controller/`

@@ -6,6 +6,7 @@
 use super::certificate::{Flaw, expiry};
 use super::{Role, peer};
 use crate::failure::{Failure, Result};
+use crate::numbers::{Family, Numbers};
 use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -98,13 +99,13 @@ impl Identity {
         Self::load(&folder.join("tls.crt"), &folder.join("tls.key"), &folder.join("ca.crt"))
     }
 
-    /// As [`Self::load`], looking at the files again with every use after this time.
-    pub(super) fn looking(
-        certificate: &Path,
-        key: &Path,
-        authorities: &Path,
-        look_every: Duration,
-    ) -> Result<Arc<Self>> {
+    /// As [`Self::in_folder`], looking at the files again with every use.
+    #[cfg(test)]
+    pub(crate) fn watched(folder: &Path) -> Result<Arc<Self>> {
+        Self::looking(&folder.join("tls.crt"), &folder.join("tls.key"), &folder.join("ca.crt"), Duration::ZERO)
+    }
+
+    fn looking(certificate: &Path, key: &Path, authorities: &Path, look_every: Duration) -> Result<Arc<Self>> {
         let files = Files { certificate: certificate.into(), key: key.into(), authorities: authorities.into() };
         let contents = files.read().map_err(|error| Failure::user(error.to_string()))?;
         let current = files.configs(&contents).map_err(|error| Failure::user(error.to_string()))?;
@@ -145,6 +146,20 @@ impl Identity {
             state.look(&self.files);
         }
         Arc::clone(&state.current)
+    }
+}
+
+impl Numbers for Identity {
+    fn families(&self) -> Vec<Family> {
+        let help = "When this process's certificate expires, in seconds since 1970.";
+        let expires =
+            Family::gauge("weir_certificate_expires_timestamp_seconds", help).of(self.expires_unix_s() as f64);
+        let help = "How often changed certificates have come into force.";
+        let reloads = Family::counter("weir_certificate_reloads_total", help).of(self.reloads() as f64);
+        let help =
+            "1 while the certificates' files have changed and cannot be used, so that those before are in force.";
+        let refused = f64::from(u8::from(self.trouble().is_some()));
+        vec![expires, reloads, Family::gauge("weir_certificate_refused", help).of(refused)]
     }
 }
 

@@ -14,7 +14,7 @@ mod identity;
 mod peer;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use authority::{Authority, self_made};
 pub use identity::Identity;

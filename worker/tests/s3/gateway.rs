@@ -104,7 +104,7 @@ fn run(program: &Path, folder: &Path, tls: Option<&Tls>) -> Option<(Child, Socke
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         if child.try_wait().unwrap().is_some() {
-            return None;
+            break;
         }
         if TcpStream::connect(address).is_ok() {
             return Some((child, address));
@@ -112,5 +112,6 @@ fn run(program: &Path, folder: &Path, tls: Option<&Tls>) -> Option<(Child, Socke
         std::thread::yield_now();
     }
     let _ = child.kill();
+    let _ = child.wait();
     None
 }

@@ -228,6 +228,18 @@ fn a_second_run_of_a_job_fences_the_first() {
     job.check_visible_output();
 }
 
+#[test]
+fn workers_share_a_job_in_a_bucket() {
+    let Some(gateway) = Gateway::start() else { return };
+    let job = Job::new(gateway.address, "");
+    let (code, said) = job.run_until(Duration::from_secs(4), &["--workers", "2", "--speed", "10"]);
+    assert!(matches!(code, None | Some(0)), "{said}");
+    job.finish(&["--workers", "3", "--parallelism", "3"]);
+    job.check_output();
+    job.finish(&[]);
+    job.check_output();
+}
+
 fn get(address: &str, path: &str) -> String {
     use std::io::Write;
     let host = address.trim_start_matches("http://");

@@ -156,7 +156,8 @@ fn what_passes_is_tried_again() {
         assert!(matches!(bucket.put(&key, Bytes::from_static(b"x"), Condition::IfAbsent), Put::Refused));
     }
     let meter = bucket.meter().read();
-    assert_eq!((meter[0].throttled, meter[0].retries), (2, 2 + 2 + 1 + 1));
+    // A write that is refused after an answer was lost may be the own one: that is looked at, not written again.
+    assert_eq!((meter[0].throttled, meter[0].retries), (2, 2 * 4));
     proxy.fault("GET", "put-0", Fault::CutContent, 2);
     assert_eq!(bucket.get("put-0").unwrap().unwrap(), "put-0");
     proxy.fault("GET", "list-type=2", Fault::SlowDown, 1);
@@ -202,8 +203,8 @@ fn a_file_in_parts_survives_faults_in_each_of_its_steps() {
     let store = S3Store::open(Bucket::open(Gateway::settings_at(proxy.address)).unwrap(), "p/job").unwrap();
     let body = content(18 << 20);
     let steps = [
-        ("POST", "uploads=", Fault::SlowDown, store::Put::Done),
-        ("POST", "uploads=", Fault::AppliedThenCut, store::Put::Done),
+        ("POST", "?uploads", Fault::SlowDown, store::Put::Done),
+        ("POST", "?uploads", Fault::AppliedThenCut, store::Put::Done),
         ("PUT", "partNumber=2", Fault::SlowDown, store::Put::Done),
         ("PUT", "partNumber=2", Fault::AppliedThenCut, store::Put::Done),
         ("POST", "uploadId=", Fault::SlowDown, store::Put::Done),

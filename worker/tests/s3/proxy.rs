@@ -210,6 +210,7 @@ impl Shared {
 }
 
 /// The length of what follows a head.
+#[derive(Clone, Copy)]
 enum Length {
     Known(usize),
     Chunked,

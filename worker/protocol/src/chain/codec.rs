@@ -8,6 +8,7 @@
 //! The checksum is seeded with the version, and the header is compared byte by byte with the one that the body demands,
 //! so that every flipped bit and every truncation is found, wherever it is.
 
+use super::assignment::Assignment;
 use super::link::{Claim, Link, Pointer};
 use super::name::ObjectName;
 use crate::ids::{Generation, LinkNumber};
@@ -140,6 +141,31 @@ pub fn decode_pointer(name: &str, bytes: &[u8]) -> Result<Pointer, DecodeError> 
     match pointer.name == name {
         true => Ok(pointer),
         false => Err(DecodeError::Place { object, body: ObjectName::Savepoint(pointer.name).to_string() }),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Assigned<T> {
+    job: String,
+    assignment: T,
+}
+
+/// The bytes of an assignment of `job`.
+#[must_use]
+pub fn encode_assignment(job: &str, assignment: &Assignment) -> Vec<u8> {
+    encode("assignment", &Assigned { job: job.to_owned(), assignment })
+}
+
+/// Reads the assignment that was stored as `revision`, and the job it is for.
+///
+/// # Errors
+/// As for [`decode_link`].
+pub fn decode_assignment(revision: u64, bytes: &[u8]) -> Result<(String, Assignment), DecodeError> {
+    let object = ObjectName::Assignment(revision).to_string();
+    let Assigned::<Assignment> { job, assignment } = decode("assignment", &object, bytes)?;
+    match assignment.revision == revision {
+        true => Ok((job, assignment)),
+        false => Err(DecodeError::Place { object, body: ObjectName::Assignment(assignment.revision).to_string() }),
     }
 }
 

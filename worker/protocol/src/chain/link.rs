@@ -1,5 +1,6 @@
 //! What the objects of a chain say.
 
+use super::assignment::Terms;
 use crate::ids::{CheckpointId, EventTime, Generation, LinkNumber, OperatorId};
 use crate::key_group::{KeyGroupMap, MaxParallelism};
 use crate::snapshot::{Committable, KeyGroupRange, SplitProgress, StateFile};
@@ -90,6 +91,9 @@ pub enum Origin {
         location: String,
         /// The manifest.
         manifest: Box<Manifest>,
+        /// The savepoint that keeps it there for us.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pin: Option<String>,
     },
 }
 
@@ -117,6 +121,9 @@ pub struct Start {
     pub claimant: Claimant,
     /// When, in milliseconds since 1970.
     pub started_unix_ms: u64,
+    /// On whose word the generation runs.
+    #[serde(default)]
+    pub terms: Terms,
     /// The subtask that owns each key group; derived from the map before, hence stored and never computed again.
     pub key_groups: KeyGroupMap,
     /// Fingerprint of the plan.
@@ -137,6 +144,10 @@ pub struct Start {
     /// The value of `spec.restoreFrom` that was used last: it is not used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
+    /// Savepoints of other jobs that are kept for this one and not given up yet: their names, and the folders of those
+    /// jobs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<String, String>,
 }
 
 /// What a completed checkpoint contains.
@@ -155,6 +166,9 @@ pub struct Manifest {
     pub checkpoint: CheckpointId,
     /// When it was complete, in milliseconds since 1970.
     pub completed_unix_ms: u64,
+    /// On whose word the generation runs.
+    #[serde(default)]
+    pub terms: Terms,
     /// Subtasks of every keyed operator.
     pub parallelism: u32,
     /// Number of key groups.
@@ -175,6 +189,10 @@ pub struct Manifest {
     pub savepoints: BTreeMap<String, Pin>,
     /// Set when the job stands still after this checkpoint.
     pub stop: Option<Stop>,
+    /// Savepoints of other jobs that are kept for this one and not given up yet: their names, and the folders of those
+    /// jobs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<String, String>,
     /// How large it is.
     pub sizes: Sizes,
 }
@@ -321,6 +339,33 @@ impl Link {
         match self {
             Self::Start(start) => &start.savepoints,
             Self::Checkpoint(manifest) => &manifest.savepoints,
+        }
+    }
+
+    /// On whose word its generation runs.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        match self {
+            Self::Start(start) => &start.terms,
+            Self::Checkpoint(manifest) => &manifest.terms,
+        }
+    }
+
+    /// Subtasks of every keyed operator in its generation.
+    #[must_use]
+    pub fn parallelism(&self) -> u32 {
+        match self {
+            Self::Start(start) => start.key_groups.parallelism(),
+            Self::Checkpoint(manifest) => manifest.parallelism,
+        }
+    }
+
+    /// Savepoints of other jobs that are kept for this one as of this link.
+    #[must_use]
+    pub fn holds(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Start(start) => &start.holds,
+            Self::Checkpoint(manifest) => &manifest.holds,
         }
     }
 

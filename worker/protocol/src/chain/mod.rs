@@ -11,6 +11,7 @@
 //!
 //! This module is data and pure functions; [`crate::leader`] decides when a link is written.
 
+mod assignment;
 mod codec;
 mod fallback;
 mod fit;
@@ -19,7 +20,11 @@ mod link;
 mod name;
 mod retention;
 
-pub use codec::{DecodeError, decode_claim, decode_link, decode_pointer, encode_claim, encode_link, encode_pointer};
+pub use assignment::{Assignment, RestoreFrom, Terms};
+pub use codec::{
+    DecodeError, decode_assignment, decode_claim, decode_link, decode_pointer, encode_assignment, encode_claim,
+    encode_link, encode_pointer,
+};
 pub use fallback::{FallbackError, fallback};
 pub use fit::{Misfit, check_fit};
 pub use fold::{FoldError, Folded, base_operators, fold, subtract_ranges, unite_ranges};

@@ -25,6 +25,8 @@ pub enum Prefix {
     Generations,
     /// All links.
     Chain,
+    /// All assignments.
+    Assignments,
     /// All pointers to savepoints.
     Savepoints,
     /// All files of keyed state.
@@ -38,6 +40,7 @@ impl Prefix {
         match self {
             Self::Generations => "generations/",
             Self::Chain => "chain/",
+            Self::Assignments => "assignments/",
             Self::Savepoints => "savepoints/",
             Self::State => "state/",
         }

@@ -1,7 +1,10 @@
 //! Checkpoints of a running generation, one at a time: barrier, acknowledgements, manifest, look back, complete.
 
-use super::event::{Action, BarrierKind, DeclineCause, ErrorKind, FailureCause, Notice, Request};
+use super::action::{Action, BarrierKind, Request};
+use super::assignment::Switch;
+use super::event::{DeclineCause, ErrorKind};
 use super::look_back::Subject;
+use super::notice::{FailureCause, Notice};
 use super::recovery::Failure;
 use super::rules::Rule;
 use super::savepoint::Wish;
@@ -9,7 +12,7 @@ use super::standing::{Errand, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{
-    Link, Manifest, ObjectName, Origin, Pin, Sizes, Stop, base_operators, decode_link, encode_link, fold,
+    Link, Manifest, ObjectName, Origin, Pin, Sizes, Stop, Terms, base_operators, decode_link, encode_link, fold,
 };
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now, TaskId};
 use crate::snapshot::TaskSnapshot;
@@ -20,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Attempt {
     pub(super) id: CheckpointId,
     /// `None` for a manifest that only writes down what is known.
-    pub(super) kind: Option<BarrierKind>,
+    pub(super) goal: Option<Goal>,
     pub(super) begun: Now,
     pub(super) snapshots: BTreeMap<TaskId, TaskSnapshot>,
     /// The savepoints that were asked when it began.
@@ -30,6 +33,40 @@ pub(super) struct Attempt {
     pub(super) manifest: Option<Box<Manifest>>,
     /// The manifest is there: no time-out ends it any more.
     pub(super) put: bool,
+}
+
+/// What a checkpoint is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    Checkpoint,
+    /// To give the newest state a name, or to take one away.
+    Names,
+    Suspend,
+    Finish,
+    /// The assignment of this revision.
+    Assignment(u64),
+    /// The tasks are started again at once.
+    Drain,
+}
+
+impl Goal {
+    fn barrier(self) -> BarrierKind {
+        match self {
+            Self::Checkpoint => BarrierKind::Checkpoint,
+            Self::Names => BarrierKind::Savepoint,
+            Self::Suspend | Self::Assignment(_) | Self::Drain => BarrierKind::Stop,
+            Self::Finish => BarrierKind::Final,
+        }
+    }
+
+    fn stop(self) -> Option<Stop> {
+        match self {
+            Self::Suspend => Some(Stop::Suspended),
+            Self::Finish => Some(Stop::Finished),
+            Self::Assignment(revision) => Some(Stop::Assignment(revision)),
+            Self::Checkpoint | Self::Names | Self::Drain => None,
+        }
+    }
 }
 
 /// Why an attempt is given up.
@@ -52,34 +89,41 @@ impl Leader {
     }
 
     /// A checkpoint that is due whatever the interval says.
-    fn wanted(&self) -> Option<BarrierKind> {
+    fn wanted(&self) -> Option<Goal> {
         if !self.sources.is_empty() && self.sources.is_subset(&self.ended) {
-            return Some(BarrierKind::Final);
+            return Some(Goal::Finish);
         }
         if self.stop_requested || self.wishes.iter().any(Wish::stops) {
-            return Some(BarrierKind::Stop);
+            return Some(Goal::Suspend);
         }
-        (!self.wishes.is_empty() || !self.releases.is_empty()).then_some(BarrierKind::Savepoint)
+        if let Some(revision) = self.assignments.switch.as_ref().and_then(Switch::ready) {
+            return Some(Goal::Assignment(revision));
+        }
+        if self.drain_requested {
+            return Some(Goal::Drain);
+        }
+        (!self.wishes.is_empty() || !self.releases.is_empty()).then_some(Goal::Names)
     }
 
     pub(super) fn trigger_if_due(&mut self) {
         if self.next_trigger().is_none_or(|at| at > self.now) {
             return;
         }
-        let kind = self.wanted().unwrap_or(BarrierKind::Checkpoint);
-        let attempt = self.begin_attempt(Some(kind));
+        let goal = self.wanted().unwrap_or(Goal::Checkpoint);
+        let kind = goal.barrier();
+        let attempt = self.begin_attempt(Some(goal));
         let (generation, checkpoint) = (self.own_generation(), attempt.id);
         self.attempt = Some(attempt);
         self.last_trigger = self.now;
         self.act(Action::InjectBarrier { generation, checkpoint, kind });
     }
 
-    fn begin_attempt(&mut self, kind: Option<BarrierKind>) -> Attempt {
+    fn begin_attempt(&mut self, goal: Option<Goal>) -> Attempt {
         let id = self.next_checkpoint;
         self.next_checkpoint.0 += 1;
         Attempt {
             id,
-            kind,
+            goal,
             begun: self.now,
             snapshots: BTreeMap::new(),
             wishes: self.wishes.clone(),
@@ -123,7 +167,7 @@ impl Leader {
     }
 
     pub(super) fn attempt_deadline(&self) -> Option<Now> {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.kind.is_some() && !attempt.put)?;
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.goal.is_some() && !attempt.put)?;
         let at = attempt.begun.after_ms(self.options().checkpoint.timeout_ms);
         // Once past it, an open put decides when it is given up.
         (at > self.now).then_some(at)
@@ -132,7 +176,7 @@ impl Leader {
     pub(super) fn time_out_if_due(&mut self) {
         let timeout_ms = self.options().checkpoint.timeout_ms;
         let Some(attempt) = &self.attempt else { return };
-        if attempt.kind.is_none() || attempt.put || attempt.begun.after_ms(timeout_ms) > self.now {
+        if attempt.goal.is_none() || attempt.put || attempt.begun.after_ms(timeout_ms) > self.now {
             return;
         }
         if attempt.manifest.is_some() {
@@ -153,7 +197,11 @@ impl Leader {
         let attempt = self.attempt.as_ref().expect("the caller found it");
         let base = manifest_of(&self.base, &self.view.links);
         let empty = BTreeMap::new();
-        let operators = base_operators(&self.base, base.map_or(&empty, |manifest| &manifest.operators));
+        let operators = base.map_or(&empty, |manifest| &manifest.operators);
+        let operators = match self.rules.hold(Rule::LeaveForeign) {
+            true => base_operators(&self.base, operators),
+            false => operators.clone(),
+        };
         let carried = match self.rules.hold(Rule::CarryUnconfirmed) {
             true => self.carried.clone(),
             false => BTreeMap::new(),
@@ -165,11 +213,7 @@ impl Leader {
                 return self.fail_generation(failure);
             }
         };
-        let stop = match attempt.kind {
-            Some(BarrierKind::Stop) => Some(Stop::Suspended),
-            Some(BarrierKind::Final) => Some(Stop::Finished),
-            Some(BarrierKind::Checkpoint | BarrierKind::Savepoint) | None => None,
-        };
+        let stop = attempt.goal.and_then(Goal::stop);
         let mut manifest = self.empty_manifest(attempt);
         manifest.operators = folded.operators;
         manifest.committables = folded.committables;
@@ -212,6 +256,7 @@ impl Leader {
             attempt: format!("{}-{generation}-{}", self.options().incarnation, attempt.id),
             checkpoint: attempt.id,
             completed_unix_ms: self.unix_ms(),
+            terms: Terms { assigned: self.highest_revision(), ..start.terms.clone() },
             parallelism: start.key_groups.parallelism(),
             max_parallelism: start.key_groups.max_parallelism(),
             start: start.number,
@@ -225,6 +270,7 @@ impl Leader {
             sinks: start.sinks.clone(),
             savepoints,
             stop: None,
+            holds: self.holds.clone(),
             sizes: Sizes::default(),
         }
     }
@@ -282,7 +328,7 @@ impl Leader {
         let duration_ms = self.now.ms_since(attempt.begun);
         self.status.completed(&manifest, duration_ms, self.now);
         let stop = manifest.stop;
-        if attempt.kind.is_some() {
+        if attempt.goal.is_some() {
             let attempt_id = manifest.attempt.clone();
             self.act(Action::NotifyCompleted { generation, checkpoint, attempt: attempt_id });
         }
@@ -295,7 +341,13 @@ impl Leader {
         self.releases.retain(|name| !attempt.releases.contains(name));
         self.announce(&attempt.wishes, attempt.releases, link);
         self.commit_waiting();
+        self.release_pins();
         self.delete_retired();
+        let own = matches!(stop, Some(Stop::Assignment(flag)) if self.is_own_to_carry_out(flag));
+        if own || attempt.goal == Some(Goal::Drain) {
+            // The next generation commits what is left; waiting here would only be longer.
+            return self.begin_again();
+        }
         if let (Some(stop), Errand::Run) = (stop, self.errand) {
             self.phase = Phase::Stopping(stop);
         }
@@ -321,11 +373,16 @@ impl Leader {
             return;
         }
         self.act(Action::NotifyAborted { generation, checkpoint });
+        if cause == FailureCause::Withdrawn {
+            return;
+        }
         self.not_before = self.now.after_ms(DELAYS_MS[self.delay_step.min(DELAYS_MS.len() - 1)]);
         self.delay_step += 1;
         self.pause_until = self.now.after_ms(self.options().checkpoint.min_pause_ms);
-        if attempt.kind == Some(BarrierKind::Stop) {
-            self.stop_failed(&message);
+        match attempt.goal {
+            Some(Goal::Suspend) => self.stop_failed(&message),
+            Some(Goal::Assignment(revision)) => self.switch_failed(revision, &message),
+            _ => {}
         }
         // The store's trouble is no reason to end a generation: processing goes on.
         if cause != FailureCause::Store {

@@ -1,16 +1,24 @@
 //! A generation begins: look, claim, look again, start, look back, settle, deploy.
 
-use super::event::{Action, Already, End, ErrorKind, Notice, Request, Restore};
+use super::action::{Action, Request, Restore};
+use super::assignment::Refusal;
+use super::event::ErrorKind;
 use super::look::Next;
 use super::look_back::Subject;
+use super::notice::{Already, End, Notice};
 use super::options::Resume;
 use super::rules::Rule;
 use super::savepoint::Wish;
 use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{Claim, Link, ObjectName, Origin, Start, decode_claim, decode_link, encode_claim, encode_link};
+use crate::chain::{
+    Claim, Claimant, Link, ObjectName, Origin, Start, decode_claim, decode_link, encode_claim, encode_link,
+};
 use crate::ids::{CheckpointId, Generation};
+
+/// How often a leader looks that may not begin yet, in milliseconds.
+const AWAIT_MS: u64 = 1_000;
 
 impl Leader {
     /// Everything is seen: whether a generation may begin, from where, and what comes next.
@@ -18,16 +26,41 @@ impl Leader {
         if let Some(message) = self.seen_to_be_fenced() {
             return self.fenced(message);
         }
-        let obey = self.rules.hold(Rule::ObeyStops);
-        // A stop that is found in a restart is this leader's own, whatever it was told about older ones.
-        let begin = Beginning { resume: &self.resume, first: self.own_start.is_none(), damaged: &self.damaged, obey };
+        if next == Next::Claim && self.assignment_is_coming() {
+            return self.wait_for_its_turn(next, "an assignment is being stored".to_owned());
+        }
+        let begin = Beginning {
+            resume: &self.resume,
+            first: self.own_start.is_none(),
+            damaged: &self.damaged,
+            rules: self.rules,
+        };
         let draft = match draft(&self.view, self.options(), &begin) {
             Ok(draft) => draft,
-            Err(end) => return self.finish(end),
+            Err(Refusal::Wait(message)) => return self.wait_for_its_turn(next, message),
+            Err(Refusal::End(end)) => return self.finish(end),
         };
         match next {
-            Next::Claim => self.claim(),
-            Next::Start => self.put_start(draft),
+            // An assignment has come since: it is claimed as what it is.
+            Next::Start if self.claimed == Some(draft.claim) => self.put_start(draft),
+            Next::Claim | Next::Start => self.claim(draft.claim),
+        }
+    }
+
+    /// The leader may not begin yet: it looks again in a while, or as soon as something is assigned.
+    fn wait_for_its_turn(&mut self, next: Next, message: String) {
+        if self.awaited.as_ref() != Some(&message) {
+            self.awaited = Some(message.clone());
+            self.report(Notice::Awaiting { message });
+        }
+        self.phase = Phase::Awaiting { next, until: self.now.after_ms(AWAIT_MS) };
+    }
+
+    pub(super) fn look_for_its_turn_if_due(&mut self) {
+        if let Phase::Awaiting { next, until } = self.phase
+            && until <= self.now
+        {
+            self.look(next);
         }
     }
 
@@ -43,29 +76,25 @@ impl Leader {
         }
     }
 
-    fn claim(&mut self) {
-        if let Some(end) = self.claim_refused() {
+    fn claim(&mut self, revision: u64) {
+        let claimant = Claimant { revision, ..self.options().claimant.clone() };
+        if let Some(end) = self.claim_refused(&claimant) {
             return self.finish(end);
         }
+        self.claimed = Some(revision);
         let generation = Generation(self.view.highest.map_or(1, |highest| highest.0 + 1));
         let options = self.options();
-        let claim = Claim {
-            job: options.job.clone(),
-            generation,
-            claimant: options.claimant.clone(),
-            incarnation: options.incarnation.clone(),
-        };
+        let claim = Claim { job: options.job.clone(), generation, claimant, incarnation: options.incarnation.clone() };
         self.phase = Phase::Claiming(generation);
         let (key, body) = (ObjectName::Generation(generation), encode_claim(&claim));
         self.send(Purpose::Claim, Request::PutIfAbsent { key, body });
     }
 
     /// A lower (revision, attempt) never claims over a higher one, an equal one only from the same pod.
-    fn claim_refused(&self) -> Option<End> {
+    fn claim_refused(&self, own: &Claimant) -> Option<End> {
         let before = &self.view.claim.as_ref()?.claimant;
-        let own = &self.options().claimant;
         let (old, new) = ((before.revision, before.attempt), (own.revision, own.attempt));
-        if new < old {
+        if new < old && self.rules.hold(Rule::ClaimInOrder) {
             let message = format!("revision {} attempt {} has claimed the job before", old.0, old.1);
             return Some(End::Fenced { message });
         }
@@ -111,13 +140,15 @@ impl Leader {
             number: draft.number,
             generation: self.own_generation(),
             attempt: format!("{}-{}-start-{}", options.incarnation, self.own_generation(), draft.number),
-            claimant: options.claimant.clone(),
+            claimant: Claimant { revision: draft.claim, ..options.claimant.clone() },
             started_unix_ms: self.unix_ms(),
+            terms: draft.terms,
             origin: draft.origin,
             skipped: draft.skipped,
             committables: draft.committables,
             savepoints: draft.savepoints,
             stop: draft.stop,
+            holds: draft.holds,
             key_groups: draft.key_groups,
             plan: draft.plan,
             sinks: draft.sinks,
@@ -168,6 +199,8 @@ impl Leader {
         self.carried = start.committables.clone();
         self.unconfirmed = start.committables.clone();
         self.savepoints = start.savepoints.clone();
+        self.holds = start.holds.clone();
+        self.awaited = None;
         let newest = self.view.links.values().filter_map(Link::manifest).map(|manifest| manifest.checkpoint).max();
         self.next_checkpoint = CheckpointId(newest.map_or(1, |newest| newest.0 + 1));
         let restored = manifest_of(&start.origin, &self.view.links).map(|manifest| manifest.checkpoint);
@@ -211,8 +244,10 @@ impl Leader {
             return;
         }
         self.complete_pointers();
+        self.release_pins();
         self.delete_retired();
         self.find_orphans();
+        self.delete_overtaken_assignments();
         match self.errand {
             Errand::Run => self.deploy(),
             Errand::Maintain | Errand::Settle => self.maintain(),

@@ -1,9 +1,11 @@
 //! Commits: everything that a manifest lists and nobody has confirmed, again and again until somebody does.
 
-use super::event::{Action, CommitResult, End, ErrorKind, Notice};
+use super::action::Action;
+use super::event::{CommitResult, ErrorKind};
+use super::notice::{Already, End, Notice};
 use super::standing::{Errand, end_of_stop};
 use super::{DELAYS_MS, Leader, Phase};
-use crate::chain::Committables;
+use crate::chain::{Committables, Stop};
 use crate::ids::{Now, TaskId};
 use crate::snapshot::TaskSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,14 +115,24 @@ impl Leader {
 
     /// Ends a stopped job once its sinks have committed, and that is written down.
     pub(super) fn stop_if_settled(&mut self) {
-        let settled = self.unconfirmed.is_empty() && self.attempt.is_none() && !self.ops.any_aside();
+        let handing_over = matches!(self.phase, Phase::Stopping(Stop::Assignment(_)));
+        // Whoever takes over commits what cannot be committed now.
+        let committed = self.unconfirmed.is_empty() || (handing_over && self.commits.tries > 0);
+        let settled = committed && self.attempt.is_none() && !self.ops.any_aside();
         match self.phase {
             Phase::Stopping(stop) if settled => {
+                if let Stop::Assignment(flag) = stop {
+                    // Whoever goes on writes the confirmations down.
+                    return match self.is_own_to_carry_out(flag) {
+                        true => self.begin_again(),
+                        false => self.end_after_cancel(End::HandedOver { revision: flag }),
+                    };
+                }
                 // Confirmations are written down soon: a user may clean up after a sink.
                 if !self.carried.is_empty() {
                     return self.put_copy(Some(stop));
                 }
-                let end = end_of_stop(stop, self.restored, super::event::Already::No);
+                let end = end_of_stop(stop, self.restored, Already::No);
                 self.end_after_cancel(end);
             }
             Phase::Maintaining if settled => {

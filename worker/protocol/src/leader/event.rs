@@ -1,9 +1,8 @@
-//! What a leader hears and what it can do: the full list of both.
+//! What a leader hears: the full list.
 
-use super::look_back::Permit;
 use super::options::Options;
-use crate::chain::{Committables, Manifest, ObjectName, Prefix, Start};
-use crate::ids::{CheckpointId, Generation, LinkNumber, TaskId};
+use crate::chain::Assignment;
+use crate::ids::{CheckpointId, Generation, TaskId};
 use crate::snapshot::TaskSnapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,8 +115,41 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// A savepoint that was asked is no longer wanted. Nothing happens when its manifest is under way already.
+    SavepointWithdrawn {
+        /// Its name.
+        name: String,
+        /// The request's uid.
+        uid: String,
+    },
     /// A user wants the job suspended.
     StopRequested,
+    /// Somebody says what the job shall be from now on; answered by
+    /// [`Notice::AssignmentAnswered`](super::Notice::AssignmentAnswered).
+    AssignmentRequested {
+        /// Names the request in its answer; repeating a request changes nothing.
+        request: String,
+        /// What is wanted.
+        assignment: Box<Assignment>,
+    },
+    /// As many workers as [`Action::Gather`](super::Action::Gather) asked for are there.
+    WorkersReady {
+        /// The assignment's revision.
+        revision: u64,
+    },
+    /// What [`Action::Prepare`](super::Action::Prepare) asked for is done, or is not worth waiting for.
+    Prepared {
+        /// The assignment's revision.
+        revision: u64,
+    },
+    /// A worker is about to leave: the job stops with a checkpoint and begins again at once, so that nothing is read
+    /// twice.
+    DrainRequested,
+    /// A savepoint of another job is given up, as [`Action::ReleasePin`](super::Action::ReleasePin) asked.
+    PinReleased {
+        /// Its name there.
+        pin: String,
+    },
     /// The deadline has come.
     Tick,
 }
@@ -197,277 +229,4 @@ pub enum Then {
     Continue,
     /// It is suspended.
     Stop,
-}
-
-/// Something that the leader wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Send a request to the store and answer it with [`Event::Stored`].
-    Store {
-        /// The number for the answer.
-        op: OpId,
-        /// What to do.
-        request: Request,
-    },
-    /// Start all tasks of a generation; answer with [`Event::Deployed`] or [`Event::DeployFailed`].
-    Deploy {
-        /// The generation.
-        generation: Generation,
-        /// Its start: parallelism, key-group map.
-        start: Box<Start>,
-        /// The state to begin with; `None` for nothing.
-        restore: Option<Box<Restore>>,
-    },
-    /// Stop all tasks of the generation at once; answer with [`Event::Cancelled`].
-    Cancel {
-        /// The generation.
-        generation: Generation,
-    },
-    /// Let all sources emit a barrier.
-    InjectBarrier {
-        /// The generation.
-        generation: Generation,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// What the barrier asks for.
-        kind: BarrierKind,
-    },
-    /// Tell all tasks that a checkpoint will not be complete: what they handed over for it stays pending, and sources
-    /// that a [`BarrierKind::Stop`] stopped go on. It must arrive; a barrier that comes after it is to be ignored.
-    NotifyAborted {
-        /// The generation.
-        generation: Generation,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-    },
-    /// Tell all tasks that a checkpoint is complete: what they handed over for it is no longer pending.
-    NotifyCompleted {
-        /// The generation.
-        generation: Generation,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// The attempt id of its link.
-        attempt: String,
-    },
-    /// Make committables visible; answer with [`Event::Committed`]. May name what has been committed before.
-    Commit {
-        /// The right to do so.
-        permit: Permit,
-        /// What to commit.
-        committables: Committables,
-    },
-    /// Abort what earlier generations left in the outside world, such as unfinished uploads.
-    AbortLeftovers {
-        /// The right to do so.
-        permit: Permit,
-        /// Only of generations below this one.
-        before: Generation,
-        /// What must stay besides what the writers' states of the restored manifest name.
-        keep: BTreeSet<String>,
-    },
-    /// Abort committables by id. No rule of the protocol does so for its own generation.
-    #[doc(hidden)]
-    AbortCommittables {
-        /// The ids.
-        ids: BTreeSet<String>,
-    },
-    /// Tell the user.
-    Report(Notice),
-    /// The last action: no task may go on, nothing more is committed.
-    End(End),
-}
-
-/// A request to the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Put an object if there is none of this name.
-    PutIfAbsent {
-        /// Its name.
-        key: ObjectName,
-        /// Its content.
-        body: Vec<u8>,
-    },
-    /// Get an object.
-    Get {
-        /// Its name.
-        key: ObjectName,
-    },
-    /// List all names below a prefix.
-    List {
-        /// The prefix.
-        prefix: Prefix,
-    },
-    /// Delete objects; those that are not there count as deleted.
-    Delete {
-        /// The right to do so.
-        permit: Permit,
-        /// Their names below the job's folder.
-        keys: BTreeSet<String>,
-    },
-}
-
-/// What a barrier asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BarrierKind {
-    /// A snapshot.
-    Checkpoint,
-    /// An aligned snapshot.
-    Savepoint,
-    /// An aligned snapshot; sources emit nothing after it until they hear that it was aborted.
-    Stop,
-    /// An aligned snapshot after the end of all input.
-    Final,
-}
-
-/// The state that a generation begins with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Restore {
-    /// The manifest.
-    pub manifest: Manifest,
-    /// The folder of another place that its files are in; `None` for the job's own. From another place, tasks hand over
-    /// all of their state as new in the first checkpoint.
-    pub location: Option<String>,
-}
-
-/// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// The input has ended and everything is committed.
-    Finished {
-        /// The last checkpoint.
-        checkpoint: CheckpointId,
-        /// Whether it was so already when the leader began.
-        already: Already,
-    },
-    /// The job was stopped and a later run goes on where it was.
-    Stopped {
-        /// The last checkpoint, if there is one.
-        checkpoint: Option<CheckpointId>,
-        /// Whether it was so already when the leader began.
-        already: Already,
-    },
-    /// Maintenance is done.
-    Maintained,
-    /// Another leader has taken over.
-    Fenced {
-        /// How that was seen.
-        message: String,
-    },
-    /// The job cannot go on.
-    Failed {
-        /// What to do about it.
-        kind: ErrorKind,
-        /// For the user.
-        message: String,
-    },
-}
-
-/// Whether a job was at its end before this leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Already {
-    /// It ran, and now it has ended.
-    No,
-    /// Nothing ran.
-    Yes,
-}
-
-/// Something that a user may want to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A generation begins.
-    Started {
-        /// The generation.
-        generation: Generation,
-        /// The checkpoint it begins from; `None` for nothing.
-        restored: Option<CheckpointId>,
-    },
-    /// A checkpoint is complete.
-    CheckpointCompleted {
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// Its link.
-        link: LinkNumber,
-        /// From its trigger, in milliseconds.
-        duration_ms: u64,
-    },
-    /// A checkpoint has failed; the job goes on.
-    CheckpointFailed {
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// Why.
-        cause: FailureCause,
-        /// For the user.
-        message: String,
-    },
-    /// A link cannot be used.
-    LinkUnusable {
-        /// The link.
-        link: LinkNumber,
-        /// For the user.
-        message: String,
-    },
-    /// A request to the store is tried again.
-    StoreTrouble {
-        /// For the user.
-        message: String,
-    },
-    /// Sinks could not commit; they are tried again.
-    CommitTrouble {
-        /// For the user.
-        message: String,
-    },
-    /// A savepoint is complete.
-    SavepointCompleted {
-        /// Its name.
-        name: String,
-        /// The request's uid.
-        uid: String,
-        /// Where it is.
-        link: LinkNumber,
-    },
-    /// A savepoint is not taken.
-    SavepointFailed {
-        /// Its name.
-        name: String,
-        /// The request's uid; empty for a release.
-        uid: String,
-        /// For the user.
-        message: String,
-    },
-    /// A savepoint is given up; retention may delete it.
-    SavepointReleased {
-        /// Its name.
-        name: String,
-    },
-    /// The job could not be stopped and goes on.
-    StopFailed {
-        /// For the user.
-        message: String,
-    },
-    /// A generation has failed.
-    GenerationFailed {
-        /// The generation.
-        generation: Generation,
-        /// The task, if it was one.
-        task: Option<TaskId>,
-        /// What to do about it.
-        kind: ErrorKind,
-        /// For the user.
-        message: String,
-        /// Milliseconds until the next one; `None` when there is none.
-        restart_in_ms: Option<u64>,
-    },
-}
-
-/// Why a checkpoint failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FailureCause {
-    /// It took too long.
-    Timeout,
-    /// A task declined.
-    Declined,
-    /// The store did not take it.
-    Store,
-    /// The generation ended.
-    Generation,
 }

@@ -4,10 +4,12 @@
 //! land in its place. So the generations and the head are listed once more at the end; if they have changed, or a link
 //! was gone, everything is looked at again.
 
-use super::event::Request;
+use super::action::Request;
 use super::store::{Answer, Purpose};
 use super::{DELAYS_MS, Leader, Phase};
-use crate::chain::{Claim, Link, ObjectName, Prefix, decode_claim, decode_link, parse_name};
+use crate::chain::{
+    Assignment, Claim, Link, ObjectName, Prefix, decode_assignment, decode_claim, decode_link, parse_name,
+};
 use crate::ids::{Generation, LinkNumber, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +22,12 @@ pub(super) struct View {
     /// What is wrong with each.
     pub(super) unreadable: BTreeMap<LinkNumber, String>,
     pub(super) pointers: BTreeSet<String>,
+    pub(super) assignments: BTreeMap<u64, Assignment>,
+    /// Revisions whose objects cannot be read.
+    pub(super) unusable_assignments: BTreeSet<u64>,
     pub(super) deleted: bool,
+    /// Whether the store has been looked at.
+    pub(super) seen: bool,
 }
 
 impl View {
@@ -67,9 +74,9 @@ impl Leader {
 
     fn look_again(&mut self, next: Next, rounds: usize) {
         let view = View::default();
-        let look = Look { next, open: 4, view, vanished: false, second: None, again_at: None, rounds };
+        let look = Look { next, open: 5, view, vanished: false, second: None, again_at: None, rounds };
         self.phase = Phase::Looking(Box::new(look));
-        for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Savepoints] {
+        for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Assignments, Prefix::Savepoints] {
             self.send(Purpose::LookList(prefix), Request::List { prefix });
         }
         self.send(Purpose::LookDeleted, Request::Get { key: ObjectName::Deleted });
@@ -103,7 +110,15 @@ impl Leader {
                     look.view.unreadable.insert(number, error.to_string());
                 }
             },
-            (Purpose::LookLink(_), _) => look.vanished = true,
+            (Purpose::LookAssignment(revision), Answer::Body(bytes)) => match decode_assignment(revision, &bytes) {
+                Ok((_, assignment)) => {
+                    look.view.assignments.insert(revision, assignment);
+                }
+                Err(_) => {
+                    look.view.unusable_assignments.insert(revision);
+                }
+            },
+            (Purpose::LookLink(_) | Purpose::LookAssignment(_), _) => look.vanished = true,
             _ => {}
         }
         look.open += wanted.len();
@@ -135,7 +150,11 @@ impl Leader {
             return;
         }
         let next = look.next;
-        self.view = std::mem::take(&mut look.view);
+        let before = std::mem::replace(&mut self.view, std::mem::take(&mut look.view));
+        // What this leader has stored since the listing; an overtaken one changes nothing.
+        self.view.assignments.extend(before.assignments);
+        self.view.seen = true;
+        self.take_early_requests();
         self.decide(next);
     }
 }
@@ -164,7 +183,10 @@ impl Look {
                 ObjectName::Link(number) => {
                     wanted.push((Purpose::LookLink(number), ObjectName::Link(number)));
                 }
-                ObjectName::Assignment(_) | ObjectName::Deleted => {}
+                ObjectName::Assignment(revision) => {
+                    wanted.push((Purpose::LookAssignment(revision), ObjectName::Assignment(revision)));
+                }
+                ObjectName::Deleted => {}
             }
         }
         if let (Prefix::Generations, Some(highest)) = (prefix, self.view.highest) {

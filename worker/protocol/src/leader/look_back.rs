@@ -6,7 +6,8 @@
 //! sees the link.
 
 use super::Leader;
-use super::event::{End, Request};
+use super::action::Request;
+use super::notice::End;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use crate::chain::{ObjectName, decode_claim};

@@ -17,12 +17,15 @@
 //! Invariants: a link is put only behind the head of a complete listing; nothing is committed, aborted or deleted
 //! without a [`Permit`], which only a look back makes; an answer to a request of the past changes nothing.
 
+mod action;
+mod assignment;
 mod checkpoint;
 mod claim;
 mod commit;
 mod event;
 mod look;
 mod look_back;
+mod notice;
 mod options;
 mod recovery;
 mod retention;
@@ -32,17 +35,16 @@ mod standing;
 mod status;
 mod store;
 
-pub use event::{
-    Action, Already, BarrierKind, CommitResult, DeclineCause, End, ErrorKind, Event, FailureCause, Notice, OpId,
-    Outcome, Request, Restore, Then,
-};
+pub use action::{Action, BarrierKind, Request, Restore};
+pub use event::{CommitResult, DeclineCause, ErrorKind, Event, OpId, Outcome, Then};
 pub use look_back::Permit;
-pub use options::{CheckpointOptions, Mode, Operation, Options, Resume, Running, Stops};
+pub use notice::{Already, AssignmentAnswer, End, FailureCause, Notice};
+pub use options::{CheckpointOptions, Direction, Guide, Mode, Operation, Options, Resume, Running, Stops};
 #[doc(hidden)]
 pub use rules::Rule;
-pub use status::{Completed, InProgress, Retained, State, Status};
+pub use status::{Completed, Course, InProgress, Retained, State, Status, Switching};
 
-use crate::chain::{Committables, Origin, Pin, Start, Stop};
+use crate::chain::{Committables, Link, Origin, Pin, Start, Stop};
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now, TaskId};
 use crate::restart::Restart;
 use look::{Look, Next, View};
@@ -58,6 +60,7 @@ const DELAYS_MS: [u64; 8] = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000]
 enum Phase {
     Idle,
     Looking(Box<Look>),
+    Awaiting { next: Next, until: Now },
     Claiming(Generation),
     Starting(Box<Start>),
     Settling,
@@ -87,6 +90,10 @@ pub struct Leader {
     resume: Resume,
     /// The own claim.
     generation: Option<Generation>,
+    /// The revision it was claimed as.
+    claimed: Option<u64>,
+    /// What the user was told that this leader waits for.
+    awaited: Option<String>,
     own_start: Option<LinkNumber>,
     permit: Option<Permit>,
     looking_back: Option<look_back::LookBack>,
@@ -121,6 +128,10 @@ pub struct Leader {
     wishes: Vec<savepoint::Wish>,
     releases: BTreeSet<String>,
     stop_requested: bool,
+    drain_requested: bool,
+    assignments: assignment::Assignments,
+    /// Savepoints of other jobs that are not given up yet, and the folders of those jobs.
+    holds: BTreeMap<String, String>,
     status: status::Counts,
 }
 
@@ -158,6 +169,8 @@ impl Leader {
             already: Already::Yes,
             resume: Resume::Head,
             generation: None,
+            claimed: None,
+            awaited: None,
             own_start: None,
             permit: None,
             looking_back: None,
@@ -183,6 +196,9 @@ impl Leader {
             wishes: Vec::new(),
             releases: BTreeSet::new(),
             stop_requested: false,
+            drain_requested: false,
+            assignments: assignment::Assignments::default(),
+            holds: BTreeMap::new(),
             status: status::Counts::default(),
         }
     }
@@ -204,12 +220,13 @@ impl Leader {
     pub fn deadline(&self) -> Option<Now> {
         let phase = match &self.phase {
             Phase::Ended | Phase::Idle => return None,
-            Phase::Waiting(at) => Some(*at),
+            Phase::Waiting(at) | Phase::Awaiting { until: at, .. } => Some(*at),
             Phase::Looking(look) => look.deadline(),
             _ => None,
         };
         let others = [self.ops.deadline(), self.next_trigger(), self.attempt_deadline(), self.commits.deadline()];
-        others.into_iter().flatten().chain(phase).min()
+        let prepared = self.assignments.switch.as_ref().and_then(assignment::Switch::deadline);
+        others.into_iter().flatten().chain(phase).chain(prepared).min()
     }
 
     /// What a status page shows.
@@ -232,6 +249,7 @@ impl Leader {
         Status {
             state: self.state(),
             generation: self.generation,
+            course: self.course(),
             last: self.status.last,
             in_progress,
             completed: self.status.completed,
@@ -244,6 +262,16 @@ impl Leader {
         }
     }
 
+    fn course(&self) -> Course {
+        let start = self.own_start.and_then(|number| self.view.links.get(&number));
+        Course {
+            terms: start.map(|link| link.terms().clone()).unwrap_or_default(),
+            parallelism: start.map_or(0, Link::parallelism),
+            assigned: self.highest_revision(),
+            switching: self.assignments.switch.as_ref().map(assignment::Switch::status),
+        }
+    }
+
     fn names_of(&self, link: LinkNumber) -> Vec<String> {
         let pinned = self.savepoints.iter().filter(|(_, pin)| pin.link == link);
         pinned.map(|(name, _)| name.clone()).collect()
@@ -253,6 +281,7 @@ impl Leader {
         match &self.phase {
             Phase::Idle => State::Idle,
             Phase::Looking(_) | Phase::Claiming(_) | Phase::Starting(_) => State::Starting,
+            Phase::Awaiting { .. } => State::Awaiting,
             Phase::Settling => State::Settling,
             Phase::Deploying => State::Deploying,
             Phase::Running => State::Running,
@@ -292,7 +321,13 @@ impl Leader {
             Event::Committed { results } => self.on_committed(results),
             Event::SavepointRequested { name, uid, then } => self.on_savepoint_requested(name, uid, then),
             Event::SavepointReleased { name } => self.on_savepoint_released(name),
+            Event::SavepointWithdrawn { name, uid } => self.on_savepoint_withdrawn(name, uid),
             Event::StopRequested => self.on_stop_requested(),
+            Event::AssignmentRequested { request, assignment } => self.on_assignment_requested(request, assignment),
+            Event::WorkersReady { revision } => self.on_workers_ready(revision),
+            Event::Prepared { revision } => self.on_prepared(revision),
+            Event::DrainRequested => self.drain_requested = matches!(self.phase, Phase::Running),
+            Event::PinReleased { pin } => self.on_pin_released(&pin),
             Event::Tick => {}
         }
     }
@@ -303,10 +338,12 @@ impl Leader {
             return;
         }
         self.look_again_if_due();
+        self.look_for_its_turn_if_due();
         self.restart_if_due();
         self.resend_due();
         self.time_out_if_due();
         self.commit_if_due();
+        self.prepare_no_longer_if_due();
         self.trigger_if_due();
     }
 
@@ -325,7 +362,11 @@ impl Leader {
 
     fn deliver(&mut self, purpose: Purpose, answer: Answer) {
         match purpose {
-            Purpose::LookList(_) | Purpose::LookDeleted | Purpose::LookClaim(_) | Purpose::LookLink(_) => {
+            Purpose::LookList(_)
+            | Purpose::LookDeleted
+            | Purpose::LookClaim(_)
+            | Purpose::LookLink(_)
+            | Purpose::LookAssignment(_) => {
                 self.on_look(purpose, answer);
             }
             Purpose::Claim | Purpose::ClaimReadBack => self.on_claim(&purpose, answer),
@@ -336,6 +377,7 @@ impl Leader {
             Purpose::StalePointer(_) | Purpose::PointerRelease(_) => self.on_pointer(purpose, answer),
             Purpose::RetiredLinks(_) | Purpose::RetiredFiles => self.on_retired(purpose),
             Purpose::OrphanList => self.on_orphans(answer),
+            Purpose::Assignment(_) | Purpose::AssignmentReadBack(_) => self.on_assignment(&purpose, answer),
         }
     }
 
@@ -349,6 +391,7 @@ impl Leader {
         self.pause_until = self.now;
         self.not_before = self.now;
         self.phase = Phase::Running;
+        self.follow_assignments();
     }
 
     fn act(&mut self, action: Action) {
@@ -362,6 +405,7 @@ impl Leader {
     }
 
     fn finish(&mut self, end: End) {
+        self.refuse_all_assignments();
         self.act(Action::End(end));
         self.ops.forget_all();
         self.attempt = None;

@@ -15,8 +15,10 @@ pub struct Options {
     pub incarnation: String,
     /// The wall clock at this moment, in milliseconds since 1970; later times follow from the moments of the events.
     pub unix_ms: u64,
-    /// Subtasks of every keyed operator.
+    /// Subtasks of every keyed operator, where no assignment says otherwise.
     pub parallelism: u32,
+    /// What runs, and who says how wide.
+    pub direction: Direction,
     /// Number of key groups.
     pub max_parallelism: MaxParallelism,
     /// What is to run.
@@ -29,6 +31,37 @@ pub struct Options {
     pub checkpoint: CheckpointOptions,
     /// What follows a failure.
     pub restart: Strategy,
+}
+
+/// What runs, and who says how wide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direction {
+    /// Who says how wide the job runs.
+    pub guide: Guide,
+    /// The own code, as assignments name it.
+    pub code: String,
+    /// Worker processes, where no assignment says otherwise.
+    pub workers: u32,
+    /// How long the workers of an assignment may load key groups before the job stops for it, in milliseconds.
+    pub prepare_limit_ms: u64,
+}
+
+impl Default for Direction {
+    /// A run by hand in one process.
+    fn default() -> Self {
+        Self { guide: Guide::Hand, code: String::new(), workers: 1, prepare_limit_ms: 30_000 }
+    }
+}
+
+/// Who says how wide the job runs, and whether this leader may begin at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guide {
+    /// These options, whatever was assigned before; it claims as the highest revision that is known. Assignments that
+    /// come while it runs are followed.
+    Hand,
+    /// The highest assignment of the own code; where nobody has ever assigned anything, these options as the revision
+    /// of the claimant.
+    Assignments,
 }
 
 /// What a leader is for.
@@ -65,6 +98,8 @@ pub enum Resume {
         location: String,
         /// The manifest.
         manifest: Box<Manifest>,
+        /// The savepoint that keeps it there for us: given up after the own first checkpoint.
+        pin: Option<String>,
     },
 }
 

@@ -1,9 +1,11 @@
 //! A generation fails: its tasks are cancelled, the restart strategy decides, and the next generation goes on from the
 //! head, in the same process.
 
+use super::action::Action;
 use super::checkpoint::Abort;
-use super::event::{Action, Already, End, ErrorKind, FailureCause, Notice};
+use super::event::ErrorKind;
 use super::look::Next;
+use super::notice::{Already, End, FailureCause, Notice};
 use super::{Leader, Phase};
 use crate::chain::Origin;
 use crate::ids::{Generation, Now, TaskId};
@@ -77,8 +79,16 @@ impl Leader {
         (hash >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// The generation has ended with a checkpoint, and the next one begins at once.
+    pub(super) fn begin_again(&mut self) {
+        self.cancel(Then::Restart(self.now));
+    }
+
     fn cancel(&mut self, then: Then) {
-        self.ops.forget_all();
+        self.ops.forget_generation();
+        self.assignments.switch = None;
+        self.assignments.failed = None;
+        self.drain_requested = false;
         self.commits.forget_under_way();
         self.looking_back = None;
         self.attempt = None;
@@ -136,6 +146,7 @@ impl Leader {
                 *then = Then::End(End::Stopped { checkpoint, already: Already::No });
             }
             Phase::Waiting(_) => self.finish(End::Stopped { checkpoint, already: Already::No }),
+            Phase::Awaiting { .. } => self.finish(End::Stopped { checkpoint, already: Already::Yes }),
             _ => self.stop_requested = true,
         }
     }
@@ -144,6 +155,6 @@ impl Leader {
 fn elsewhere(message: &str) -> String {
     format!(
         "the state that the job was to begin with cannot be used: {message}; \
-         begin with another (--restore), go on with what the job had (--restore a savepoint), or begin anew (--fresh)"
+         begin with another, with a savepoint of the job, or anew"
     )
 }

@@ -2,7 +2,7 @@
 //! no link that can be read ever lacks a file.
 
 use super::Leader;
-use super::event::Request;
+use super::action::Request;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use crate::chain::{Link, Manifest, ObjectName, Prefix, is_orphan, retire};

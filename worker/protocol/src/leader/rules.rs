@@ -34,6 +34,28 @@ pub enum Rule {
     SpareReferenced,
     /// Only files of earlier generations are orphans.
     SpareOwnFiles,
+    /// A lower revision or attempt never claims over a higher one.
+    ClaimInOrder,
+    /// Another code waits until the job has stopped for it, unless it is forced.
+    AwaitTheStop,
+    /// An assignment's state to begin with is used once.
+    RestoreOnce,
+    /// A plan begins only from a state that fits it.
+    StateFits,
+    /// A start from another state carries what the head left uncommitted.
+    CarryOnRestore,
+    /// The same request for a savepoint is found again.
+    SavepointOnce,
+    /// A new leader completes missing pointers.
+    CompletePointers,
+    /// A run that only maintains copies the stop flag.
+    CopyStops,
+    /// Another job's committables are its own to commit.
+    DropForeign,
+    /// A checkpoint refers to nothing of another place.
+    LeaveForeign,
+    /// A fork's origin is kept until the fork's own first checkpoint.
+    HoldOrigin,
 }
 
 /// The rules in force: all of them, unless a test switches one off.

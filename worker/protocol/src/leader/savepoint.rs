@@ -3,17 +3,18 @@
 //! The head lists all savepoints of the job, so a request that comes twice is found whatever happened meanwhile, and a
 //! link that lands late in a retired place brings no name back. `savepoints/<name>` repeats it for those outside.
 
-use super::event::{Notice, Request, Then};
+use super::action::Request;
+use super::checkpoint::{Abort, Goal};
+use super::event::Then;
+use super::notice::{FailureCause, Notice};
 use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
 use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
 use crate::ids::LinkNumber;
+use crate::name;
 use std::collections::BTreeSet;
-
-/// Bytes of a savepoint's name.
-const NAME_LIMIT: usize = 200;
 
 /// A savepoint that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +30,11 @@ impl Wish {
     }
 }
 
-/// Whether a savepoint's name is one that every store and file system takes.
-fn valid_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
-}
-
 impl Leader {
     pub(super) fn on_savepoint_requested(&mut self, name: String, uid: String, then: Then) {
         let failed = |message: String| Notice::SavepointFailed { name: name.clone(), uid: uid.clone(), message };
-        if !valid_name(&name) {
-            let message = format!("{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and .");
+        if !name::is_savepoint(&name) {
+            let message = format!("{name:?} is no name for a savepoint: use {}", name::SAVEPOINT_RULE);
             return self.report(failed(message));
         }
         if let Some(wish) = self.wishes.iter().find(|wish| wish.name == name) {
@@ -52,13 +47,49 @@ impl Leader {
             Some(_) if self.releases.contains(&name) => {
                 self.report(failed(format!("savepoint {name:?} is being deleted: ask again later")));
             }
-            Some(pin) if pin.uid == uid => {
+            Some(pin) if pin.uid == uid && self.rules.hold(Rule::SavepointOnce) => {
                 let link = pin.link;
                 self.stop_requested |= then == Then::Stop;
                 self.report(Notice::SavepointCompleted { name, uid, link });
             }
-            Some(_) => self.report(failed(format!("there is a savepoint {name:?} already: choose another name"))),
-            None => self.wishes.push(Wish { name, uid, then }),
+            Some(_) if self.rules.hold(Rule::SavepointOnce) => {
+                self.report(failed(format!("there is a savepoint {name:?} already: choose another name")));
+            }
+            _ => self.wishes.push(Wish { name, uid, then }),
+        }
+    }
+
+    /// A request is taken back, with the checkpoint that was begun for it alone.
+    pub(super) fn on_savepoint_withdrawn(&mut self, name: String, uid: String) {
+        let asked = |wish: &Wish| wish.name == name && wish.uid == uid;
+        let Some(wish) = self.wishes.iter().find(|wish| asked(wish)).cloned() else {
+            return self.report_unwithdrawn(name, uid);
+        };
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.manifest.is_some() && attempt.wishes.contains(&wish)) {
+            // Its manifest may be there already.
+            return;
+        }
+        self.wishes.retain(|wish| !asked(wish));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.wishes.retain(|wish| !asked(wish));
+        }
+        self.report(Notice::SavepointWithdrawn { name, uid });
+        if wish.stops() && self.attempt.as_ref().is_some_and(|attempt| attempt.goal == Some(Goal::Suspend)) {
+            let others = self.stop_requested || self.wishes.iter().any(Wish::stops);
+            if !others {
+                let message = "the savepoint it was begun for was withdrawn".to_owned();
+                self.abort_attempt(Abort { cause: FailureCause::Withdrawn, message });
+            }
+        }
+    }
+
+    fn report_unwithdrawn(&mut self, name: String, uid: String) {
+        match self.savepoints.get(&name).filter(|pin| pin.uid == uid) {
+            Some(pin) => {
+                let link = pin.link;
+                self.report(Notice::SavepointCompleted { name, uid, link });
+            }
+            None => self.report(Notice::SavepointWithdrawn { name, uid }),
         }
     }
 
@@ -101,13 +132,14 @@ impl Leader {
 
     /// A leader may have died between a savepoint's manifest and its pointer, or between a release and its pointer.
     pub(super) fn complete_pointers(&mut self) {
+        let completes = self.rules.hold(Rule::CompletePointers);
         let missing: Vec<(String, Pin)> = self
             .savepoints
             .iter()
             .filter(|(name, _)| !self.view.pointers.contains(*name))
             .map(|(name, pin)| (name.clone(), pin.clone()))
             .collect();
-        for (name, pin) in missing {
+        for (name, pin) in missing.into_iter().filter(|_| completes) {
             self.put_pointer(name, pin);
         }
         let pointers = self.view.pointers.iter().filter(|name| !self.savepoints.contains_key(*name));

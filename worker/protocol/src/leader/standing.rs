@@ -1,9 +1,12 @@
 //! Where a job stands, as a pure reading of its chain, and whether a generation may begin there.
 
-use super::event::{Already, End, ErrorKind};
+use super::assignment::{Order, Refusal, order, pins_of_assignments};
+use super::event::ErrorKind;
 use super::look::View;
-use super::options::{Mode, Operation, Options, Resume, Running, Stops};
-use crate::chain::{Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, check_fit, fallback};
+use super::notice::{Already, End};
+use super::options::{Mode, Operation, Options, Resume, Running};
+use super::rules::{Rule, Rules};
+use crate::chain::{Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, Terms, check_fit, fallback};
 use crate::ids::{CheckpointId, LinkNumber};
 use crate::key_group::KeyGroupMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,18 +30,23 @@ struct Standing {
     committables: Committables,
     savepoints: BTreeMap<String, Pin>,
     stop: Option<Stop>,
+    holds: BTreeMap<String, String>,
 }
 
 /// A start before it has a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Draft {
     pub(super) errand: Errand,
+    /// The revision to claim as.
+    pub(super) claim: u64,
+    pub(super) terms: Terms,
     pub(super) number: LinkNumber,
     pub(super) origin: Origin,
     pub(super) skipped: BTreeSet<LinkNumber>,
     pub(super) committables: Committables,
     pub(super) savepoints: BTreeMap<String, Pin>,
     pub(super) stop: Option<Stop>,
+    pub(super) holds: BTreeMap<String, String>,
     pub(super) key_groups: KeyGroupMap,
     pub(super) plan: String,
     pub(super) sinks: BTreeSet<crate::ids::OperatorId>,
@@ -52,6 +60,10 @@ pub(super) fn manifest_of<'a>(origin: &'a Origin, links: &'a BTreeMap<LinkNumber
         Origin::Link(number) => links.get(number)?.manifest(),
         Origin::Foreign { manifest, .. } => Some(manifest),
     }
+}
+
+fn refuse(message: String) -> Refusal {
+    Refusal::End(user(message))
 }
 
 fn user(message: String) -> End {
@@ -75,28 +87,28 @@ pub(super) struct Beginning<'a> {
     pub(super) first: bool,
     /// Checkpoints whose files turned out to be unusable, and what was wrong with them.
     pub(super) damaged: &'a BTreeMap<LinkNumber, String>,
-    /// False only in a test of that rule.
-    pub(super) obey: bool,
+    pub(super) rules: Rules,
 }
 
 /// The start that may be written behind the head, or how the leader ends instead.
-pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Draft, End> {
+pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Draft, Refusal> {
     if view.deleted {
-        return Err(user(format!("job {} has been deleted: its state can no longer be used", options.job)));
+        return Err(refuse(format!("job {} has been deleted: its state can no longer be used", options.job)));
     }
     if let Some(link) = view.links.values().find(|link| link.job() != options.job) {
         let other = link.job();
-        return Err(user(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
+        return Err(refuse(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
     }
-    let standing = stand(view, begin)?;
-    let errand = errand(&standing, options, begin, view)?;
+    let order = order(view, options, begin)?;
+    let standing = stand(view, begin, &order.resume)?;
+    let errand = errand(&standing, options, (begin, &order), view)?;
     match errand {
-        Errand::Run => draft_run(view, options, begin.resume, standing),
-        Errand::Maintain | Errand::Settle => draft_copy(view, options, errand, standing),
+        Errand::Run => draft_run(view, options, (begin, order), standing),
+        Errand::Maintain | Errand::Settle => Ok(draft_copy(view, options, (errand, order.claim, begin), standing)?),
     }
 }
 
-fn stand(view: &View, begin: &Beginning<'_>) -> Result<Standing, End> {
+fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing, End> {
     let newest = view.links.values().next_back();
     let mut standing = Standing {
         origin: newest.map_or(Origin::Empty, Link::origin),
@@ -104,12 +116,13 @@ fn stand(view: &View, begin: &Beginning<'_>) -> Result<Standing, End> {
         committables: newest.map(|link| link.committables().clone()).unwrap_or_default(),
         savepoints: newest.map(|link| link.savepoints().clone()).unwrap_or_default(),
         stop: newest.and_then(Link::stop),
+        holds: newest.map(|link| link.holds().clone()).unwrap_or_default(),
     };
     let unreadable = view.head().filter(|head| !view.links.contains_key(head));
     match way_back(view, begin.damaged, unreadable, &mut standing) {
         Ok(()) => {}
         // Whoever begins from another state does not need the one that cannot be read.
-        Err(_) if !matches!(begin.resume, Resume::Head) => standing.origin = Origin::Empty,
+        Err(_) if !matches!(resume, Resume::Head) => standing.origin = Origin::Empty,
         Err(error) => return Err(corrupt(&error, view, begin.damaged)),
     }
     Ok(standing)
@@ -144,7 +157,12 @@ fn way_back(
     Ok(())
 }
 
-fn errand(standing: &Standing, options: &Options, begin: &Beginning<'_>, view: &View) -> Result<Errand, End> {
+fn errand(
+    standing: &Standing,
+    options: &Options,
+    (begin, order): (&Beginning<'_>, &Order),
+    view: &View,
+) -> Result<Errand, End> {
     let settled = standing.committables.is_empty();
     let checkpoint = manifest_of(&standing.origin, &view.links).map(|manifest| manifest.checkpoint);
     let already = if begin.first { Already::Yes } else { Already::No };
@@ -156,12 +174,10 @@ fn errand(standing: &Standing, options: &Options, begin: &Beginning<'_>, view: &
             }
             _ => Ok(Errand::Maintain),
         },
-        Mode::Run { stops, .. } => match (standing.stop, begin.resume) {
+        Mode::Run { .. } => match (standing.stop, &order.resume) {
             (None, _) | (Some(_), Resume::Empty | Resume::Savepoint(_) | Resume::Foreign { .. }) => Ok(Errand::Run),
-            (Some(_), Resume::Head) if !begin.obey => Ok(Errand::Run),
-            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if begin.first && *stops == Stops::Lift => {
-                Ok(Errand::Run)
-            }
+            (Some(_), Resume::Head) if !begin.rules.hold(Rule::ObeyStops) => Ok(Errand::Run),
+            (Some(Stop::Suspended | Stop::Assignment(_)), Resume::Head) if order.lifts => Ok(Errand::Run),
             (Some(_), Resume::Head) if !settled => Ok(Errand::Settle),
             (Some(stop), Resume::Head) => Err(end_of_stop(stop, checkpoint, already)),
         },
@@ -172,43 +188,73 @@ fn errand(standing: &Standing, options: &Options, begin: &Beginning<'_>, view: &
 pub(super) fn end_of_stop(stop: Stop, checkpoint: Option<CheckpointId>, already: Already) -> End {
     match (stop, checkpoint) {
         (Stop::Finished, Some(checkpoint)) => End::Finished { checkpoint, already },
-        (Stop::Finished | Stop::Suspended | Stop::Assignment(_), checkpoint) => End::Stopped { checkpoint, already },
+        (Stop::Assignment(revision), _) => End::HandedOver { revision },
+        (Stop::Finished | Stop::Suspended, checkpoint) => End::Stopped { checkpoint, already },
     }
 }
 
-fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing) -> Result<Draft, End> {
-    let origin = match resume {
+fn draft_run(
+    view: &View,
+    options: &Options,
+    (begin, order): (&Beginning<'_>, Order),
+    standing: Standing,
+) -> Result<Draft, Refusal> {
+    let mut holds = standing.holds.clone();
+    holds.extend(pins_of_assignments(view, order.terms.revision));
+    let explicit = !matches!(order.resume, Resume::Head);
+    let origin = match order.resume {
         Resume::Head => standing.origin,
         Resume::Empty => Origin::Empty,
-        Resume::Savepoint(name) => savepoint_origin(name, &standing, view)?,
-        Resume::Foreign { location, manifest } => {
-            let mut manifest = manifest.clone();
-            // What was prepared and what writers go on with is its own job's to make visible.
-            manifest.committables.clear();
-            manifest.operators.values_mut().for_each(|operator| operator.writers.clear());
-            Origin::Foreign { location: location.clone(), manifest }
+        Resume::Savepoint(name) => match savepoint_origin(&name, &standing.savepoints, view) {
+            Ok(origin) => origin,
+            Err(message) => return Err(refuse(message)),
+        },
+        Resume::Foreign { location, mut manifest, pin } => {
+            if begin.rules.hold(Rule::DropForeign) {
+                // What was prepared and what writers go on with is its own job's to make visible.
+                manifest.committables.clear();
+                manifest.operators.values_mut().for_each(|operator| operator.writers.clear());
+            }
+            holds.extend(pin.clone().map(|pin| (pin, location.clone())));
+            Origin::Foreign { location, manifest, pin }
         }
     };
     if let Some(manifest) = manifest_of(&origin, &view.links) {
         let misfits = check_fit(manifest, &options.plan, options.max_parallelism);
-        if !misfits.is_empty() {
+        if !misfits.is_empty() && begin.rules.hold(Rule::StateFits) {
             let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-            return Err(user(format!("{}{}", all.join("; "), added(manifest, options))));
+            let message = format!("{}{}", all.join("; "), added(manifest, options));
+            return Err(Refusal::End(match order.rollback {
+                true => End::Stalled { revision: order.terms.revision, message },
+                false => user(message),
+            }));
         }
+    }
+    let mut committables = standing.committables;
+    if explicit && !begin.rules.hold(Rule::CarryOnRestore) {
+        committables.clear();
+    }
+    if let Origin::Foreign { manifest, .. } = &origin
+        && explicit
+    {
+        committables.extend(manifest.committables.clone());
     }
     let newest = newest_start(view).filter(|start| start.key_groups.max_parallelism() == options.max_parallelism);
     let key_groups = match newest {
-        Some(start) => start.key_groups.rescale(options.parallelism),
-        None => KeyGroupMap::initial(options.max_parallelism, options.parallelism),
+        Some(start) => start.key_groups.rescale(order.parallelism),
+        None => KeyGroupMap::initial(options.max_parallelism, order.parallelism),
     };
     Ok(Draft {
         errand: Errand::Run,
+        claim: order.claim,
+        terms: order.terms,
         number: next_number(view),
         origin,
         skipped: standing.skipped,
-        committables: standing.committables,
+        committables,
         savepoints: standing.savepoints,
         stop: None,
+        holds,
         key_groups: key_groups.map_err(|error| user(error.to_string()))?,
         plan: options.plan.fingerprint.clone(),
         sinks: options.plan.sinks.clone(),
@@ -217,7 +263,12 @@ fn draft_run(view: &View, options: &Options, resume: &Resume, standing: Standing
 }
 
 /// A start that changes nothing but the list of savepoints.
-fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing) -> Result<Draft, End> {
+fn draft_copy(
+    view: &View,
+    options: &Options,
+    (errand, claim, begin): (Errand, u64, &Beginning<'_>),
+    standing: Standing,
+) -> Result<Draft, End> {
     let Some(start) = newest_start(view) else {
         return Err(user(format!("no readable start of job {} is left: run the job first", options.job)));
     };
@@ -229,14 +280,18 @@ fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing
             }
         }
     }
+    let terms = view.links.values().next_back().map(|link| link.terms().clone()).unwrap_or_default();
     Ok(Draft {
         errand,
+        claim,
+        terms,
         number: next_number(view),
         origin: standing.origin,
         skipped: standing.skipped,
         committables: standing.committables,
         savepoints,
-        stop: standing.stop,
+        stop: standing.stop.filter(|_| begin.rules.hold(Rule::CopyStops)),
+        holds: standing.holds,
         key_groups: start.key_groups.clone(),
         plan: start.plan.clone(),
         sinks: start.sinks.clone(),
@@ -244,21 +299,19 @@ fn draft_copy(view: &View, options: &Options, errand: Errand, standing: Standing
     })
 }
 
-fn savepoint_origin(name: &str, standing: &Standing, view: &View) -> Result<Origin, End> {
-    let Some(pin) = standing.savepoints.get(name) else {
-        let known: Vec<&str> = standing.savepoints.keys().map(String::as_str).collect();
+/// The state of a savepoint, or why there is none.
+pub(super) fn savepoint_origin(name: &str, known: &BTreeMap<String, Pin>, view: &View) -> Result<Origin, String> {
+    let Some(pin) = known.get(name) else {
+        let known: Vec<&str> = known.keys().map(String::as_str).collect();
         let known =
             if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
-        return Err(user(format!("there is no savepoint {name:?} of this job: {known}")));
+        return Err(format!("there is no savepoint {name:?} of this job: {known}"));
     };
     match view.links.get(&pin.link).and_then(Link::manifest) {
         Some(_) => Ok(Origin::Link(pin.link)),
-        None => Err(End::Failed {
-            kind: ErrorKind::Corrupt,
-            message: match view.unreadable.get(&pin.link) {
-                Some(details) => format!("savepoint {name:?} cannot be used: {details}"),
-                None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
-            },
+        None => Err(match view.unreadable.get(&pin.link) {
+            Some(details) => format!("savepoint {name:?} cannot be used: {details}"),
+            None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
         }),
     }
 }

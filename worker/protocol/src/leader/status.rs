@@ -1,7 +1,7 @@
 //! What a status page shows.
 
-use super::event::FailureCause;
-use crate::chain::{Manifest, Pin, Sizes, Stop};
+use super::notice::FailureCause;
+use crate::chain::{Manifest, Pin, Sizes, Stop, Terms};
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now};
 use std::collections::BTreeMap;
 
@@ -12,6 +12,8 @@ pub enum State {
     Idle,
     /// It reads the chain, claims and starts a generation.
     Starting,
+    /// It may not begin yet: nothing is assigned to its code, or the job still runs with another one.
+    Awaiting,
     /// It waits until sinks have committed what was left.
     Settling,
     /// Tasks are being started.
@@ -77,6 +79,30 @@ pub struct Retained {
     pub savepoints: Vec<String>,
 }
 
+/// On whose word the job runs, and what it is about to become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Course {
+    /// On whose word the generation runs.
+    pub terms: Terms,
+    /// Subtasks of every keyed operator; 0 before the first start.
+    pub parallelism: u32,
+    /// The highest revision that is assigned.
+    pub assigned: u64,
+    /// The change under way.
+    pub switching: Option<Switching>,
+}
+
+/// A change to another assignment on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switching {
+    /// It waits for the workers of the assignment of this revision.
+    Gathering(u64),
+    /// Those workers load key groups.
+    Preparing(u64),
+    /// The job stops for it.
+    Stopping(u64),
+}
+
 /// What a status page shows of a leader.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -84,6 +110,8 @@ pub struct Status {
     pub state: State,
     /// The claimed generation.
     pub generation: Option<Generation>,
+    /// On whose word the job runs.
+    pub course: Course,
     /// The newest checkpoint that this leader completed.
     pub last: Option<Completed>,
     /// The checkpoint on its way.

@@ -3,9 +3,11 @@
 //! A put has three outcomes. After an unknown one the identical body is put again until it is done or there is an
 //! object of that name, which is then read back: no time-out gives it up meanwhile.
 
+use super::action::{Action, Request};
 use super::checkpoint::Abort;
-use super::event::{Action, End, ErrorKind, FailureCause, Notice, OpId, Outcome, Request};
+use super::event::{ErrorKind, OpId, Outcome};
 use super::look_back::Question;
+use super::notice::{AssignmentAnswer, End, FailureCause, Notice};
 use super::rules::Rule;
 use super::{DELAYS_MS, Leader};
 use crate::chain::Prefix;
@@ -19,6 +21,7 @@ pub(super) enum Purpose {
     LookDeleted,
     LookClaim(Generation),
     LookLink(LinkNumber),
+    LookAssignment(u64),
     Claim,
     ClaimReadBack,
     Start,
@@ -33,6 +36,8 @@ pub(super) enum Purpose {
     RetiredLinks(BTreeSet<String>),
     RetiredFiles,
     OrphanList,
+    Assignment(u64),
+    AssignmentReadBack(u64),
 }
 
 impl Purpose {
@@ -41,7 +46,9 @@ impl Purpose {
         match self {
             Self::Pointer(_) | Self::PointerReadBack(_) | Self::StalePointer(_) | Self::PointerRelease(_) => true,
             Self::RetiredLinks(_) | Self::RetiredFiles | Self::OrphanList => true,
+            Self::Assignment(_) | Self::AssignmentReadBack(_) => true,
             Self::LookList(_) | Self::LookDeleted | Self::LookClaim(_) | Self::LookLink(_) => false,
+            Self::LookAssignment(_) => false,
             Self::Claim | Self::ClaimReadBack | Self::Start | Self::StartReadBack => false,
             Self::LookBack(_) | Self::Manifest | Self::ManifestReadBack => false,
         }
@@ -86,6 +93,12 @@ impl Ops {
     /// Forgets everything under way; answers to it will be ignored.
     pub(super) fn forget_all(&mut self) {
         self.pending.clear();
+    }
+
+    /// Forgets what belongs to the generation: assignments are stored whatever becomes of it.
+    pub(super) fn forget_generation(&mut self) {
+        let keep = |purpose: &Purpose| matches!(purpose, Purpose::Assignment(_) | Purpose::AssignmentReadBack(_));
+        self.pending.retain(|_, pending| keep(&pending.purpose));
     }
 
     pub(super) fn deadline(&self) -> Option<Now> {
@@ -176,6 +189,10 @@ impl Leader {
 
     fn on_refused(&mut self, op: OpId, kind: ErrorKind, message: String) {
         let pending = self.ops.pending.remove(&op).expect("the caller found it");
+        if let Purpose::Assignment(revision) | Purpose::AssignmentReadBack(revision) = pending.purpose {
+            let message = message.clone();
+            self.refuse_assignment(revision, &AssignmentAnswer::NotStored { message });
+        }
         if pending.purpose.is_aside() {
             self.report(Notice::StoreTrouble { message });
             return self.after_aside();

@@ -76,6 +76,18 @@ pub enum Event {
         /// How that was seen.
         message: String,
     },
+    /// A worker is about to end: it gets no tasks any more.
+    Leaving {
+        /// Its connection.
+        session: Session,
+    },
+    /// The leader wants to know when workers are there.
+    Gather {
+        /// The assignment that needs them.
+        revision: u64,
+        /// How many: those with ordinals below this number.
+        workers: u32,
+    },
     /// The leader wants a generation deployed.
     Deploy {
         /// The generation.
@@ -129,11 +141,14 @@ impl Event {
     pub(super) fn session(&self) -> Option<Session> {
         match self {
             Self::Heard { session }
+            | Self::Leaving { session }
             | Self::Disconnected { session, .. }
             | Self::Deployed { session, .. }
             | Self::DeployFailed { session, .. }
             | Self::Cancelled { session, .. } => Some(*session),
-            Self::Registered { .. } | Self::Deploy { .. } | Self::Cancel { .. } | Self::Tick => None,
+            Self::Registered { .. } | Self::Gather { .. } | Self::Deploy { .. } | Self::Cancel { .. } | Self::Tick => {
+                None
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Members {
     options: Options,
     now: Now,
     sessions: BTreeMap<Session, Member>,
+    /// The assignment that waits for this many workers.
+    gathering: Option<(u64, u32)>,
     phase: Phase,
     out: Vec<Action>,
 }
@@ -39,6 +41,7 @@ pub struct Members {
 struct Member {
     worker: Registration,
     heard: Now,
+    leaving: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +63,14 @@ impl Members {
     /// No worker yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, now: Now::default(), sessions: BTreeMap::new(), phase: Phase::Idle, out: Vec::new() }
+        Self {
+            options,
+            now: Now::default(),
+            sessions: BTreeMap::new(),
+            gathering: None,
+            phase: Phase::Idle,
+            out: Vec::new(),
+        }
     }
 
     /// Takes one event and returns what to do, in this order. Time never goes back.
@@ -114,6 +124,15 @@ impl Members {
                 }
             }
             Event::Disconnected { session, message } => self.lose(session, &message),
+            Event::Leaving { session } => {
+                if let Some(member) = self.sessions.get_mut(&session) {
+                    member.leaving = true;
+                }
+            }
+            Event::Gather { revision, workers } => {
+                self.gathering = Some((revision, workers));
+                self.gather();
+            }
             Event::Deploy { generation, parallelism, workers } => {
                 self.phase = Phase::Waiting { generation, parallelism, workers, since: self.now, told: false };
                 self.place();
@@ -142,9 +161,10 @@ impl Members {
             self.out.push(Action::Close { session: before, reason: message.to_owned() });
             self.lose(before, message);
         }
-        self.sessions.insert(session, Member { worker, heard: self.now });
+        self.sessions.insert(session, Member { worker, heard: self.now, leaving: false });
         self.out.push(Action::Welcome { session });
         self.place();
+        self.gather();
     }
 
     fn refusal(&self, worker: &Registration) -> Option<String> {
@@ -170,9 +190,7 @@ impl Members {
     /// Starts the generation that waits, if all workers that it needs are there.
     fn place(&mut self) {
         let Phase::Waiting { generation, parallelism, workers, .. } = self.phase else { return };
-        let wanted = self.sessions.iter().filter(|(_, member)| member.worker.ordinal < workers);
-        let found: BTreeMap<u32, (Session, &Registration)> =
-            wanted.map(|(session, member)| (member.worker.ordinal, (*session, &member.worker))).collect();
+        let found = self.first(workers);
         if found.len() < workers as usize {
             return;
         }
@@ -184,6 +202,21 @@ impl Members {
             self.out.push(Action::Deploy { session: *session, generation, placement });
         }
         self.phase = Phase::Deploying { generation, waiting: on.clone(), on, deployed: Deployed::default() };
+    }
+
+    /// The workers with ordinals below `workers` that may get tasks.
+    fn first(&self, workers: u32) -> BTreeMap<u32, (Session, &Registration)> {
+        let wanted = self.sessions.iter().filter(|(_, member)| member.worker.ordinal < workers && !member.leaving);
+        wanted.map(|(session, member)| (member.worker.ordinal, (*session, &member.worker))).collect()
+    }
+
+    fn gather(&mut self) {
+        if let Some((revision, workers)) = self.gathering
+            && self.first(workers).len() == workers as usize
+        {
+            self.gathering = None;
+            self.tell(leader::Event::WorkersReady { revision });
+        }
     }
 
     fn takes_part(&self, session: Session, generation: Generation) -> bool {

@@ -23,6 +23,12 @@ impl Placement {
         Self { parallelism, addresses }
     }
 
+    /// Over workers with ordinals below `workers`, wherever they are.
+    #[must_use]
+    pub fn over(parallelism: u32, workers: u32) -> Self {
+        Self::new(parallelism, (0..workers.max(1)).map(|worker| (worker, String::new())).collect())
+    }
+
     /// Everything on the one worker that there is.
     #[must_use]
     pub fn alone(parallelism: u32) -> Self {

@@ -4,7 +4,7 @@ use crate::tasks::{SPLITS, sink, source, sum};
 use crate::world::{Item, Proc, Process, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::leader::{CheckpointOptions, Event, Leader, Mode, Options, Resume, Stops, Then};
+use weir_protocol::leader::{CheckpointOptions, Direction, Event, Leader, Mode, Options, Resume, Stops, Then};
 use weir_protocol::restart::Strategy;
 
 impl World {
@@ -42,6 +42,7 @@ impl World {
             incarnation: format!("p{index}"),
             unix_ms: self.now,
             parallelism: self.rng.within(1, 3) as u32,
+            direction: Direction::default(),
             max_parallelism: MaxParallelism::new(u32::from(SPLITS)).expect("a few key groups"),
             plan: Plan {
                 fingerprint: "plan".to_owned(),

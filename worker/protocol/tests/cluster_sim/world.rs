@@ -319,6 +319,7 @@ impl World {
                 let delay = self.delay();
                 self.after(delay, Item::AbortStaged(ids));
             }
+            Action::Gather { .. } | Action::Prepare { .. } | Action::ReleasePin { .. } => {}
             Action::Report(notice) => self.notice(notice),
             Action::End(end) => self.end(process, end),
         }
@@ -377,6 +378,7 @@ impl World {
             }
             End::Fenced { .. } => self.start_later(),
             End::Maintained => self.break_rule("nobody asked for maintenance".to_owned()),
+            End::HandedOver { .. } | End::Stalled { .. } => self.break_rule("nothing was assigned".to_owned()),
             End::Failed { message, .. } => self.break_rule(format!("the job failed: {message}")),
         }
     }

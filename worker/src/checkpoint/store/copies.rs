@@ -1,4 +1,5 @@
-//! Local copies of the state files that this process wrote: after a failure elsewhere its tasks go on from them.
+//! Local copies of the state files that this process wrote or is about to need: after a failure elsewhere, and when key
+//! groups move here, its tasks go on from them.
 //!
 //! A copy is only an aid. It is checked block by block whenever it is read, and whatever is wrong with it, the store
 //! behind has the object. Copies of an earlier process are removed at the start.
@@ -195,6 +196,16 @@ impl Store for Copies {
         Ok(bodies)
     }
 
+    fn fetch(&self, key: &str) -> Result<()> {
+        if self.kept.lock().by_key.contains_key(key) {
+            return Ok(());
+        }
+        if let Some(body) = self.inner.get(key)? {
+            self.keep(key, &body);
+        }
+        Ok(())
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<String>> {
         self.inner.list(prefix)
     }
@@ -239,6 +250,17 @@ mod tests {
         copies: Copies,
         local: PathBuf,
         remote: PathBuf,
+    }
+
+    #[test]
+    fn what_was_fetched_is_read_here() {
+        let both = both(1 << 20);
+        let Both { copies, remote, .. } = &both;
+        DirectoryStore::open(remote).unwrap().put_if_absent("state/a/1", b"written elsewhere");
+        copies.fetch("state/a/1").unwrap();
+        copies.fetch("state/a/2").unwrap();
+        both.spoil_remote("state/a/1");
+        assert_eq!(copies.get("state/a/1").unwrap().unwrap(), b"written elsewhere");
     }
 
     fn both(budget: u64) -> Both {

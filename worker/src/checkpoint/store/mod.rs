@@ -28,6 +28,11 @@ pub trait Store: Send + Sync {
         ranges.iter().map(|range| self.get_range(key, range.clone())).collect()
     }
 
+    /// Brings an object near, where that makes reading it quicker later. That it is not there is no failure.
+    fn fetch(&self, _key: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The names of all objects below `prefix`, sorted.
     fn list(&self, prefix: &str) -> Result<Vec<String>>;
 

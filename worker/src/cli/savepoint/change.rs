@@ -10,9 +10,14 @@ use crate::plan::NodeKind;
 use std::collections::BTreeMap;
 use weir_protocol::OperatorId;
 use weir_protocol::leader::{Notice, Operation};
+use weir_protocol::name;
 
 /// `weir savepoint create`.
 pub(super) fn create(found: &Found, name: &str) -> Result<Code, Refusal> {
+    if !name::is_savepoint(name) {
+        let rule = name::SAVEPOINT_RULE;
+        return Err(Refusal::user(format!("error: {name:?} is no name for a savepoint\nhint: use {rule}")));
+    }
     let request = format!("curl --json '{{\"name\": \"{name}\"}}' http://ADDRESS/v1/savepoints");
     let uid = uuid::Uuid::new_v4().to_string();
     let notices = maintain(found, &request, Operation::CreateSavepoint { name: name.to_owned(), uid })?;

@@ -46,7 +46,7 @@ enum Command {
     ///
     /// A running job takes savepoints itself: POST /v1/savepoints, see weir run --http.
     Create {
-        /// The savepoint's name: letters, digits, - _ and .
+        /// The savepoint's name: 1 to 63 of a-z, 0-9 and -, with a letter or a digit first.
         name: String,
         #[command(flatten)]
         place: Place,

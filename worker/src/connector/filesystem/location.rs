@@ -4,8 +4,8 @@ use super::pattern;
 use super::place::{self, BucketFolder, Place, Refused, Written};
 use super::position::Version;
 use crate::checkpoint::store::s3::Entry;
-use crate::connector::Environment;
 use crate::connector::options::Options;
+use crate::connector::{Environment, Outside};
 use crate::failure::{Failure, Result};
 use regex::Regex;
 use std::fs;
@@ -69,6 +69,9 @@ fn locate_file(
     environment: &Environment,
 ) -> Result<Location, Refused> {
     let resolved = environment.working_directory.join(local);
+    if environment.outside == Outside::LeaveAlone {
+        return Ok(Location { place: Place::Folder(resolved), kind: Kind::Folder, filter });
+    }
     let shown = if resolved.as_os_str() == written {
         format!("'{written}'")
     } else {

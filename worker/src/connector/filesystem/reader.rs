@@ -17,11 +17,15 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
+use std::time::Instant;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
 /// A batch ends when this many bytes were read for it.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// Bytes of a compressed file that are passed over before the task looks after its messages again.
+const SKIPPED_AT_ONCE: u64 = 4 << 20;
 
 /// How much of a bad record a message shows.
 const SHOWN: usize = 200;
@@ -61,6 +65,13 @@ struct Part {
     watermark: EventTime,
 }
 
+/// Whether all that was read before is passed over.
+#[derive(PartialEq, Eq)]
+enum Skipped {
+    All,
+    ThereIsMore,
+}
+
 struct Open {
     part: Part,
     partitions: Vec<Option<String>>,
@@ -68,8 +79,20 @@ struct Open {
 }
 
 enum Input {
-    Records { reader: RecordReader, decoder: Box<dyn RecordDecoder>, lines: u64 },
-    RowGroups { reader: RowGroupReader, rows: u64 },
+    /// Of a compressed file, what was read before is passed over, a piece at a time.
+    Skipping {
+        input: Box<dyn Read + Send>,
+        left: u64,
+    },
+    Records {
+        reader: RecordReader,
+        decoder: Box<dyn RecordDecoder>,
+        lines: u64,
+    },
+    RowGroups {
+        reader: RowGroupReader,
+        rows: u64,
+    },
 }
 
 impl FileReader {
@@ -100,6 +123,12 @@ impl SourceReader for FileReader {
                 None => return Ok(Poll::NeedSplit),
             },
         };
+        let skipped = open.skip(&self.config, &self.columns);
+        if skipped.map_err(|failure| open.part.trouble.take().unwrap_or(failure))? == Skipped::ThereIsMore {
+            self.current = Some(open);
+            // The task looks after barriers and comes back.
+            return Ok(Poll::NotBefore(Instant::now()));
+        }
         let path = open.part.path.clone();
         let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
             let file = format!("table '{}', file {path}", self.config.shape.name);
@@ -187,8 +216,31 @@ impl Open {
         Ok(Self { part, partitions, input })
     }
 
+    /// Passes over a piece of what was read before, if there is any.
+    fn skip(&mut self, config: &Config, columns: &Columns) -> Result<Skipped> {
+        let Input::Skipping { input, left } = &mut self.input else { return Ok(Skipped::All) };
+        let piece = (*left).min(SKIPPED_AT_ONCE);
+        let path = &self.part.path;
+        let passed = io::copy(&mut input.by_ref().take(piece), &mut io::sink()).map_err(|error| broken(path, error))?;
+        if passed < piece {
+            let error =
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was read of it before");
+            return Err(broken(path, error));
+        }
+        *left -= piece;
+        if *left > 0 {
+            return Ok(Skipped::ThereIsMore);
+        }
+        let input = std::mem::replace(input, Box::new(io::empty()));
+        let Format::Records(format) = &config.format else { unreachable!("only records are passed over") };
+        let begun = begin_records(config, columns, format, input, &self.part);
+        self.input = begun.map_err(|error| broken(&self.part.path, error))?;
+        Ok(Skipped::All)
+    }
+
     fn read(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
         match &mut self.input {
+            Input::Skipping { .. } => Err(Failure::bug("rows are asked for before the place where they begin")),
             Input::Records { .. } => self.read_records(config, columns, max_rows),
             Input::RowGroups { reader, rows } => {
                 let read = reader.next_batch()?;
@@ -250,28 +302,59 @@ fn open_records(
     file: Content,
     part: &Part,
 ) -> io::Result<Input> {
-    let Position { start, end, read, .. } = part.position;
-    let size = part.position.version.size;
-    let (offset, lines) = match read {
-        Some(Progress::Records { offset, lines }) => (offset, lines),
-        _ => (start, 0),
-    };
-    // Where a part begins inside of a line, that line belongs to the part before: the byte before tells.
-    let inside = read.is_none() && start > 0;
-    let from = if inside { start - 1 } else { offset };
+    let (size, end) = (part.position.version.size, part.position.end);
+    let from = Beginning::of(&part.position).from;
     let input: Box<dyn Read + Send> = match config.compression_of(&part.position.file) {
         Compression::Gzip => {
             let compressed = BufReader::with_capacity(128 << 10, file.stream(0, size, size)?);
-            skip(flate2::bufread::MultiGzDecoder::new(compressed), from)?
+            Box::new(flate2::bufread::MultiGzDecoder::new(compressed))
         }
-        Compression::Zstd => skip(zstd::stream::read::Decoder::new(file.stream(0, size, size)?)?, from)?,
-        Compression::Auto | Compression::None => file.stream(from, end, size)?,
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file.stream(0, size, size)?)?),
+        Compression::Auto | Compression::None => {
+            let input = file.stream(from, end, size)?;
+            return begin_records(config, columns, format, input, part);
+        }
     };
+    match from {
+        0 => begin_records(config, columns, format, input, part),
+        left => Ok(Input::Skipping { input, left }),
+    }
+}
+
+/// Where the records of a part begin.
+struct Beginning {
+    /// The first byte to read.
+    from: u64,
+    /// Lines before it.
+    lines: u64,
+    /// Where a part begins inside of a line, that line belongs to the part before: the byte before tells.
+    inside: bool,
+}
+
+impl Beginning {
+    fn of(position: &Position) -> Self {
+        let (offset, lines) = match position.read {
+            Some(Progress::Records { offset, lines }) => (offset, lines),
+            _ => (position.start, 0),
+        };
+        let inside = position.read.is_none() && position.start > 0;
+        Self { from: if inside { position.start - 1 } else { offset }, lines, inside }
+    }
+}
+
+/// Reads records from `input`, which stands where they begin.
+fn begin_records(
+    config: &Config,
+    columns: &Columns,
+    format: &RecordFormat,
+    input: Box<dyn Read + Send>,
+    part: &Part,
+) -> io::Result<Input> {
+    let Beginning { from, mut lines, inside } = Beginning::of(&part.position);
     let mut reader = RecordReader::new(input, from, format.framing(), config.max_record);
-    let mut lines = lines;
     if inside {
         reader.next_record()?;
-    } else if offset == 0 {
+    } else if from == 0 {
         reader.skip_byte_order_mark()?;
         if format.has_header() {
             lines += reader.next_record()?.map_or(0, |record| record.lines);
@@ -279,17 +362,6 @@ fn open_records(
     }
     let decoder = format.decoder(&config.data_schema, &columns.data);
     Ok(Input::Records { reader, decoder, lines })
-}
-
-fn skip(mut input: impl Read + Send + 'static, bytes: u64) -> io::Result<Box<dyn Read + Send>> {
-    let skipped = io::copy(&mut input.by_ref().take(bytes), &mut io::sink())?;
-    if skipped < bytes {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file is shorter than what was read of it before",
-        ));
-    }
-    Ok(Box::new(input))
 }
 
 fn open_row_groups(config: &Config, columns: &Columns, file: Content, part: &Part, max_rows: usize) -> Result<Input> {

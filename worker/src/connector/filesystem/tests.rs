@@ -34,7 +34,7 @@ fn numbers() -> TableShape {
 fn open(folder: &Path, shape: &TableShape, options: &[(&str, &str)]) -> Result<Arc<dyn Source>, String> {
     let mut all = vec![("connector", "filesystem")];
     all.extend_from_slice(options);
-    let environment = Environment { working_directory: folder.to_owned() };
+    let environment = Environment { working_directory: folder.to_owned(), ..Environment::default() };
     connector::source(&Options::of("t", &all), shape, &environment).map_err(|mistakes| {
         let told = mistakes.iter().map(|mistake| match &mistake.hint {
             Some(hint) => format!("{mistake} ({hint})"),
@@ -597,5 +597,39 @@ proptest! {
         if let Err(failure) = read_all(&*source, 2) {
             prop_assert_eq!(failure.kind, Kind::User, "{}", failure.chain());
         }
+    }
+}
+
+#[test]
+fn what_was_read_of_a_compressed_file_is_passed_over_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |n: u64| format!("{{\"n\":{n},\"s\":\"{}\"}}\n", "x".repeat(100));
+    let text: String = (0..200_000).map(line).collect();
+    let offset = (0..150_000).map(|n| line(n).len() as u64).sum::<u64>();
+    for (name, bytes) in
+        [("a.json.gz", gzip(text.as_bytes())), ("a.json.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())]
+    {
+        let inside = folder.path().join(name.rsplit_once('.').unwrap().1);
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join(name), bytes).unwrap();
+        let source = open(&inside, &numbers(), &[("path", "."), ("format", "json")]).unwrap();
+        let mut split = fresh(source.enumerator().unwrap().discover().unwrap().remove(0));
+        split.position["read"] = serde_json::json!({"records": {"offset": offset, "lines": 150_000}});
+        let mut reader = source.reader(context(1)).unwrap();
+        reader.add_split(&split).unwrap();
+        let (mut turns, mut numbers) = (0, Vec::new());
+        loop {
+            match reader.poll().unwrap() {
+                Poll::NotBefore(_) => {
+                    turns += 1;
+                    let positions = reader.positions();
+                    assert_eq!(positions, [split.clone()], "a checkpoint meanwhile says where it is to go on");
+                }
+                Poll::Rows(rows) => numbers.extend(firsts(&[rows.batch])),
+                Poll::NeedSplit => break,
+            }
+        }
+        assert!(turns >= 3, "{name}: {turns} turns over {offset} bytes");
+        assert_eq!(numbers, (150_000..200_000).collect::<Vec<i64>>(), "{name}");
     }
 }

@@ -4,7 +4,8 @@ use crate::dataflow::splits::SplitAnswer;
 use crate::plan::NodeIndex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use weir_protocol::chain::Start;
+use weir_protocol::chain::{Manifest, Start};
+use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::leader::{BarrierKind, DeclineCause, ErrorKind, Restore};
 use weir_protocol::members::Placement;
 use weir_protocol::snapshot::TaskSnapshot;
@@ -15,6 +16,17 @@ use weir_protocol::{CheckpointId, Generation, TaskId};
 pub enum Command {
     /// Start the tasks of a generation that are placed on it.
     Deploy(Box<Deploy>),
+    /// Bring near the state of key groups that move here, while the job goes on; answer with [`Report::Prepared`].
+    Prepare {
+        /// The assignment that moves them.
+        revision: u64,
+        /// The subtask that owns each key group.
+        key_groups: KeyGroupMap,
+        /// Workers that it runs on: those with ordinals below this number.
+        workers: u32,
+        /// The last completed checkpoint.
+        manifest: Box<Manifest>,
+    },
     /// End all tasks of a generation.
     Cancel {
         /// The generation.
@@ -144,6 +156,15 @@ pub enum Report {
         /// The task.
         task: TaskId,
     },
+    /// The state that an assignment moves here is near, as far as that could be done.
+    Prepared {
+        /// The assignment.
+        revision: u64,
+    },
+    /// The worker is about to end and wants its tasks to go on elsewhere.
+    Leaving,
+    /// It has no tasks any more and ends.
+    Left,
     /// A source task wants splits.
     AskSplits {
         /// The generation.

@@ -4,8 +4,9 @@
 //! the same process.
 
 pub mod message;
+mod near;
 
-use super::beside::{self, Beginning, Side, Write, error_kind};
+use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
 use super::deploy::{Blueprint, Deployment, Prepared};
 use super::directory::foreign;
@@ -13,16 +14,19 @@ use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
+use crate::dataflow::metrics::TaskMetrics;
 use crate::dataflow::task::{Events, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
 use crate::plan::Plan;
 use message::{Command, Deploy, Report};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weir_protocol::leader::{BarrierKind, ErrorKind};
+use weir_protocol::members::Placement;
 use weir_protocol::{CheckpointId, Generation, TaskId};
 
 /// What a worker runs its part of a job with.
@@ -82,6 +86,11 @@ impl Commands {
         let _ = self.0.send(Input::Command(command));
     }
 
+    /// Says that this worker is about to end, and reports [`Report::Left`] once it has no tasks any more.
+    pub fn leave(&self) {
+        let _ = self.0.send(Input::Leave);
+    }
+
     /// Ends all tasks, whatever their generation, and waits until none runs.
     pub fn abandon(&self) {
         let (done, ended) = mpsc::channel();
@@ -96,6 +105,7 @@ enum Input {
     Task(Generation, TaskEvent),
     /// End all tasks; the sender is dropped when none runs.
     Abandon(mpsc::Sender<()>),
+    Leave,
     Close,
 }
 
@@ -104,8 +114,10 @@ impl Agent {
     #[must_use]
     pub fn start(work: Work, reports: Reports) -> Self {
         let (sender, inputs) = mpsc::channel();
+        let under_way = UnderWay::default();
         let running = Running {
-            writer: beside::writer(Arc::clone(&work.store), reports.clone()),
+            writer: beside::writer(Arc::clone(&work.store), reports.clone(), under_way.clone()),
+            under_way,
             work,
             reports,
             sender: sender.clone(),
@@ -113,6 +125,8 @@ impl Agent {
             deployment: None,
             cancelling: false,
             abandoned: Vec::new(),
+            leaving: false,
+            preparing: None,
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -144,11 +158,16 @@ struct Running {
     work: Work,
     reports: Reports,
     writer: Side<Write>,
+    /// Snapshots that are not stored yet: they are state as well.
+    under_way: UnderWay,
     sender: mpsc::Sender<Input>,
     inputs: mpsc::Receiver<Input>,
     deployment: Option<(Generation, Deployment)>,
     cancelling: bool,
     abandoned: Vec<mpsc::Sender<()>>,
+    leaving: bool,
+    /// Tells the thread that brings state near that it need not any more.
+    preparing: Option<Arc<AtomicBool>>,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -160,6 +179,7 @@ impl Running {
                 Ok(Input::Command(command)) => self.command(command),
                 Ok(Input::Task(generation, event)) => self.task(generation, event),
                 Ok(Input::Abandon(done)) => self.abandon(done),
+                Ok(Input::Leave) => self.leave(),
                 Ok(Input::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -171,6 +191,10 @@ impl Running {
     fn command(&mut self, command: Command) {
         match command {
             Command::Deploy(deploy) => self.deploy(*deploy),
+            Command::Prepare { revision, key_groups, workers, manifest } => {
+                let placement = Placement::over(key_groups.parallelism(), workers);
+                self.prepare(revision, &near::files(&manifest, &key_groups, &placement, self.work.worker));
+            }
             Command::Cancel { generation } => self.cancel(generation),
             Command::Inject { generation, checkpoint, kind } => self.inject(generation, checkpoint, kind),
             Command::Aborted { generation, checkpoint } => {
@@ -209,9 +233,10 @@ impl Running {
 
     fn try_deploy(&mut self, deploy: Deploy) -> Result<Report> {
         let generation = deploy.generation;
-        let (writer, sender) = (self.writer.sender(), self.sender.clone());
+        let (writer, sender, under_way) = (self.writer.sender(), self.sender.clone(), self.under_way.clone());
         let events = Events::new(move |event| match event {
             TaskEvent::Snapshot(snapshot) => {
+                under_way.sent(&snapshot);
                 let _ = writer.send(Write::Snapshot(generation, snapshot));
             }
             event => {
@@ -243,6 +268,31 @@ impl Running {
         self.deployment = Some((generation, deployment));
         self.cancelling = false;
         Ok(Report::Deployed { generation, tasks, sources })
+    }
+
+    /// On a thread of its own: tasks, and what ends them, do not wait for a bucket.
+    fn prepare(&mut self, revision: u64, files: &[String]) {
+        if let Some(before) = self.preparing.take() {
+            before.store(true, Ordering::Relaxed);
+        }
+        let overtaken = Arc::new(AtomicBool::new(false));
+        self.preparing = Some(Arc::clone(&overtaken));
+        let (store, reports, files) = (Arc::clone(&self.work.store), self.reports.clone(), files.to_vec());
+        let fetch = move || {
+            for file in files.iter().take_while(|_| !overtaken.load(Ordering::Relaxed)) {
+                if let Err(failure) = store.fetch(file) {
+                    tracing::warn!(
+                        file,
+                        error = failure.chain(),
+                        "state that will be needed could not be brought near"
+                    );
+                }
+            }
+            reports.send(Report::Prepared { revision });
+        };
+        if std::thread::Builder::new().name("prepare".to_owned()).spawn(fetch).is_err() {
+            self.reports.send(Report::Prepared { revision });
+        }
     }
 
     /// Told of lost connections to other workers.
@@ -278,6 +328,17 @@ impl Running {
         self.work.board.cancelled();
         self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
+        if self.leaving {
+            self.reports.send(Report::Left);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.reports.send(Report::Leaving);
+        if self.deployment.is_none() {
+            self.reports.send(Report::Left);
+        }
     }
 
     fn abandon(&mut self, done: mpsc::Sender<()>) {
@@ -337,18 +398,12 @@ impl Running {
         }
         self.housekeeping_due = now + HOUSEKEEPING;
         let Some((generation, deployment)) = self.deployment.as_ref().filter(|_| !self.cancelling) else { return };
-        let (used, budget) = (deployment.state_bytes(), self.work.state_budget);
+        let (under_way, budget) = (self.under_way.bytes(), self.work.state_budget);
+        let used = deployment.state_bytes() + under_way;
         self.throttle.follow(used, budget);
         let largest = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get());
         let Some((task, largest)) = largest.filter(|_| used > budget) else { return };
-        let message = format!(
-            "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB). \
-             Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
-            budget >> 20,
-            used >> 20,
-            largest.metrics.name,
-            largest.metrics.state_bytes.get() >> 20,
-        );
+        let message = outgrown(used, budget, under_way, &largest.metrics);
         let kind = ErrorKind::User;
         self.reports.send(Report::TaskFailed { generation: *generation, task: *task, kind, message });
     }
@@ -362,4 +417,19 @@ impl Running {
         tasks.into_iter().for_each(|task| deployment.join(task));
         self.work.board.cancelled();
     }
+}
+
+fn outgrown(used: u64, budget: u64, under_way: u64, largest: &TaskMetrics) -> String {
+    let snapshots = match under_way >> 20 {
+        0 => String::new(),
+        mib => format!(", {mib} MiB in snapshots that are being stored"),
+    };
+    format!(
+        "the state has outgrown its budget of {} MiB: {} MiB, most of it in '{}' ({} MiB){snapshots}. \
+         Give the job more memory (--state-budget), or let its state expire (SET 'table.exec.state.ttl' = '…')",
+        budget >> 20,
+        used >> 20,
+        largest.name,
+        largest.state_bytes.get() >> 20,
+    )
 }

@@ -1,5 +1,6 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
+pub mod assignments;
 pub mod reading;
 pub mod savepoints;
 
@@ -7,6 +8,7 @@ use crate::checkpoint::store::s3::meter::Meter;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
 use crate::plan::Plan;
+use assignments::{Assignments, Awaited};
 use parking_lot::Mutex;
 use reading::TaskReading;
 use savepoints::{Conflict, SavepointRequest, Savepoints};
@@ -15,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_protocol::chain::Sizes;
-use weir_protocol::leader::{ErrorKind, FailureCause, Notice, Status};
+use weir_protocol::leader::{AssignmentAnswer, ErrorKind, FailureCause, Notice, Status};
 use weir_protocol::members::Session;
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, TaskId};
@@ -64,8 +66,10 @@ struct State {
     late_before: BTreeMap<u32, u64>,
     checkpoints: VecDeque<CheckpointDetails>,
     savepoints: Savepoints,
+    assignments: Assignments,
     notices: VecDeque<String>,
     last_failure: Option<LastFailure>,
+    restarts: BTreeMap<ErrorKind, u64>,
 }
 
 /// Rows and bytes over the whole run.
@@ -134,8 +138,7 @@ impl Board {
     pub fn new(plan: Arc<Plan>, graph: Arc<Graph>) -> Self {
         let (changes, _) = watch::channel(());
         let state = Mutex::new(State::default());
-        Self { plan, graph, costs: Costs::default(),
-            store: OnceLock::new(), began: Instant::now(), changes, state }
+        Self { plan, graph, costs: Costs::default(), store: OnceLock::new(), began: Instant::now(), changes, state }
     }
 
     /// How long the run has been going on.
@@ -267,6 +270,24 @@ impl Board {
         savepoints.release(name, pin)
     }
 
+    /// A request for an assignment that waits for its answer.
+    #[must_use]
+    pub fn await_assignment(&self) -> Awaited {
+        self.state.lock().assignments.wait()
+    }
+
+    /// The last revision that the job could not change to, and why.
+    #[must_use]
+    pub fn failed_assignment(&self) -> Option<(u64, String)> {
+        self.state.lock().assignments.last_failed()
+    }
+
+    /// The uid of the request for a savepoint that is still on its way.
+    #[must_use]
+    pub fn pending_savepoint(&self, name: &str) -> Option<String> {
+        self.state.lock().savepoints.pending(name)
+    }
+
     /// Remarks for the user since the last call.
     #[must_use]
     pub fn take_notices(&self) -> Vec<String> {
@@ -277,6 +298,15 @@ impl Board {
     #[must_use]
     pub fn last_failure(&self) -> Option<LastFailure> {
         self.state.lock().last_failure.clone()
+    }
+
+    /// How many generations were started again after a failure of each kind; kinds that did not occur are zero.
+    #[must_use]
+    pub fn restarts(&self) -> BTreeMap<ErrorKind, u64> {
+        use ErrorKind as E;
+        let kinds = [E::User, E::Transient, E::Corrupt, E::Fenced, E::Bug];
+        let state = self.state.lock();
+        kinds.into_iter().map(|kind| (kind, state.restarts.get(&kind).copied().unwrap_or(0))).collect()
     }
 
     /// The tasks of a generation run.
@@ -421,9 +451,23 @@ impl State {
                 }
                 Some(format!("savepoint '{name}' is deleted"))
             }
+            Notice::SavepointWithdrawn { name, uid } => {
+                self.savepoints.withdrawn(name, uid);
+                Some(format!("savepoint '{name}' is withdrawn"))
+            }
+            Notice::AssignmentAnswered { request, revision, answer } => {
+                self.assignments.answered(request, *revision, answer);
+                (*answer == AssignmentAnswer::Accepted).then(|| format!("revision {revision} is assigned"))
+            }
+            Notice::AssignmentFailed { revision, message } => {
+                self.assignments.failed(*revision, message);
+                Some(format!("the job could not change to revision {revision} and goes on as it was: {message}"))
+            }
+            Notice::Awaiting { message } => Some(message.clone()),
             Notice::StopFailed { message } => Some(format!("the job could not be stopped and goes on: {message}")),
             Notice::GenerationFailed { generation, kind, message, restart_in_ms, .. } => {
                 self.last_failure = Some(LastFailure { kind: *kind, message: message.clone() });
+                *self.restarts.entry(*kind).or_default() += u64::from(restart_in_ms.is_some());
                 let next = restart_in_ms.map_or(String::new(), |wait| format!("; next try in {wait} ms"));
                 Some(format!("generation {generation} failed: {message}{next}"))
             }

@@ -118,6 +118,19 @@ impl Savepoints {
         }
     }
 
+    /// The uid of the request for a savepoint that is not there yet.
+    pub(super) fn pending(&self, name: &str) -> Option<String> {
+        let request = self.0.get(name)?;
+        (request.state == Savepoint::Pending).then(|| request.uid.clone())
+    }
+
+    /// Nobody wants it any more: the request is forgotten.
+    pub(super) fn withdrawn(&mut self, name: &str, uid: &str) {
+        if self.0.get(name).is_some_and(|request| request.state == Savepoint::Pending && request.uid == uid) {
+            self.0.remove(name);
+        }
+    }
+
     pub(super) fn released(&mut self, name: &str) {
         self.0.remove(name);
     }

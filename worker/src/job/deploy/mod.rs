@@ -20,7 +20,6 @@ use crate::job::agent::message::Report;
 use crate::job::agent::{Reports, Work};
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
-use arrow::datatypes::Schema;
 use restore::{RestoreOf, find, find_step, restored};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -250,8 +249,7 @@ impl<'a> Builder<'a> {
         let unknown = || Failure::bug(format!("worker {worker} has no address that rows can be sent to: '{address}'"));
         let exchange = self.blueprint.work.exchange.as_ref().ok_or_else(unknown)?;
         let peer = address.parse().map_err(|error: std::net::AddrParseError| unknown().because(error))?;
-        // What its columns are is told with the first rows.
-        exchange.sender(self.blueprint.generation, peer, task, channel, Arc::new(Schema::empty()))
+        exchange.sender(self.blueprint.generation, peer, task, channel)
     }
 
     /// The subtasks on this worker.

@@ -147,7 +147,7 @@ impl History {
         let (manifest, location) = match (origin, newest) {
             (Origin::Link(number), _) => (Some(self.manifest(number)?), None),
             (Origin::Foreign { .. }, Link::Start(start)) => match &start.origin {
-                Origin::Foreign { location, manifest } => (Some(manifest.as_ref()), Some(location.as_str())),
+                Origin::Foreign { location, manifest, .. } => (Some(manifest.as_ref()), Some(location.as_str())),
                 Origin::Empty | Origin::Link(_) => (None, None),
             },
             (Origin::Empty | Origin::Foreign { .. }, _) => (None, None),

@@ -130,14 +130,28 @@ impl Place {
                 let store = Arc::new(DirectoryStore::open(directory)?);
                 let lock = DirectoryLock::take(directory)?;
                 store.remove_partial()?;
+                Ok(Held { lock: Some(lock), ..self.join(job)? })
+            }
+            Self::Bucket(_) => {
+                let held = self.join(job)?;
+                Ok(Held { claimant: next_claimant(held.store.as_ref())?, ..held })
+            }
+        }
+    }
+
+    /// Opens the state of the job of this name as one of its workers: others work on it too, and whose claims come first
+    /// is somebody else's to say.
+    pub fn join(&self, job: &str) -> Result<Held> {
+        // Where a lock sees to it that there is one job at work, each may claim over the one before.
+        let claimant = Claimant { revision: 0, attempt: 0, pod: "local".to_owned() };
+        match self {
+            Self::Directory(directory) => {
+                let store = Arc::new(DirectoryStore::open(directory)?);
                 let uid = state::uid(directory, job)?;
-                // The lock sees to it that there is one process: it may claim over the one before.
-                let claimant = Claimant { revision: 0, attempt: 0, pod: "local".to_owned() };
-                Ok(Held { store, uid, claimant, meter: None, lock: Some(lock) })
+                Ok(Held { store, uid, claimant, meter: None, lock: None })
             }
             Self::Bucket(place) => {
                 let (store, uid) = place.open()?;
-                let claimant = next_claimant(&store)?;
                 let meter = Some(store.bucket().meter());
                 Ok(Held { store: Arc::new(store), uid, claimant, meter, lock: None })
             }

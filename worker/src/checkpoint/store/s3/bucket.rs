@@ -312,7 +312,7 @@ impl Requests {
         if found.content_length.is_some_and(|length| length as u64 > LARGEST_WHOLE) {
             return Err(Fault { cause: Cause::Range, effect: Effect::None, details: String::new() });
         }
-        let body = found.body.collect().await.map_err(cut)?.into_bytes();
+        let body = found.body.collect().await.map_err(|error| cut(&error))?.into_bytes();
         Ok((body, found.e_tag.unwrap_or_default()))
     }
 
@@ -339,7 +339,7 @@ impl Requests {
         if found.content_range.is_none() || found.content_length.is_some_and(|length| length as u64 > asked) {
             return Err(Fault::unsupported("the store does not know ranges: it gave the whole object"));
         }
-        Ok(found.body.collect().await.map_err(cut)?.into_bytes())
+        Ok(found.body.collect().await.map_err(|error| cut(&error))?.into_bytes())
     }
 
     async fn head(&self, key: &str) -> Result<Option<Entry>> {
@@ -428,8 +428,8 @@ impl Requests {
 }
 
 /// A body that ended too early.
-fn cut(error: aws_sdk_s3::primitives::ByteStreamError) -> Fault {
-    let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+fn cut(error: &aws_sdk_s3::primitives::ByteStreamError) -> Fault {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     Fault::unknown(format!("the content was cut off: {cause}"))
 }
 

@@ -125,7 +125,7 @@ impl Fault {
         let cause = cause(status, code.unwrap_or_default(), response.headers().get("retry-after"));
         // A server that fails may have done its work; one that answers "no" has not. An answer of 200 with an error in
         // it is how S3 reports a failure that it met after it had begun to answer.
-        let effect = if status >= 500 || status < 300 { Effect::Unknown } else { Effect::None };
+        let effect = if (300..500).contains(&status) { Effect::None } else { Effect::Unknown };
         let mut details = match (code, message) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
@@ -180,7 +180,7 @@ fn cause(status: u16, code: &str, retry_after: Option<&str>) -> Cause {
         (_, "InvalidRange") | (416, _) => Cause::Range,
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken") => Cause::Credentials,
         (_, "TokenRefreshRequired" | "InvalidSecurity" | "InvalidClientTokenId") => Cause::Credentials,
-        // What versitygw says of a key that it does not know, with the status of an absent object.
+        // What versitygw says of a key that it does not know.
         (_, "XAdminUserNotFound") => Cause::Credentials,
         (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => Cause::Region,
         (_, "IllegalLocationConstraintException" | "IncorrectEndpoint") => Cause::Region,
@@ -197,7 +197,8 @@ fn cause(status: u16, code: &str, retry_after: Option<&str>) -> Cause {
         (_, "RequestTimeout" | "IncompleteBody" | "BadDigest" | "InternalError") => Cause::Trouble,
         (301 | 307, _) => Cause::Region,
         (401 | 403, _) => Cause::Denied,
-        (404, _) => Cause::NotFound,
+        // An answer to HEAD has no code. Any other one is about something else than the object.
+        (404, "") => Cause::NotFound,
         (400..=499 | 501, _) => Cause::Unsupported,
         _ => Cause::Trouble,
     }
@@ -238,10 +239,11 @@ mod tests {
             (404, "NoSuchBucket", None, Cause::Bucket),
             (404, "NoSuchKey", None, Cause::NotFound),
             (404, "", None, Cause::NotFound),
+            (404, "NoSuchWebsiteConfiguration", None, Cause::Unsupported),
+            (404, "XAdminUserNotFound", None, Cause::Credentials),
             (412, "PreconditionFailed", None, Cause::Condition),
             (416, "InvalidRange", None, Cause::Range),
             (403, "SignatureDoesNotMatch", None, Cause::Credentials),
-            (404, "XAdminUserNotFound", None, Cause::Credentials),
             (403, "AccessDenied", None, Cause::Denied),
             (403, "RequestTimeTooSkewed", None, Cause::Clock),
             (301, "PermanentRedirect", None, Cause::Region),

@@ -1,5 +1,6 @@
 //! What is counted of requests to a bucket.
 
+use crate::numbers::{Family, Histogram, Numbers};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -161,6 +162,34 @@ impl Counters {
             latency_us: get(&self.latency_us),
             latencies: std::array::from_fn(|bucket| get(&self.latencies[bucket])),
         }
+    }
+}
+
+impl Numbers for Meter {
+    fn families(&self) -> Vec<Family> {
+        let mut readings = self.read();
+        // What was never asked for says nothing.
+        readings.retain(|reading| reading.attempts > 0);
+        let labels = |reading: &Reading| vec![("operation", reading.operation.name().to_owned())];
+        let counted = |name, help, count: fn(&Reading) -> u64| {
+            let samples = readings.iter().map(|reading| (labels(reading), count(reading) as f64));
+            Family::counter(name, help).with_all(samples)
+        };
+        let requests = Family::histogram("weir_store_request_seconds", "Seconds of requests to the store.");
+        let requests = readings.iter().fold(requests, |family, reading| {
+            let bounds = BOUNDS_MS.iter().map(|bound_ms| Some(Duration::from_millis(*bound_ms))).chain([None]);
+            let took = Duration::from_micros(reading.latency_us);
+            family.with_histogram(labels(reading), Histogram::of_durations(bounds.zip(reading.latencies), took))
+        });
+        vec![
+            requests,
+            counted("weir_store_errors_total", "Requests to the store that failed.", |reading| reading.errors),
+            counted("weir_store_throttled_total", "Requests that the store refused for their number.", |reading| {
+                reading.throttled
+            }),
+            counted("weir_store_retries_total", "Requests that followed one that failed.", |reading| reading.retries),
+            counted("weir_store_bytes_total", "Bytes of content that requests moved.", |reading| reading.bytes),
+        ]
     }
 }
 

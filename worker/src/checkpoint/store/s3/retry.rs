@@ -185,5 +185,5 @@ impl Requests {
 
 /// A number between 0 and 1.
 fn chance() -> f64 {
-    (uuid::Uuid::new_v4().as_u128() as u32) as f64 / f64::from(u32::MAX)
+    f64::from(uuid::Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX)
 }

@@ -22,7 +22,7 @@ mod partition;
 mod writer;
 
 use super::super::options::Options;
-use super::super::{Committer, CommitterContext, Environment, Sink, SinkWriter, TableShape, WriterContext};
+use super::super::{Committer, CommitterContext, Environment, Outside, Sink, SinkWriter, TableShape, WriterContext};
 use super::place::Place;
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
@@ -86,6 +86,7 @@ pub(crate) fn sink(
         check_going_on(options, format.as_ref(), place.as_ref());
     }
     if let Some(Place::Folder(path)) = &place
+        && environment.outside == Outside::Look
         && options.finish().is_ok()
         && let Err(error) = writable(path)
     {

@@ -26,6 +26,8 @@ use weir_protocol::snapshot::Committable;
 const PART: usize = 8 << 20;
 /// Parts of a file that are under way at a time.
 const UNDER_WAY: usize = 2;
+/// A file is tried again when its folder went away.
+const MOST_TRIES: u32 = 3;
 /// A file has at most 10,000 parts.
 const MOST_BYTES_OF_UPLOAD: u64 = 64 << 30;
 
@@ -80,7 +82,7 @@ impl Output {
         match place {
             Place::Folder(root) => {
                 let path = root.join(&rename.from);
-                let file = create(&path).map_err(|error| failure(&path.display(), error))?;
+                let file = create(&path).map_err(|error| not_created(&path, error))?;
                 Ok(Self::File(HiddenFile { path, rename, file }))
             }
             Place::Bucket(folder) => Ok(Self::Upload(Box::new(Growing::begin(folder, rename.to)?))),
@@ -274,10 +276,31 @@ impl Begun {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    let mut tries = 0;
+    loop {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            // Whoever reads the output may have removed the folder, which was empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < MOST_TRIES => tries += 1,
+            created => return created,
+        }
     }
-    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Where no file can be made, none can be made at the next attempt: something is in the way, or the place takes none.
+fn not_created(path: &Path, error: io::Error) -> Failure {
+    use io::ErrorKind as E;
+    match error.kind() {
+        E::NotFound | E::AlreadyExists | E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory => {
+            let folder = path.parent().unwrap_or(path).display();
+            let message =
+                format!("no file can be created in {folder}: make it a folder that can be written, or change 'path'");
+            Failure::user(message).because(error)
+        }
+        _ => failure(&path.display(), error),
+    }
 }
 
 /// Makes a file's name durable.

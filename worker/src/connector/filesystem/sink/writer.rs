@@ -34,14 +34,30 @@ pub(super) struct FileSinkWriter {
     rolling: Rolling,
     number: u64,
     open: BTreeMap<String, Open>,
-    closing: VecDeque<Closing>,
-    sealed: Vec<Committable>,
+    closing: VecDeque<Sealed<Closing>>,
+    /// Sealed since the last checkpoint.
+    sealed: Vec<Sealed<Committable>>,
+}
+
+/// A file to which nothing is added.
+struct Sealed<T> {
+    file: T,
+    hidden: Hidden,
+}
+
+/// The hidden name of a file, where it has one.
+struct Hidden {
+    name: Option<String>,
+    /// A checkpoint names it, as a file that goes on.
+    named: bool,
 }
 
 struct Open {
     file: GrowingFile,
     since: Instant,
     used: Instant,
+    /// A checkpoint names it.
+    named: bool,
 }
 
 /// A file that goes on after a checkpoint.
@@ -109,12 +125,13 @@ impl FileSinkWriter {
         let output = Output::create(&self.place, partition, &name)?;
         let file = GrowingFile::create(output, &self.format, self.op, &self.schema)?;
         let now = Instant::now();
-        Ok(Open { file, since: now, used: now })
+        Ok(Open { file, since: now, used: now, named: false })
     }
 
     /// Nothing is added to the file; its last bytes become durable while others grow.
     fn seal(&mut self, open: Open) -> Result<()> {
-        self.closing.push_back(open.file.close()?);
+        let hidden = Hidden { name: open.file.hidden_name().map(str::to_owned), named: open.named };
+        self.closing.push_back(Sealed { file: open.file.close()?, hidden });
         while self.closing.len() > MOST_CLOSING {
             self.finish_one()?;
         }
@@ -122,8 +139,8 @@ impl FileSinkWriter {
     }
 
     fn finish_one(&mut self) -> Result<()> {
-        if let Some(closing) = self.closing.pop_front() {
-            self.sealed.push(closing.finish()?);
+        if let Some(Sealed { file, hidden }) = self.closing.pop_front() {
+            self.sealed.push(Sealed { file: file.finish()?, hidden });
         }
         Ok(())
     }
@@ -162,7 +179,7 @@ impl FileSinkWriter {
 
     fn held(&self) -> usize {
         let open: usize = self.open.values().map(|open| open.file.held()).sum();
-        open + self.closing.iter().map(Closing::held).sum::<usize>()
+        open + self.closing.iter().map(|sealed| sealed.file.held()).sum::<usize>()
     }
 
     fn make_room(&mut self) -> Result<()> {
@@ -188,6 +205,7 @@ impl FileSinkWriter {
             open.file.sync()?;
             let unfinished = open.file.hidden_name().unwrap_or_default().to_owned();
             let tail = Tail { partition: partition.clone(), unfinished, length: open.file.bytes() };
+            open.named = true;
             serde_json::to_value(tail).map_err(|error| Failure::bug("the state of a file sink").because(error))
         };
         self.open.iter_mut().map(tail).collect()
@@ -226,6 +244,113 @@ impl SinkWriter for FileSinkWriter {
             self.finish_one()?;
         }
         let writer = self.tails()?;
-        Ok(Prepared { committables: std::mem::take(&mut self.sealed), writer })
+        let committables = std::mem::take(&mut self.sealed).into_iter().map(|sealed| sealed.file).collect();
+        Ok(Prepared { committables, writer })
+    }
+}
+
+impl Drop for FileSinkWriter {
+    /// What no checkpoint names, nobody will ever make visible. The rest is for the next generation to decide about, and
+    /// so are uploads: whoever is cancelled does not wait for a bucket.
+    fn drop(&mut self) {
+        let Place::Folder(root) = &self.place else { return };
+        let open = self.open.values().map(|open| (open.file.hidden_name(), open.named));
+        let closing = self.closing.iter().map(|sealed| &sealed.hidden);
+        let sealed = closing.chain(self.sealed.iter().map(|sealed| &sealed.hidden));
+        let all = open.chain(sealed.map(|hidden| (hidden.name.as_deref(), hidden.named)));
+        for name in all.filter(|(_, named)| !named).filter_map(|(name, _)| name) {
+            // One that stays is removed by the next run.
+            let _ = std::fs::remove_file(root.join(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::super::super::super::{TableShape, options::Options};
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use weir_protocol::{Generation, OperatorId};
+
+    /// A writer that seals a file when it has `bytes`, and not at checkpoints.
+    fn writer(root: &Path, bytes: u64) -> FileSinkWriter {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let shape = TableShape {
+            name: "t".into(),
+            schema: Arc::clone(&schema),
+            metadata: Vec::new(),
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+        };
+        let partitioning = Partitioning::of(&shape, &Options::of("t", &[]));
+        let rolling = Rolling { bytes, age: Duration::from_secs(3600), checkpoint: AtCheckpoint::GoOn };
+        let context = WriterContext {
+            operator: OperatorId("sink-t".into()),
+            schema,
+            changelog: false,
+            subtask: 0,
+            parallelism: 1,
+            generation: Generation(1),
+            job_uid: "job".into(),
+            restored: Vec::new(),
+        };
+        FileSinkWriter::new(Place::Folder(root.to_path_buf()), "t", Format::Json, partitioning, rolling, context)
+            .unwrap()
+    }
+
+    fn rows(count: i64) -> Batch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+        Batch::inserts(RecordBatch::try_from_iter([("n", column)]).unwrap())
+    }
+
+    /// What is left of a writer that fails after `work`, beside the files that checkpoints name.
+    fn check(bytes: u64, work: impl Fn(&mut FileSinkWriter), expected: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path(), bytes);
+        work(&mut writer);
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), expected);
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_only_what_a_checkpoint_names() {
+        let large = 1 << 20;
+        let write = |writer: &mut FileSinkWriter| writer.write(&rows(100)).unwrap();
+        let checkpoint = |writer: &mut FileSinkWriter| drop(writer.prepare(CheckpointId(1), false).unwrap());
+        check(large, write, 0);
+        check(1, write, 0);
+        check(
+            large,
+            |writer| {
+                write(writer);
+                checkpoint(writer)
+            },
+            1,
+        );
+        check(
+            1,
+            |writer| {
+                write(writer);
+                checkpoint(writer)
+            },
+            1,
+        );
+        // Sealed since, the file is still the one that the checkpoint goes on with; the one after it is nobody's.
+        check(
+            1500,
+            |writer| {
+                write(writer);
+                checkpoint(writer);
+                write(writer);
+                write(writer)
+            },
+            1,
+        );
     }
 }

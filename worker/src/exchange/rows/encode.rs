@@ -1,10 +1,11 @@
 //! From a batch to the body of a frame, without copying its buffers.
 
 use super::compact::compact;
-use super::frame::{self, Kind, MAX_ROWS_BODY};
-use super::{Compression, schema};
+use super::schema;
 use crate::batch::Batch;
 use crate::dataflow::inbox::CHANNEL_BUDGET;
+use crate::exchange::Compression;
+use crate::exchange::frame::{self, Kind, MAX_ROWS_BODY};
 use crate::failure::{Failure, Result};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
@@ -16,22 +17,22 @@ use std::time::Instant;
 use weir_protocol::credit::Amount;
 
 /// Encodes the rows of one stream.
-pub(super) struct Encoder {
+pub(in crate::exchange) struct Encoder {
     compression: Compression,
-    schema: SchemaRef,
-    ipc: StreamEncoder,
+    /// What rows look like now; `None` before the first.
+    columns: Option<(SchemaRef, StreamEncoder)>,
 }
 
 /// Rows on their way: everything of a frame but its header.
 #[derive(Debug)]
-pub(super) struct Encoded {
-    pub(super) kind: Kind,
-    pub(super) rows: u32,
+pub(in crate::exchange) struct Encoded {
+    pub(in crate::exchange) kind: Kind,
+    pub(in crate::exchange) rows: u32,
     /// Bytes of all parts.
-    pub(super) length: u32,
-    pub(super) crc: u32,
-    pub(super) parts: Vec<Buffer>,
-    pub(super) born: Option<Instant>,
+    pub(in crate::exchange) length: u32,
+    pub(in crate::exchange) crc: u32,
+    pub(in crate::exchange) parts: Vec<Buffer>,
+    pub(in crate::exchange) born: Option<Instant>,
 }
 
 /// Larger batches are cut: half of what may be under way, so that the next piece is encoded while one travels.
@@ -41,34 +42,17 @@ const LARGEST: Amount = Amount { rows: CHANNEL_BUDGET.rows / 2, bytes: CHANNEL_B
 const ALIGNMENT: usize = 16;
 
 impl Encoder {
-    /// An encoder for rows of these columns.
-    pub(super) fn new(schema: SchemaRef, compression: Compression) -> Result<Self> {
-        let ipc = ipc(&schema, compression)?;
-        Ok(Self { compression, schema, ipc })
+    /// An encoder that has seen no rows.
+    pub(in crate::exchange) fn new(compression: Compression) -> Self {
+        Self { compression, columns: None }
     }
 
-    /// The body of the frame that tells the columns.
-    pub(super) fn columns(&self) -> Result<Vec<u8>> {
-        schema::encode(&self.schema)
-    }
-
-    /// Goes over to the columns of a batch. Answers whether they are others.
-    pub(super) fn follow(&mut self, batch: &Batch) -> Result<bool> {
-        let schema = batch.rows.schema_ref();
-        if Arc::ptr_eq(schema, &self.schema) {
-            return Ok(false);
-        }
-        if *schema == self.schema {
-            self.schema = Arc::clone(schema);
-            return Ok(false);
-        }
-        *self = Self::new(Arc::clone(schema), self.compression)?;
-        Ok(true)
-    }
-
-    /// Encodes a batch of the columns it follows. Fails with kind `User` for a row that is larger than a frame.
-    pub(super) fn encode(&mut self, batch: &Batch) -> Result<Encoded> {
-        let mut parts = self.ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
+    /// Encodes a batch. Answers what the other side must be told of its columns before, if they are new to it. Fails
+    /// with kind `User` for a row that is larger than a frame.
+    pub(in crate::exchange) fn encode(&mut self, batch: &Batch) -> Result<(Option<Vec<u8>>, Encoded)> {
+        let told = self.follow(batch.rows.schema_ref())?;
+        let (_, ipc) = self.columns.as_mut().expect("it follows the columns of the batch");
+        let mut parts = ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
         if let Some(kinds) = &batch.kinds {
             parts.push(kinds.values().inner().clone());
         }
@@ -83,32 +67,49 @@ impl Encoder {
                 MAX_ROWS_BODY >> 20
             )));
         }
-        Ok(Encoded {
+        let encoded = Encoded {
             kind: if batch.kinds.is_some() { Kind::Changes } else { Kind::Rows },
             rows: u32::try_from(batch.num_rows()).expect("a piece has fewer rows than the budget"),
             length: length as u32,
             crc: frame::crc_of_parts(parts.iter().map(Buffer::as_slice)),
             parts,
             born: batch.born,
-        })
+        };
+        Ok((told, encoded))
+    }
+
+    /// Goes over to these columns. Answers what there is to tell of them, if they are others.
+    fn follow(&mut self, schema: &SchemaRef) -> Result<Option<Vec<u8>>> {
+        match &mut self.columns {
+            Some((known, _)) if Arc::ptr_eq(known, schema) => Ok(None),
+            Some((known, _)) if known == schema => {
+                *known = Arc::clone(schema);
+                Ok(None)
+            }
+            _ => {
+                let told = schema::encode(schema)?;
+                self.columns = Some((Arc::clone(schema), ipc(schema, self.compression)?));
+                Ok(Some(told))
+            }
+        }
     }
 }
 
 impl Encoded {
     /// The credits that it takes.
-    pub(super) fn size(&self) -> Amount {
+    pub(in crate::exchange) fn size(&self) -> Amount {
         size(self.rows, self.length)
     }
 }
 
 /// The credits of rows, which both ends read off the frame's header. A batch without rows counts as one, so that no
 /// number of them comes without credits.
-pub(super) fn size(rows: u32, length: u32) -> Amount {
+pub(in crate::exchange) fn size(rows: u32, length: u32) -> Amount {
     Amount { rows: u64::from(rows.max(1)), bytes: u64::from(length) }
 }
 
 /// Calls `each` with pieces of a batch, in order, none larger than it must be.
-pub(super) fn in_pieces(batch: Batch, each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+pub(in crate::exchange) fn in_pieces(batch: Batch, each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
     let rows = batch.num_rows();
     if rows < 2 || (rows as u64 <= LARGEST.rows && batch.bytes() as u64 <= LARGEST.bytes) {
         return each(batch);

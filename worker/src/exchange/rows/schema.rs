@@ -86,7 +86,7 @@ plain! {
 
 /// What is wrong with the columns that a peer tells.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(in crate::exchange) enum Error {
     #[error("the columns of a stream cannot be understood")]
     Malformed(#[source] serde_json::Error),
     #[error("a column has a type that does not exist: {0}")]
@@ -94,13 +94,13 @@ pub(super) enum Error {
 }
 
 /// The bytes that tell the columns. Fails with kind `Bug` for types that no batch of the engine has.
-pub(super) fn encode(schema: &Schema) -> Result<Vec<u8>> {
+pub(in crate::exchange) fn encode(schema: &Schema) -> Result<Vec<u8>> {
     let columns = schema.fields().iter().map(|field| Column::of(field)).collect::<Result<Vec<_>>>()?;
     Ok(serde_json::to_vec(&columns).expect("texts and numbers have a JSON form"))
 }
 
 /// The columns out of their bytes. Nesting is limited by the JSON reader.
-pub(super) fn decode(bytes: &[u8]) -> Result<SchemaRef, Error> {
+pub(in crate::exchange) fn decode(bytes: &[u8]) -> Result<SchemaRef, Error> {
     let columns: Vec<Column> = serde_json::from_slice(bytes).map_err(Error::Malformed)?;
     Ok(Arc::new(Schema::new(fields(columns)?)))
 }

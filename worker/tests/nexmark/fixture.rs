@@ -1,7 +1,4 @@
-//! Nexmark queries on a frozen input, as a user runs them, against what Apache Flink answered: at several parallelisms,
-//! killed at random moments, stopped and rescaled.
-
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says its seed")]
+//! A Nexmark query as a job in a folder of its own, run by the binary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +9,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// The source and the views of the benchmark; `SOURCE` are the source's options.
-const TABLES: &str = include_str!("nexmark/tables.sql");
+const TABLES: &str = include_str!("tables.sql");
 
 /// A query: its name, its sink's columns, and the query.
-const QUERIES: [(&str, &str, &str); 6] = [
+pub const QUERIES: [(&str, &str, &str); 6] = [
     (
         "q0",
         "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
@@ -53,39 +50,39 @@ const QUERIES: [(&str, &str, &str); 6] = [
 ];
 
 /// A run that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One job in a folder of its own.
-struct Job {
-    folder: tempfile::TempDir,
-    query: &'static str,
+pub struct Job {
+    pub folder: tempfile::TempDir,
+    pub query: &'static str,
     source: String,
-    sink_options: &'static str,
+    pub sink_options: &'static str,
 }
 
 impl Job {
-    fn new(query: &'static str, interval: &str) -> Self {
+    pub fn new(query: &'static str, interval: &str) -> Self {
         let events = root().join("examples/nexmark/events.jsonl.gz");
         let source = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", events.display());
         Self::reading(&source, query, interval)
     }
 
     /// A job with another source.
-    fn reading(source: &str, query: &'static str, interval: &str) -> Self {
+    pub fn reading(source: &str, query: &'static str, interval: &str) -> Self {
         let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned(), sink_options: "" };
         job.write_manifest(interval);
         job
     }
 
     /// The same job, where it is now, in another folder.
-    fn copy(&self, interval: &str) -> Self {
+    pub fn copy(&self, interval: &str) -> Self {
         let copy = Self::new(self.query, interval);
         copy_folder(self.folder.path(), copy.folder.path());
         copy.write_manifest(interval);
         copy
     }
 
-    fn write_manifest(&self, interval: &str) {
+    pub fn write_manifest(&self, interval: &str) {
         let (folder, query) = (&self.folder, self.query);
         let (_, columns, select) = QUERIES.iter().find(|(name, ..)| *name == query).unwrap();
         // A changelog can only be written as JSON; what only grows is compared as it was written.
@@ -105,7 +102,7 @@ impl Job {
         fs::write(folder.path().join("job.yaml"), manifest).unwrap();
     }
 
-    fn start(&self, arguments: &[&str]) -> Child {
+    pub fn start(&self, arguments: &[&str]) -> Child {
         let path = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("run").arg(path("job.yaml")).arg("--quiet").arg("--state-dir").arg(path("state"));
@@ -113,7 +110,7 @@ impl Job {
     }
 
     /// Runs to the end of the process; the answer is its exit code.
-    fn run(&self, arguments: &[&str]) -> i32 {
+    pub fn run(&self, arguments: &[&str]) -> i32 {
         let (status, errors) = self.run_until(PATIENCE, arguments);
         let code = status.code().unwrap_or(-1);
         assert!(code == 0, "{} ended with {status}: {errors}", self.query);
@@ -121,7 +118,7 @@ impl Job {
     }
 
     /// Runs until `moment` and kills the process; true when it had ended before.
-    fn run_and_kill(&self, moment: Duration, arguments: &[&str]) -> bool {
+    pub fn run_and_kill(&self, moment: Duration, arguments: &[&str]) -> bool {
         let (status, errors) = self.run_until(moment, arguments);
         // Killed by the signal, it has no code.
         assert!(matches!(status.code(), None | Some(0)), "{} ended with {status}: {errors}", self.query);
@@ -129,7 +126,7 @@ impl Job {
     }
 
     /// Runs until it ends or `moment` comes, which kills it.
-    fn run_until(&self, moment: Duration, arguments: &[&str]) -> (ExitStatus, String) {
+    pub fn run_until(&self, moment: Duration, arguments: &[&str]) -> (ExitStatus, String) {
         let mut child = self.start(arguments);
         let mut errors = child.stderr.take().unwrap();
         let (ended, end) = mpsc::channel();
@@ -145,7 +142,7 @@ impl Job {
     }
 
     /// The output as a table, in the form of the expected results.
-    fn output(&self) -> Vec<String> {
+    pub fn output(&self) -> Vec<String> {
         let mut rows = Vec::new();
         for entry in fs::read_dir(self.folder.path().join("out")).unwrap() {
             let path = entry.unwrap().path();
@@ -160,7 +157,7 @@ impl Job {
         rows
     }
 
-    fn check(&self) {
+    pub fn check(&self) {
         let expected = expected(self.query);
         let actual = self.output();
         let first = actual.iter().zip(&expected).find(|(actual, expected)| actual != expected);
@@ -216,105 +213,13 @@ fn folded(lines: &[String]) -> Vec<String> {
 }
 
 /// The same numbers for the same seed.
-struct Moments(u64);
+pub struct Moments(pub u64);
 
 impl Moments {
-    fn next(&mut self, below_ms: u64) -> Duration {
+    pub fn next(&mut self, below_ms: u64) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         Duration::from_millis(self.0 % below_ms)
-    }
-}
-
-#[test]
-fn every_query_gives_what_flink_gave_at_any_parallelism() {
-    for (query, ..) in QUERIES {
-        for parallelism in ["1", "2", "4"] {
-            // A long interval: but for the last one there are no checkpoints; a short one: many.
-            for interval in ["1h", "20ms"] {
-                let job = Job::new(query, interval);
-                assert_eq!(job.run(&["--parallelism", parallelism]), 0);
-                job.check();
-            }
-        }
-    }
-}
-
-#[test]
-fn a_finished_job_repeats_nothing_and_a_fresh_one_begins_anew() {
-    let job = Job::new("q11", "50ms");
-    assert_eq!(job.run(&[]), 0);
-    assert_eq!(job.run(&[]), 0);
-    job.check();
-    fs::remove_dir_all(job.folder.path().join("out")).unwrap();
-    assert_eq!(job.run(&["--fresh"]), 0);
-    job.check();
-}
-
-#[test]
-fn generated_events_give_the_same_at_any_parallelism_and_none_is_late() {
-    let source = "'connector' = 'nexmark', 'events.num' = '60000', 'first-event.rate' = '1000'";
-    let output = |parallelism: &str| {
-        let job = Job::reading(source, "q11", "20ms");
-        job.run(&["--parallelism", parallelism]);
-        job.output()
-    };
-    let alone = output("1");
-    let counted: u64 = alone.iter().map(|row| row.split('\t').nth(1).unwrap().parse::<u64>().unwrap()).sum();
-    // 46 of 50 events are bids: each is in a session.
-    assert_eq!(counted, 60_000 / 50 * 46);
-    for parallelism in ["2", "5"] {
-        assert_eq!(output(parallelism), alone);
-    }
-}
-
-#[test]
-fn a_killed_job_loses_and_repeats_nothing() {
-    let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
-    eprintln!("WEIR_KILL_SEED={seed}");
-    for (query, ..) in QUERIES {
-        let mut moments = Moments(seed);
-        let job = Job::new(query, "30ms");
-        let mut kills = 0;
-        while kills < 20 && !job.run_and_kill(moments.next(900), &["--speed", "10"]) {
-            kills += 1;
-        }
-        assert_eq!(job.run(&["--speed", "1000"]), 0);
-        job.check();
-    }
-}
-
-#[test]
-fn files_that_go_on_after_a_checkpoint_lose_and_repeat_nothing() {
-    let mut job = Job::new("q0", "30ms");
-    job.sink_options = ", 'sink.rolling-policy.on-checkpoint' = 'false', 'sink.rolling-policy.file-size' = '200 kb'";
-    job.write_manifest("30ms");
-    let mut moments = Moments(3);
-    for parallelism in ["2", "3", "1", "4"] {
-        job.run_and_kill(
-            Duration::from_millis(500) + moments.next(300),
-            &["--speed", "20", "--parallelism", parallelism],
-        );
-    }
-    job.run(&[]);
-    job.check();
-}
-
-#[test]
-fn a_job_goes_on_at_any_other_parallelism() {
-    for query in ["q11", "q17"] {
-        for before in 1..=8 {
-            let job = Job::new(query, "20ms");
-            let before = before.to_string();
-            // Well before the end of a run that takes a second and more.
-            let ended = job.run_and_kill(Duration::from_millis(700), &["--speed", "30", "--parallelism", &before]);
-            assert!(!ended, "{query} was too fast to be interrupted");
-            for after in 1..=8 {
-                let copy = job.copy("1h");
-                copy.run(&["--parallelism", &after.to_string()]);
-                copy.check();
-            }
-        }
     }
 }

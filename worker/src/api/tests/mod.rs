@@ -2,12 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::{Server, View, metrics, serve};
+mod assignment;
+mod client;
+mod documented;
+mod live;
+mod secure;
+
+use super::{JobNumbers, Server, TaskNumbers, View, metrics, serve};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::failure::Kind;
 use crate::job::board::Board;
 use crate::job::message::{Handle, Message};
+use crate::numbers::Numbers;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +22,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use weir_protocol::chain::{Pin, Sizes};
-use weir_protocol::leader::{ErrorKind, Event, FailureCause, Notice, Retained, State, Status};
+use weir_protocol::leader::{Course, ErrorKind, Event, FailureCause, Notice, Retained, State, Status};
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, EventTime, Generation, LinkNumber, Now, TaskId};
 
@@ -50,6 +57,7 @@ fn status(state: State) -> Status {
     Status {
         state,
         generation: Some(Generation(1)),
+        course: Course::default(),
         last: None,
         in_progress: None,
         completed: 2,
@@ -119,13 +127,17 @@ fn check(fixture: &Fixture, (method, path, body): (&str, &str, &str), expected: 
 
 fn running() -> Fixture {
     let fixture = fixture();
-    let board = &fixture.board;
+    fill(&fixture.board);
+    fixture
+}
+
+/// As a job has it that runs and has completed a checkpoint.
+fn fill(board: &Board) {
     board.update(&status(State::Running), Now(0));
     board.deployed(Generation(1), [task(3, 1)]);
     let cost = SnapshotCost { align_us: 1, sync_us: 2, upload_us: 3, bytes: 4 };
     board.cost(Generation(1), CheckpointId(2), TaskId { chain: 0, subtask: 0 }, cost);
     board.notice(&Notice::CheckpointCompleted { checkpoint: CheckpointId(2), link: LinkNumber(4), duration_ms: 9 });
-    fixture
 }
 
 #[test]
@@ -175,7 +187,14 @@ fn every_path_answers_json() {
         ("DELETE", "/v1/savepoints/none", "", 404, json!({})),
         ("POST", "/v1/savepoints", "{}", 422, json!({})),
         ("POST", "/v1/savepoints", "{", 400, json!({})),
-        ("POST", "/v1/savepoints", r#"{"name": "Über"}"#, 400, json!({"hint": "use 1 to 63 of a-z, 0-9 and -"})),
+        (
+            "POST",
+            "/v1/savepoints",
+            r#"{"name": "Über"}"#,
+            400,
+            json!({"hint": "use 1 to 63 of a-z, 0-9 and -, with a letter or a digit first"}),
+        ),
+        ("POST", "/v1/savepoints", r#"{"name": "-a"}"#, 400, json!({})),
         ("POST", "/v1/savepoints?wait=601", r#"{"name": "a"}"#, 400, json!({})),
         ("POST", "/v1/savepoints?wait=x", r#"{"name": "a"}"#, 400, json!({})),
         ("POST", "/v1/savepoints", r#"{"name": "old"}"#, 409, json!({})),
@@ -229,7 +248,10 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
 fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up() {
     let board = board();
     let line = |wanted: &str| {
-        let text = metrics::text(&board).unwrap();
+        let tasks = Arc::clone(&board);
+        let parts: [Arc<dyn Numbers>; 2] =
+            [Arc::new(TaskNumbers(move || tasks.readings())), Arc::new(JobNumbers(Arc::clone(&board)))];
+        let text = metrics::text(&parts).unwrap();
         text.lines().filter(|line| line.starts_with(wanted)).map(str::to_owned).collect::<Vec<_>>()
     };
     let label = r#"{chain="0",name="numbers -> files",task="0"}"#;

@@ -3,9 +3,9 @@
 //! Arrow's reader checks what is in the buffers, and panics when the buffers themselves are not where the message says.
 //! So the message is looked through before.
 
-use super::frame::{Header, Kind, MAX_ROWS_BODY};
 use super::{encode, lz4};
 use crate::batch::{Batch, RowKind};
+use crate::exchange::frame::{Header, Kind, MAX_ROWS_BODY};
 use arrow::array::UInt8Array;
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -18,13 +18,13 @@ use weir_protocol::credit::Amount;
 
 /// Decodes the rows of one stream.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(in crate::exchange) struct Decoder {
     schema: SchemaRef,
 }
 
 /// What is wrong with the body of a frame of rows.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(in crate::exchange) enum Error {
     #[error("it is too short")]
     Short,
     #[error("it holds no message of record batches")]
@@ -45,12 +45,17 @@ pub(super) enum Error {
 const PREFIX: usize = 8;
 
 impl Decoder {
-    pub(super) fn new(schema: SchemaRef) -> Self {
+    pub(in crate::exchange) fn new(schema: SchemaRef) -> Self {
         Self { schema }
     }
 
     /// Decodes a body. Buffers of the batch lie in `body`, whose start is aligned.
-    pub(super) fn decode(&self, header: &Header, body: &Buffer, born: Option<Instant>) -> Result<Batch, Error> {
+    pub(in crate::exchange) fn decode(
+        &self,
+        header: &Header,
+        body: &Buffer,
+        born: Option<Instant>,
+    ) -> Result<Batch, Error> {
         let kinds_length = if header.kind == Kind::Changes { header.rows as usize } else { 0 };
         let message_length = body.len().checked_sub(kinds_length).ok_or(Error::Short)?;
         let rows = self.rows(&body.slice_with_length(0, message_length))?;
@@ -83,7 +88,7 @@ impl Decoder {
 }
 
 /// The credits that a frame of rows has taken.
-pub(super) fn size(header: &Header) -> Amount {
+pub(in crate::exchange) fn size(header: &Header) -> Amount {
     encode::size(header.rows, header.length)
 }
 

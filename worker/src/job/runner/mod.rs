@@ -3,18 +3,20 @@
 //! Workers are reached by [`Link`]s; one of them may be in this process. What they say comes in as [`Message`]s, like the
 //! answers of the threads beside.
 
-use super::agent::message::{Command, Deploy, Report};
-use super::agent::{Agent, Reports, Work};
-use super::beside::{self, Commit, Side, error_kind};
-use super::board::Board;
-use super::directory::foreign::Foreign;
-use super::message::{Handle, Link, Message, ToWorker};
-use super::split_service::{self, SplitWork};
-use super::workers::{BUILD, Here, Workers, members_options};
+mod deploying;
+
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::graph::Graph;
-use crate::failure::{Failure, Result};
+use crate::failure::Failure;
+use crate::job::agent::message::{Command, Deploy, Report};
+use crate::job::agent::{Agent, Reports, Work};
+use crate::job::beside::{self, Commit, Side, error_kind};
+use crate::job::board::Board;
+use crate::job::directory::foreign::Foreign;
+use crate::job::message::{Handle, Link, Message, ToWorker};
+use crate::job::split_service::{self, SplitWork};
+use crate::job::workers::{BUILD, Here, Workers, members_options};
 use crate::plan::{NodeKind, Plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
@@ -78,6 +80,12 @@ pub struct Runner {
     foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
+    /// Workers of the assignment that is being prepared.
+    gathered: u32,
+    /// The assignment whose state is being brought near, and who is at it.
+    preparing: Option<(u64, BTreeSet<Session>)>,
+    /// This process is about to end: the next generation is another leader's.
+    leaving: bool,
 }
 
 impl Runner {
@@ -107,6 +115,9 @@ impl Runner {
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
+            gathered: 0,
+            preparing: None,
+            leaving: false,
             foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
@@ -179,7 +190,10 @@ impl Runner {
         }
         let end = end.expect("the loop ends with an end");
         self.local = None;
-        self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
+        // Of a leader that only hands over, workers look for the next one.
+        if !matches!(end, End::HandedOver { .. }) {
+            self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
+        }
         self.board.update(&self.leader.status(), self.now());
         end
     }
@@ -221,6 +235,10 @@ impl Runner {
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Leader(event) => self.step(Happened::Leader(event)),
+            Message::Leave => {
+                self.leaving = true;
+                self.step(Happened::Leader(Event::DrainRequested))
+            }
             Message::Registered(session, worker, link) => {
                 self.links.insert(session, link);
                 self.step(Happened::Members(members::Event::Registered { session, worker }))
@@ -273,6 +291,16 @@ impl Runner {
                 let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
                 Happened::Leader(Event::WorkerLost { generation, worker, message })
             }
+            Report::Prepared { revision } => {
+                let event = self.prepared(revision, session)?;
+                return self.step(Happened::Leader(event));
+            }
+            Report::Leaving => {
+                let end = self.step(Happened::Members(members::Event::Leaving { session }));
+                return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
+            }
+            // Its connection ends by itself.
+            Report::Left => return None,
             Report::SourceEnded { generation, task } => Happened::Leader(Event::SourceEnded { generation, task }),
             Report::AskSplits { generation, node, subtask } => {
                 self.splits.send(SplitWork::Ask { session, generation, node, subtask });
@@ -291,6 +319,9 @@ impl Runner {
                     for action in self.leader.step(now, event) {
                         match action {
                             Action::End(end) => return Some(end),
+                            Action::Deploy { start, .. } if self.leaving => {
+                                return Some(End::HandedOver { revision: start.terms.revision });
+                            }
                             action => queue.extend(self.perform(action)),
                         }
                     }
@@ -329,6 +360,15 @@ impl Runner {
                 self.foreign = None;
             }
             Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
+            Action::Gather { assignment } => {
+                let (revision, workers) = (assignment.revision, assignment.workers);
+                self.gathered = workers;
+                return Some(Happened::Members(members::Event::Gather { revision, workers }));
+            }
+            Action::Prepare { revision, key_groups, restore } => {
+                return self.prepare(revision, &key_groups, restore.map(|restore| *restore)).map(Happened::Leader);
+            }
+            Action::ReleasePin { .. } => {}
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.
@@ -381,51 +421,6 @@ impl Runner {
 
     fn command_all(&self, command: &Command) {
         self.members.workers().for_each(|(session, _)| self.command(session, command.clone()));
-    }
-
-    /// First the splits, then the workers.
-    fn deploy(&mut self, generation: Generation, start: Start, restore: Option<Box<Restore>>) -> Result<()> {
-        let restore = restore.map(|restore| *restore);
-        // Given up first: the lock of the place cannot be taken twice.
-        self.foreign = None;
-        let location = restore.as_ref().and_then(|restore| restore.location.as_deref());
-        self.foreign = location.map(|location| Foreign::open(location, self.job.store.as_ref())).transpose()?;
-        let manifest = restore.as_ref().map(|restore| &restore.manifest);
-        let writers = manifest.into_iter().flat_map(|manifest| &manifest.operators);
-        let writers = writers.filter(|(_, state)| !state.writers.is_empty());
-        self.writers = writers.map(|(operator, state)| (operator.clone(), state.writers.clone())).collect();
-        let (parallelism, manifest) = (start.key_groups.parallelism(), manifest.cloned().map(Box::new));
-        self.splits.send(SplitWork::Begin { generation, parallelism, restore: manifest });
-        self.pending = Some(Pending { generation, start, restore });
-        Ok(())
-    }
-
-    fn splits_ready(&mut self, generation: Generation, made: Result<()>) -> Option<End> {
-        let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
-        let parallelism = pending.start.key_groups.parallelism();
-        if let Err(failure) = made {
-            return self.step(Happened::Leader(deploy_failed(generation, &failure)));
-        }
-        self.remove_leftovers();
-        let workers = self.job.workers.count;
-        self.step(Happened::Members(members::Event::Deploy { generation, parallelism, workers }))
-    }
-
-    /// A checkpoint of the own generation is complete: nothing refers to tails of earlier ones any more. What those had
-    /// prepared was committed before the tasks were started.
-    fn remove_tails(&mut self, generation: Generation) {
-        if !self.writers.is_empty() {
-            self.writers.clear();
-            let (before, keep) = (generation, BTreeSet::new());
-            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: BTreeMap::new() });
-        }
-    }
-
-    /// Now that the restored checkpoint is known, and with it the files that its writers go on from.
-    fn remove_leftovers(&mut self) {
-        if let Some((before, keep)) = self.leftovers.take() {
-            self.commits.send(Commit::RemoveLeftovers { before, keep, writers: self.writers.clone() });
-        }
     }
 
     fn report(&self, notice: &Notice) {

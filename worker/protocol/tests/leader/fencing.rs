@@ -1,0 +1,196 @@
+//! Named histories of two leaders, one of which must not act.
+
+use crate::rig::{Objects, Rig, execute, go_on, head, links, maintain, options};
+use weir_protocol::chain::Stop;
+use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Running, Then};
+use weir_protocol::{Generation, Now};
+
+#[test]
+fn a_manifest_that_lands_for_a_fenced_leader_is_the_next_ones_to_commit() {
+    let mut store = Objects::new();
+    let mut frozen = Rig::begun(&mut store, "a", go_on());
+    (frozen.writes, frozen.hold_puts_of) = (Some("x"), Some("chain/"));
+    frozen.savepoint(&mut store, "one", Then::Continue);
+    let Some(Action::Store { op, request }) = frozen.held.pop() else { unreachable!("its manifest is held") };
+    let mut next = Rig::new();
+    next.hold_puts_of = Some("chain/");
+    next.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    // The next leader has looked and is about to put its start: only now the manifest lands.
+    assert_eq!(execute(&mut store, request), Outcome::Done);
+    let Some(Action::Store { op: late, request }) = next.held.pop() else { unreachable!("its start is held") };
+    next.hold_puts_of = None;
+    let outcome = execute(&mut store, request);
+    assert_eq!(outcome, Outcome::Exists);
+    next.tell(&mut store, Event::Stored { op: late, outcome });
+    assert_eq!(next.committed, ["x"], "it went on from what landed");
+    frozen.tell(&mut store, Event::Stored { op, outcome: Outcome::Done });
+    assert!(matches!(frozen.end, Some(End::Fenced { .. })));
+    assert_eq!(frozen.committed, Vec::<String>::new());
+}
+
+#[test]
+fn a_start_that_lands_in_a_retired_links_place_does_not_stand() {
+    let mut store = Objects::new();
+    Rig::begun(&mut store, "a", go_on());
+    let mut frozen = Rig::new();
+    frozen.hold_puts_of = Some("chain/");
+    frozen.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    let Some(Action::Store { op, request }) = frozen.held.pop() else { unreachable!("its start is held") };
+    let mut next = Rig::begun(&mut store, "c", go_on());
+    next.tell(&mut store, Event::StopRequested);
+    let mut later = Rig::begun(&mut store, "d", go_on());
+    later.tell(&mut store, Event::StopRequested);
+    assert!(!links(&store).contains_key(&2), "its place was taken and is retired");
+    let before = head(&store);
+    assert_eq!(execute(&mut store, request), Outcome::Done);
+    frozen.tell(&mut store, Event::Stored { op, outcome: Outcome::Done });
+    assert!(matches!(frozen.end, Some(End::Fenced { .. })));
+    assert_eq!(head(&store), before);
+}
+
+#[test]
+fn a_put_of_unknown_outcome_is_put_again_until_it_is_known() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    (rig.writes, rig.hold_puts_of) = (Some("x"), Some("chain/"));
+    rig.savepoint(&mut store, "one", Then::Continue);
+    let Some(Action::Store { op, request }) = rig.held.pop() else { unreachable!("its manifest is held") };
+    let outcome = Outcome::Unknown { message: "cut off".to_owned() };
+    rig.tell(&mut store, Event::Stored { op, outcome });
+    // Far beyond the checkpoint's time-out, and still nothing is given up.
+    rig.now = Now(100_000);
+    rig.tell(&mut store, Event::Tick);
+    assert!(rig.notices.iter().all(|notice| !matches!(notice, Notice::CheckpointFailed { .. })));
+    // The first put lands, the second finds it, and it is ours.
+    assert_eq!(execute(&mut store, request), Outcome::Done);
+    let Some(Action::Store { op, .. }) = rig.held.pop() else { unreachable!("it was sent again") };
+    rig.tell(&mut store, Event::Stored { op, outcome: Outcome::Exists });
+    assert_eq!(rig.committed, ["x"]);
+}
+
+#[test]
+fn the_state_of_another_job_and_a_folder_in_use_are_refused() {
+    let mut store = Objects::new();
+    Rig::begun(&mut store, "a", go_on());
+    let before = store.clone();
+    let mut other = options("b", go_on());
+    other.job = "other".to_owned();
+    let mut rig = Rig::new();
+    rig.tell(&mut store, Event::Begin(Box::new(other)));
+    assert!(rig.failed().is_some_and(|(kind, message)| kind == ErrorKind::User && message.contains("belongs to job")));
+    let mut elsewhere = options("c", go_on());
+    elsewhere.claimant.pod = "another pod".to_owned();
+    let mut rig = Rig::new();
+    rig.tell(&mut store, Event::Begin(Box::new(elsewhere)));
+    assert!(rig.failed().is_some_and(|(kind, message)| kind == ErrorKind::User && message.contains("in use")));
+    assert_eq!(store, before, "nothing was written");
+}
+
+#[test]
+fn a_leader_frozen_with_its_manifests_put_in_flight_loses_to_the_next() {
+    let mut store = Objects::new();
+    let mut frozen = Rig::begun(&mut store, "a", go_on());
+    (frozen.writes, frozen.hold_puts_of) = (Some("x"), Some("chain/"));
+    frozen.savepoint(&mut store, "one", Then::Continue);
+    let (op, request) = frozen.take_held();
+    let mut next = Rig::begun(&mut store, "b", go_on());
+    next.writes = Some("y");
+    next.savepoint(&mut store, "two", Then::Continue);
+    let before = store.clone();
+    let outcome = execute(&mut store, request);
+    assert_eq!(outcome, Outcome::Exists, "its place is taken");
+    frozen.tell(&mut store, Event::Stored { op, outcome });
+    assert!(matches!(frozen.end, Some(End::Fenced { .. })));
+    assert_eq!((frozen.committed.len(), next.committed.as_slice()), (0, ["y".to_owned()].as_slice()));
+    assert_eq!(store, before, "who is fenced touches nothing");
+}
+
+#[test]
+fn maintenance_fences_a_frozen_leader() {
+    let mut store = Objects::new();
+    let mut frozen = Rig::begun(&mut store, "a", go_on());
+    (frozen.writes, frozen.hold_puts_of) = (Some("x"), Some("chain/"));
+    frozen.tell(&mut store, Event::StopRequested);
+    let (op, request) = frozen.take_held();
+    // Its stop is under way; somebody believes that it is dead.
+    let operations = vec![Operation::DeleteSavepoint { name: "none".to_owned() }];
+    let maintenance = Rig::begun(&mut store, "b", Mode::Maintain { operations, running: Running::Fence });
+    assert_eq!(maintenance.end, Some(End::Maintained));
+    let outcome = execute(&mut store, request);
+    assert_eq!(outcome, Outcome::Exists);
+    frozen.tell(&mut store, Event::Stored { op, outcome });
+    assert!(matches!(frozen.end, Some(End::Fenced { .. })));
+    assert_eq!((frozen.committed.len(), head(&store).stop()), (0, None));
+    // Now the same with a manifest that lands first: maintenance copies its flag and commits what it lists.
+    let mut store = Objects::new();
+    let mut frozen = Rig::begun(&mut store, "a", go_on());
+    (frozen.writes, frozen.hold_puts_of) = (Some("x"), Some("chain/"));
+    frozen.tell(&mut store, Event::StopRequested);
+    let (op, request) = frozen.take_held();
+    let outcome = execute(&mut store, request);
+    let maintenance = Rig::begun(&mut store, "b", maintain(Vec::new()));
+    assert_eq!(
+        (&maintenance.end, maintenance.committed.as_slice()),
+        (&Some(End::Maintained), ["x".to_owned()].as_slice())
+    );
+    assert_eq!(head(&store).stop(), Some(Stop::Suspended));
+    frozen.tell(&mut store, Event::Stored { op, outcome });
+    assert!(matches!(frozen.end, Some(End::Fenced { .. })));
+    assert_eq!(frozen.committed.len(), 0);
+}
+
+#[test]
+fn a_put_that_lands_after_it_was_given_up_is_the_next_generations_to_go_on_from() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    (rig.writes, rig.hold_puts_of) = (Some("x"), Some("chain/"));
+    rig.savepoint(&mut store, "one", Then::Continue);
+    let (op, manifest) = rig.take_held();
+    let outcome = Outcome::Unknown { message: "cut off".to_owned() };
+    rig.tell(&mut store, Event::Stored { op, outcome });
+    // The generation fails, and with it the attempt is given up; the put is still on its way.
+    let (generation, task, message) = (rig.generation(), crate::rig::TASK, "chance".to_owned());
+    rig.tell(&mut store, Event::TaskFailed { generation, task, kind: ErrorKind::Transient, message });
+    rig.wait(&mut store);
+    let (op, start) = rig.take_held();
+    assert_eq!(execute(&mut store, manifest), Outcome::Done);
+    rig.hold_puts_of = None;
+    let outcome = execute(&mut store, start);
+    rig.tell(&mut store, Event::Stored { op, outcome });
+    let (_, restore) = rig.deployed.last().expect("deployed");
+    assert!(restore.is_some(), "it goes on from what landed");
+    assert_eq!((rig.generation(), rig.committed.as_slice()), (Generation(2), ["x".to_owned()].as_slice()));
+}
+
+#[test]
+fn what_an_old_generation_says_is_ignored() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    let old = rig.generation();
+    let (task, kind) = (crate::rig::TASK, ErrorKind::Transient);
+    let failed = |generation| Event::TaskFailed { generation, task, kind, message: "chance".to_owned() };
+    rig.tell(&mut store, failed(old));
+    rig.wait(&mut store);
+    assert_eq!(rig.generation(), Generation(2));
+    rig.silent = [0].into();
+    rig.savepoint(&mut store, "s", Then::Continue);
+    let checkpoint = rig.barriers.last().expect("a barrier was sent").0;
+    let (operators, cost) = (std::collections::BTreeMap::new(), weir_protocol::snapshot::SnapshotCost::default());
+    let snapshot = Box::new(weir_protocol::snapshot::TaskSnapshot { task, operators, cost });
+    let cause = weir_protocol::leader::DeclineCause::Task;
+    let before = (store.clone(), rig.leader.status());
+    let tasks = || [task].into();
+    for late in [
+        Event::Acked { generation: old, checkpoint, snapshot },
+        Event::Declined { generation: old, checkpoint, task, cause, message: "chance".to_owned() },
+        failed(old),
+        Event::DeployFailed { generation: old, kind, message: "chance".to_owned() },
+        Event::Deployed { generation: old, tasks: tasks(), sources: tasks() },
+        Event::SourceEnded { generation: old, task },
+        Event::Cancelled { generation: old },
+    ] {
+        let said = format!("{late:?}");
+        rig.tell(&mut store, late);
+        assert_eq!((&store, rig.leader.status()), (&before.0, before.1.clone()), "{said}");
+    }
+}

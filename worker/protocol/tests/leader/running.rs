@@ -1,0 +1,165 @@
+//! Named histories of one leader and the next.
+
+use crate::rig::{Objects, Rig, TASK, go_on, head, links, maintain, options, run_from, sink};
+use std::collections::BTreeSet;
+use weir_protocol::chain::Stop;
+use weir_protocol::leader::{Already, BarrierKind, End, ErrorKind, Event, Notice, Operation, Resume, Stops, Then};
+use weir_protocol::{CheckpointId, LinkNumber, OperatorId};
+
+#[test]
+fn a_finished_job_stays_finished_until_it_begins_anew() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.writes = Some("x");
+    rig.source_ends(&mut store);
+    assert_eq!(rig.end, Some(End::Finished { checkpoint: CheckpointId(2), already: Already::No }));
+    assert_eq!(rig.committed, ["x"]);
+    assert!(head(&store).committables().is_empty(), "what was confirmed is written down");
+    let before = store.clone();
+    let again = Rig::begun(&mut store, "b", go_on());
+    assert_eq!(again.end, Some(End::Finished { checkpoint: CheckpointId(2), already: Already::Yes }));
+    assert_eq!(store, before, "looking changes nothing");
+    let anew = Rig::begun(&mut store, "c", run_from(Resume::Empty, Stops::Obey));
+    assert_eq!(anew.end, None);
+    assert_eq!(head(&store).stop(), None);
+}
+
+#[test]
+fn a_suspended_job_goes_on_only_when_somebody_lifts_the_stop() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.tell(&mut store, Event::StopRequested);
+    let stopped = |already| Some(End::Stopped { checkpoint: Some(CheckpointId(1)), already });
+    assert_eq!(rig.end, stopped(Already::No));
+    assert_eq!(head(&store).stop(), Some(Stop::Suspended));
+    assert_eq!(Rig::begun(&mut store, "b", run_from(Resume::Head, Stops::Obey)).end, stopped(Already::Yes));
+    assert_eq!(Rig::begun(&mut store, "c", go_on()).end, None);
+}
+
+#[test]
+fn a_leader_that_died_before_its_commit_leaves_it_to_the_next() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    (rig.writes, rig.hold_commits) = (Some("x"), true);
+    rig.source_ends(&mut store);
+    assert_eq!((rig.end, rig.committed), (None, vec![]));
+    let next = Rig::begun(&mut store, "b", go_on());
+    assert_eq!(next.committed, ["x"]);
+    // The second manifest writes down that everything is confirmed.
+    assert_eq!(next.end, Some(End::Finished { checkpoint: CheckpointId(2), already: Already::Yes }));
+    assert_eq!(head(&store).stop(), Some(Stop::Finished), "the stop flag is copied");
+}
+
+#[test]
+fn a_commit_that_fails_while_the_next_checkpoint_completes_is_carried_on() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    (rig.writes, rig.hold_commits) = (Some("x"), true);
+    rig.savepoint(&mut store, "one", Then::Continue);
+    rig.writes = Some("y");
+    rig.savepoint(&mut store, "two", Then::Continue);
+    let waiting: BTreeSet<String> = head(&store).committables()[&sink()].keys().cloned().collect();
+    assert_eq!(waiting, ["x".to_owned(), "y".to_owned()].into());
+    rig.hold_commits = false;
+    rig.wait(&mut store);
+    let all: BTreeSet<&str> = rig.committed.iter().map(String::as_str).collect();
+    assert_eq!(all, ["x", "y"].into());
+    rig.savepoint(&mut store, "three", Then::Continue);
+    assert!(head(&store).committables().is_empty());
+}
+
+#[test]
+fn a_corrupt_newest_checkpoint_is_skipped_only_if_no_sink_commits() {
+    let check = |sinks: BTreeSet<OperatorId>, goes_on: bool| {
+        let mut store = Objects::new();
+        let begin = |incarnation: &str| {
+            let mut options = options(incarnation, go_on());
+            options.plan.sinks = sinks.clone();
+            options.checkpoint.retain = 3;
+            Event::Begin(Box::new(options))
+        };
+        let mut rig = Rig::new();
+        rig.tell(&mut store, begin("a"));
+        rig.savepoint(&mut store, "one", Then::Continue);
+        rig.savepoint(&mut store, "two", Then::Continue);
+        let (_, newest) = store.range_mut("chain/".to_owned().."chain0".to_owned()).next_back().expect("a link");
+        let middle = newest.len() / 2;
+        newest[middle] ^= 1;
+        let mut next = Rig::new();
+        next.tell(&mut store, begin("b"));
+        let skipped = |notice: &Notice| matches!(notice, Notice::LinkUnusable { link: LinkNumber(3), .. });
+        assert_eq!(next.notices.iter().any(skipped), goes_on);
+        match next.failed() {
+            None => assert!(goes_on),
+            Some((kind, message)) => {
+                assert!(!goes_on);
+                assert_eq!(kind, ErrorKind::Corrupt);
+                assert!(message.contains("chain/00000000000000000003 is damaged"), "{message}");
+            }
+        }
+    };
+    check(BTreeSet::new(), true);
+    check([sink()].into(), false);
+}
+
+#[test]
+fn savepoints_of_a_stopped_job_are_made_and_given_up_by_a_leader_too() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    let create = Operation::CreateSavepoint { name: "s".to_owned(), uid: "u".to_owned() };
+    let refused = Rig::begun(&mut store, "b", maintain(vec![create.clone()]));
+    assert!(refused.failed().is_some_and(|(_, message)| message.contains("is not stopped")), "{:?}", refused.end);
+    rig.tell(&mut store, Event::StopRequested);
+    let made = Rig::begun(&mut store, "c", maintain(vec![create]));
+    assert_eq!(made.end, Some(End::Maintained));
+    assert!(store.contains_key("savepoints/s"));
+    assert_eq!(head(&store).stop(), Some(Stop::Suspended), "the stop flag is copied");
+    assert!(head(&store).savepoints().contains_key("s"));
+    let delete = Operation::DeleteSavepoint { name: "s".to_owned() };
+    assert_eq!(Rig::begun(&mut store, "d", maintain(vec![delete])).end, Some(End::Maintained));
+    assert!(!store.contains_key("savepoints/s"));
+    assert_eq!((head(&store).stop(), head(&store).savepoints().len()), (Some(Stop::Suspended), 0));
+}
+
+#[test]
+fn the_same_request_is_never_answered_with_a_second_savepoint() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.savepoint(&mut store, "s", Then::Continue);
+    let first = links(&store).len();
+    rig.savepoint(&mut store, "s", Then::Continue);
+    assert_eq!(links(&store).len(), first);
+    let other = Event::SavepointRequested { name: "s".to_owned(), uid: "other".to_owned(), then: Then::Continue };
+    rig.tell(&mut store, other);
+    assert!(matches!(rig.notices.last(), Some(Notice::SavepointFailed { .. })));
+    rig.savepoint(&mut store, "../x", Then::Continue);
+    assert!(matches!(rig.notices.last(), Some(Notice::SavepointFailed { .. })));
+}
+
+#[test]
+fn a_failed_task_restarts_the_job_and_a_user_error_ends_it() {
+    let check = |kind, restarts: bool| {
+        let mut store = Objects::new();
+        let mut rig = Rig::begun(&mut store, "a", go_on());
+        let generation = rig.leader.status().generation.expect("it runs");
+        let message = "what went wrong".to_owned();
+        rig.tell(&mut store, Event::TaskFailed { generation, task: TASK, kind, message });
+        if restarts {
+            rig.wait(&mut store);
+            assert_eq!(rig.leader.status().generation.map(|next| next.0), Some(generation.0 + 1), "{kind:?}");
+        }
+        assert_eq!(rig.end.is_none(), restarts, "{kind:?}");
+    };
+    check(ErrorKind::Transient, true);
+    check(ErrorKind::Bug, true);
+    check(ErrorKind::User, false);
+    check(ErrorKind::Fenced, false);
+}
+
+#[test]
+fn a_stop_asks_for_an_aligned_stop_barrier() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.tell(&mut store, Event::StopRequested);
+    assert_eq!(rig.barriers, [(CheckpointId(1), BarrierKind::Stop)]);
+}
