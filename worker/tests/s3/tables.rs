@@ -21,6 +21,9 @@ use weir_worker::connector::{
 };
 use weir_worker::failure::{Failure, Kind};
 
+/// An option as it is written.
+type Pair = Option<(&'static str, &'static str)>;
+
 /// Numbers, and texts that do not compress.
 fn shape() -> TableShape {
     let fields = vec![Field::new("n", DataType::Int64, true), Field::new("s", DataType::Utf8View, true)];
@@ -106,6 +109,7 @@ fn lost(outcome: CommitOutcome, expected: &str) {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers have no use for it")]
 fn done(outcome: CommitOutcome) {
     assert!(matches!(outcome, CommitOutcome::Done), "{outcome:?}");
 }
@@ -166,7 +170,7 @@ fn objects_are_found_as_files_are() {
     let below_in: Vec<String> = visible.iter().map(|name| format!("in/{name}")).collect();
     let below_in: Vec<&str> = below_in.iter().map(String::as_str).collect();
     let regex = ("source.path.regex-pattern", "s3://states/in/a/.*");
-    let table: [(&str, Option<(&str, &str)>, &[&str]); 10] = [
+    let table: [(&str, Pair, &[&str]); 10] = [
         ("in/", None, &visible),
         ("in", None, &below_in),
         ("in/", Some(regex), &["a/1.json", "a/2.json"]),
