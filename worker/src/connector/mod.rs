@@ -18,7 +18,7 @@ use crate::failure::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -232,6 +232,11 @@ pub struct Prepared {
 pub trait Committer: Send {
     /// Commits one. The answer says whether it is in place, may be tried again, or is lost.
     fn commit(&mut self, committable: &Committable) -> CommitOutcome;
+
+    /// Commits several, by their ids; the answer has an outcome for each.
+    fn commit_all(&mut self, committables: &BTreeMap<String, Committable>) -> BTreeMap<String, CommitOutcome> {
+        committables.iter().map(|(id, committable)| (id.clone(), self.commit(committable))).collect()
+    }
 
     /// Removes what generations before `generation` wrote and nobody will commit; `keep` is what still may be
     /// committed or continued.

@@ -159,15 +159,19 @@ pub fn commit(
 ) -> BTreeMap<String, CommitResult> {
     let mut results = BTreeMap::new();
     for (sink, of_sink) in committables {
-        for (id, committable) in of_sink {
-            let result = match committers.get_mut(sink).map(|committer| committer.commit(committable)) {
-                Some(CommitOutcome::Done) => CommitResult::Done,
-                Some(CommitOutcome::Retry(message)) => CommitResult::Retry { message },
-                Some(CommitOutcome::Lost(message)) => CommitResult::Lost { message },
-                None => CommitResult::Lost { message: format!("the job has no sink {sink} any more to commit {id}") },
+        let Some(committer) = committers.get_mut(sink) else {
+            let lost = |id: &String| format!("the job has no sink {sink} any more to commit {id}");
+            results.extend(of_sink.keys().map(|id| (id.clone(), CommitResult::Lost { message: lost(id) })));
+            continue;
+        };
+        results.extend(committer.commit_all(of_sink).into_iter().map(|(id, outcome)| {
+            let result = match outcome {
+                CommitOutcome::Done => CommitResult::Done,
+                CommitOutcome::Retry(message) => CommitResult::Retry { message },
+                CommitOutcome::Lost(message) => CommitResult::Lost { message },
             };
-            results.insert(id.clone(), result);
-        }
+            (id, result)
+        }));
     }
     results
 }

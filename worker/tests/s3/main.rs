@@ -1,10 +1,12 @@
-//! State in a bucket: against a real S3 server, through a proxy that makes it fail, and as a user runs it.
+//! State and files in a bucket: against a real S3 server, through a proxy that makes it fail, and as a user runs it.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
+mod files;
 mod gateway;
 mod jobs;
 mod proxy;
+mod tables;
 
 use bytes::Bytes;
 use gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};

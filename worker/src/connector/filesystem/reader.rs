@@ -1,8 +1,10 @@
 //! Reads splits: one at a time, in batches of bounded size.
 
-use super::listing::unreadable;
+use super::content::Content;
+use super::location::unreadable;
+use super::object::Trouble;
 use super::path_columns;
-use super::position::{Position, Progress, Version};
+use super::position::{Position, Progress};
 use super::source::{Compression, Config};
 use crate::batch::{self, Batch};
 use crate::connector::{BadRecord, Poll, ReaderContext, SourceReader, SourceRows};
@@ -13,9 +15,7 @@ use crate::format::{self, BadRecords, Format, RecordDecoder, RecordFormat};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_protocol::EventTime;
@@ -57,7 +57,10 @@ enum Place {
 /// A split in hand.
 struct Part {
     name: Arc<str>,
-    path: PathBuf,
+    /// The file's whole name, for people.
+    path: String,
+    /// Why reading it failed, where the error cannot say.
+    trouble: Trouble,
     position: Position,
     watermark: EventTime,
 }
@@ -102,9 +105,9 @@ impl FileReader {
 impl SourceReader for FileReader {
     fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
         let position = Position::read(split)?;
-        let path = self.config.location.root.join(&position.file);
+        let path = self.config.location.place.shown(&position.file);
         let name = Arc::from(split.split.as_str());
-        self.waiting.push_back(Part { name, path, position, watermark: split.watermark });
+        self.waiting.push_back(Part { name, path, trouble: Trouble::default(), position, watermark: split.watermark });
         Ok(())
     }
 
@@ -112,19 +115,24 @@ impl SourceReader for FileReader {
         let mut open = match self.current.take() {
             Some(open) => open,
             None => match self.waiting.pop_front() {
-                Some(part) => Open::new(&self.config, &self.columns, part, self.max_rows)?,
+                Some(part) => {
+                    let trouble = part.trouble.clone();
+                    let opened = Open::new(&self.config, &self.columns, part, self.max_rows);
+                    opened.map_err(|failure| trouble.take().unwrap_or(failure))?
+                }
                 None => return Ok(Poll::NeedSplit),
             },
         };
-        if open.skip(&self.config, &self.columns)? == Skipped::ThereIsMore {
+        let skipped = open.skip(&self.config, &self.columns);
+        if skipped.map_err(|failure| open.part.trouble.take().unwrap_or(failure))? == Skipped::ThereIsMore {
             self.current = Some(open);
             // The task looks after barriers and comes back.
             return Ok(Poll::NotBefore(Instant::now()));
         }
         let path = open.part.path.clone();
         let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
-            let file = format!("table '{}', file {}", self.config.shape.name, path.display());
-            failure.within(file)
+            let file = format!("table '{}', file {path}", self.config.shape.name);
+            open.part.trouble.take().unwrap_or(failure).within(file)
         })?;
         if !rows.last {
             self.current = Some(open);
@@ -181,7 +189,7 @@ impl Columns {
                     format::constant(field, text, rows)
                         .map_err(|error| Failure::user(format!("the folder's name: {error}")))?
                 }
-                Place::Metadata(key) => path_columns::metadata(field, key, &part.path, part.position.version, rows)?,
+                Place::Metadata(key) => path_columns::metadata(field, key, &part.path, &part.position.version, rows)?,
             });
         }
         Ok(batch::from_columns(&self.schema, columns, rows)?)
@@ -190,9 +198,7 @@ impl Columns {
 
 impl Open {
     fn new(config: &Config, columns: &Columns, part: Part, max_rows: usize) -> Result<Self> {
-        let file = File::open(&part.path).map_err(|error| unreadable(&part.path, error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(&part.path, error))?;
-        part.position.check(&part.path, Version::of(&metadata))?;
+        let file = Content::open(&config.location.place, &part.position, &part.trouble)?;
         let wanted = columns.places.iter().filter_map(|place| match place {
             Place::Partition(column) => Some(*column),
             Place::Data(_) | Place::Metadata(_) => None,
@@ -205,7 +211,7 @@ impl Open {
                 open_records(config, columns, format, file, &part).map_err(|error| broken(&part.path, error))?
             }
             Format::Parquet => open_row_groups(config, columns, file, &part, max_rows)
-                .map_err(|failure| failure.within(format!("file {}", part.path.display())))?,
+                .map_err(|failure| failure.within(format!("file {}", part.path)))?,
         };
         Ok(Self { part, partitions, input })
     }
@@ -253,8 +259,8 @@ impl Open {
     fn read_records(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
         let Input::Records { reader, decoder, lines } = &mut self.input else { unreachable!("the caller looked") };
         let Position { file, start, end, version, .. } = &self.part.position;
-        let (start, end, version) = (*start, *end, *version);
-        let whole = config.compression_of(&self.part.path) != Compression::None;
+        let (start, end, size) = (*start, *end, version.size);
+        let whole = config.compression_of(&self.part.position.file) != Compression::None;
         let first = reader.offset();
         let mut bad = Vec::new();
         let mut last = false;
@@ -266,7 +272,7 @@ impl Open {
             }
             let Some(record) = reader.next_record().map_err(|error| broken(&self.part.path, error))? else {
                 last = true;
-                if !whole && offset < version.size.min(end) {
+                if !whole && offset < size.min(end) {
                     return Err(Failure::user("the file has shrunk while it was read"));
                 }
                 break;
@@ -293,20 +299,19 @@ fn open_records(
     config: &Config,
     columns: &Columns,
     format: &RecordFormat,
-    mut file: File,
+    file: Content,
     part: &Part,
 ) -> io::Result<Input> {
-    let size = part.position.version.size;
+    let (size, end) = (part.position.version.size, part.position.end);
     let from = Beginning::of(&part.position).from;
-    let input: Box<dyn Read + Send> = match config.compression_of(&part.path) {
+    let input: Box<dyn Read + Send> = match config.compression_of(&part.position.file) {
         Compression::Gzip => {
-            let limited = BufReader::with_capacity(128 << 10, file.take(size));
-            Box::new(flate2::bufread::MultiGzDecoder::new(limited))
+            let compressed = BufReader::with_capacity(128 << 10, file.stream(0, size, size)?);
+            Box::new(flate2::bufread::MultiGzDecoder::new(compressed))
         }
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file.take(size))?),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file.stream(0, size, size)?)?),
         Compression::Auto | Compression::None => {
-            file.seek(SeekFrom::Start(from))?;
-            let input = Box::new(file.take(size.saturating_sub(from)));
+            let input = file.stream(from, end, size)?;
             return begin_records(config, columns, format, input, part);
         }
     };
@@ -359,7 +364,7 @@ fn begin_records(
     Ok(Input::Records { reader, decoder, lines })
 }
 
-fn open_row_groups(config: &Config, columns: &Columns, file: File, part: &Part, max_rows: usize) -> Result<Input> {
+fn open_row_groups(config: &Config, columns: &Columns, file: Content, part: &Part, max_rows: usize) -> Result<Input> {
     let rows = match part.position.read {
         Some(Progress::Rows(rows)) => rows,
         _ => 0,
@@ -371,17 +376,17 @@ fn open_row_groups(config: &Config, columns: &Columns, file: File, part: &Part, 
         skipped_rows: rows,
         max_rows,
     };
-    Ok(Input::RowGroups { reader: RowGroupReader::open(file, selection)?, rows })
+    Ok(Input::RowGroups { reader: file.row_groups(selection)?, rows })
 }
 
 /// A failure while reading: of the disk, or of what is on it.
-fn broken(path: &Path, error: io::Error) -> Failure {
+fn broken(path: &str, error: io::Error) -> Failure {
     use io::ErrorKind as E;
     match error.kind() {
         E::InvalidInput | E::InvalidData | E::UnexpectedEof | E::Other => {
-            Failure::user(format!("the compressed file {} is damaged or ends too early", path.display())).because(error)
+            Failure::user(format!("the compressed file {path} is damaged or ends too early")).because(error)
         }
-        _ => unreadable(path, error),
+        _ => unreadable(&path, error),
     }
 }
 

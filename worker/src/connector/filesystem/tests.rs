@@ -193,7 +193,7 @@ fn mistakes_in_options_are_told_at_plan_time() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.json"), "").unwrap();
     let json = ("format", "json");
-    let table: [(Pairs, &str); 17] = [
+    let table: [(Pairs, &str); 24] = [
         (&[json], "table 't' needs the option 'path' (add 'path' = '…' to its WITH clause)"),
         (&[("path", "a.json")], "table 't' needs the option 'format' (add 'format' = '…' to its WITH clause)"),
         (
@@ -205,12 +205,40 @@ fn mistakes_in_options_are_told_at_plan_time() {
             "table 't': there is no folder 'DIR/x/', the folder of the pattern 'x/*.json' (DIR/x/*.json), (relative paths start in the folder that weir was started in)",
         ),
         (
+            &[("path", "gs://bucket/a"), json],
+            "table 't': the path 'gs://bucket/a' is on gs://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events', or one of a bucket, such as 's3://bucket/events')",
+        ),
+        (
             &[("path", "s3://b/a"), json],
-            "table 't': the path 's3://b/a' is on s3://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+            "table 't': the path 's3://b/a' names no bucket: 3 to 63 of a-z, 0-9, '-' and '.' expected (write 's3://<bucket>/<folder>')",
+        ),
+        (
+            &[("path", "s3://bucket/{a"), json],
+            "table 't': the path 's3://bucket/{a' is no pattern: a '{' is not closed (a pattern is such as",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.endpiont", "http://minio:9000")],
+            "table 't' has an unknown option 's3.endpiont' (did you mean 's3.endpoint'?)",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.endpoint", "minio:9000")],
+            "table 't': 'minio:9000' is no value for 's3.endpoint': an address such as 'http://minio:9000' expected",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.path-style-access", "yes")],
+            "table 't': 'yes' is no value for 's3.path-style-access': true or false expected",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.secret-key", "hush")],
+            "table 't': 's3.secret-key' needs 's3.access-key' beside it (add 's3.access-key' = '${secret:…}', or leave both to the environment)",
+        ),
+        (
+            &[("path", "a.json"), json, ("s3.region", "eu-west-1")],
+            "table 't': 's3.region' has a meaning only for a path on s3:// (leave it out)",
         ),
         (
             &[("path", "ftp://b/a"), json],
-            "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+            "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events', or one of a bucket, such as 's3://bucket/events')",
         ),
         (&[("path", "a.json"), ("format", "jsn")], "table 't': there is no format 'jsn' (did you mean 'json'?)"),
         (

@@ -8,14 +8,18 @@ pub mod bucket;
 mod client;
 mod credentials;
 mod fault;
+mod lifecycle;
 pub mod meter;
 mod multipart;
 mod objects;
 mod probe;
 mod retry;
 pub mod settings;
+mod version;
 
 pub use bucket::{Bucket, Condition, Entry, Pending, Put};
+pub use lifecycle::AbortRule;
 pub use multipart::{Completed, IfAbsent, Part, Upload};
 pub use objects::S3Store;
 pub use settings::{Credentials, Limits, Settings};
+pub use version::VersionRead;

@@ -50,8 +50,13 @@ pub enum Completed {
 impl Bucket {
     /// Begins an upload.
     pub fn create_upload(&self, key: &str) -> Result<Upload> {
+        self.start_upload(key).wait()
+    }
+
+    /// Begins to begin an upload: several can be under way at a time.
+    pub fn start_upload(&self, key: &str) -> Pending<Result<Upload>> {
         let key = key.to_owned();
-        self.run(|requests| async move {
+        self.start(|requests| async move {
             let id = requests.attempt(Operation::CreateUpload, 0, || requests.create_once(&key)).await;
             let id = id.map_err(|given_up| requests.failure(given_up, &format!("{key} could not be begun")))?;
             Ok(Upload { key, id, begun: SystemTime::UNIX_EPOCH })
