@@ -225,7 +225,6 @@ impl Leader {
 
     /// Writes the newest state down once more: with a new name, or without what has been confirmed since.
     pub(super) fn put_copy(&mut self, stop: Option<Stop>) {
-        let attempt = self.begin_attempt(None);
         // Files of another place are none that a manifest of this chain may name.
         let own = self.base.is_own().then(|| manifest_of(&self.base, &self.view.links)).flatten();
         let Some(base) = own else {
@@ -233,6 +232,7 @@ impl Leader {
         };
         let (operators, in_flight) = (base.operators.clone(), base.in_flight.clone());
         let sizes = Sizes { written_bytes: 0, ..base.sizes };
+        let attempt = self.begin_attempt(None);
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
         manifest.in_flight = in_flight;
