@@ -224,10 +224,13 @@ impl Leader {
 
     /// Writes the newest state down once more: with a new name, or without what has been confirmed since.
     pub(super) fn put_copy(&mut self, stop: Option<Stop>) {
-        let attempt = self.begin_attempt(None);
-        let Some(base) = manifest_of(&self.base, &self.view.links) else {
+        // Files of another place cannot be listed as the job's own.
+        let Some(base) = manifest_of(&self.base, &self.view.links).filter(|_| matches!(self.base, Origin::Link(_)))
+        else {
             return;
         };
+        let base = base.clone();
+        let attempt = self.begin_attempt(None);
         let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;

@@ -6,7 +6,7 @@ use super::event::ErrorKind;
 use super::look::Next;
 use super::look_back::Subject;
 use super::notice::{Already, End, Notice};
-use super::options::Resume;
+use super::options::{Guide, Resume};
 use super::rules::Rule;
 use super::savepoint::Wish;
 use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
@@ -78,6 +78,9 @@ impl Leader {
 
     fn claim(&mut self, revision: u64) {
         let claimant = Claimant { revision, ..self.options().claimant.clone() };
+        if let Some(message) = self.claim_to_wait_for(&claimant) {
+            return self.wait_for_its_turn(Next::Claim, message);
+        }
         if let Some(end) = self.claim_refused(&claimant) {
             return self.finish(end);
         }
@@ -88,6 +91,15 @@ impl Leader {
         self.phase = Phase::Claiming(generation);
         let (key, body) = (ObjectName::Generation(generation), encode_claim(&claim));
         self.send(Purpose::Claim, Request::PutIfAbsent { key, body });
+    }
+
+    /// A higher revision has claimed, but it need not get further: a leader that has never begun stays and listens.
+    fn claim_to_wait_for(&self, own: &Claimant) -> Option<String> {
+        let before = &self.view.claim.as_ref()?.claimant;
+        let guided = self.options().direction.guide == Guide::Assignments;
+        let waits = guided && self.generation.is_none() && self.rules.hold(Rule::ClaimInOrder);
+        (waits && before.revision > own.revision)
+            .then(|| format!("revision {} has claimed the job, this leader's is {}", before.revision, own.revision))
     }
 
     /// A lower (revision, attempt) never claims over a higher one, an equal one only from the same pod.

@@ -11,7 +11,7 @@ use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
+use crate::chain::{ObjectName, Origin, Pin, Pointer, decode_pointer, encode_pointer};
 use crate::ids::LinkNumber;
 use std::collections::BTreeSet;
 
@@ -115,11 +115,11 @@ impl Leader {
         };
         for operation in operations {
             match operation {
-                Operation::CreateSavepoint { name, uid } if self.restored.is_some() => {
+                Operation::CreateSavepoint { name, uid } if matches!(self.base, Origin::Link(_)) => {
                     self.on_savepoint_requested(name, uid, Then::Continue);
                 }
                 Operation::CreateSavepoint { name, uid } => {
-                    let message = "the job has no completed checkpoint".to_owned();
+                    let message = "the job has no completed checkpoint of its own".to_owned();
                     self.report(Notice::SavepointFailed { name, uid, message });
                 }
                 Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),

@@ -18,7 +18,7 @@ pub(super) enum Errand {
     Run,
     /// Maintain its state.
     Maintain,
-    /// Commit what a stopped job left, and nothing else.
+    /// Commit what a stopped job left, complete its savepoints' pointers, and nothing else.
     Settle,
 }
 
@@ -162,7 +162,8 @@ fn errand(
     (begin, order): (&Beginning<'_>, &Order),
     view: &View,
 ) -> Result<Errand, End> {
-    let settled = standing.committables.is_empty();
+    let pointed = standing.savepoints.keys().all(|name| view.pointers.contains(name));
+    let settled = standing.committables.is_empty() && pointed;
     let checkpoint = manifest_of(&standing.origin, &view.links).map(|manifest| manifest.checkpoint);
     let already = if begin.first { Already::Yes } else { Already::No };
     match &options.mode {
@@ -206,6 +207,9 @@ fn draft_run(
         Resume::Empty => Origin::Empty,
         Resume::Savepoint(name) => match savepoint_origin(&name, &standing.savepoints, view) {
             Ok(origin) => origin,
+            Err(message) if standing.savepoints.contains_key(&name) => {
+                return Err(End::Failed { kind: ErrorKind::Corrupt, message }.into());
+            }
             Err(message) => return Err(refuse(message)),
         },
         Resume::Foreign { location, mut manifest, pin } => {
@@ -267,7 +271,11 @@ fn draft_copy(
     standing: Standing,
 ) -> Result<Draft, End> {
     let Some(start) = newest_start(view) else {
-        return Err(user(format!("no readable start of job {} is left: run the job first", options.job)));
+        let message = format!("no readable start of job {} is left: run the job first", options.job);
+        return Err(match view.unreadable.is_empty() {
+            true => user(message),
+            false => End::Failed { kind: ErrorKind::Corrupt, message },
+        });
     };
     let mut savepoints = standing.savepoints;
     if let (Errand::Maintain, Mode::Maintain { operations, .. }) = (errand, &options.mode) {

@@ -137,7 +137,7 @@ fn another_code_waits_for_the_stop_and_the_old_one_hands_over() {
     assert_eq!(old.committed, ["x"]);
     assert_eq!(head(&store).stop(), Some(Stop::Assignment(2)));
     let again = Rig::begun_with(&mut store, guided("c", "a"));
-    assert_eq!(again.end, Some(End::HandedOver { revision: 2 }), "the old code does not lift the flag");
+    assert_eq!(again.leader.status().state, State::Awaiting, "the old code does not lift the flag");
     new.wait(&mut store);
     assert_eq!((new.revision(), head(&store).stop(), new.deployed.len()), (2, None, 1));
     assert!(!store.contains_key("assignments/00000000000000000001"), "what is overtaken is deleted");

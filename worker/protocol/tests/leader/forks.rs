@@ -3,7 +3,9 @@
 use crate::rig::{Objects, Rig, assignment, go_on, guided, head, links, options, run_from, sink};
 use weir_protocol::CheckpointId;
 use weir_protocol::chain::{Assignment, Link, Manifest, Origin, RestoreFrom};
-use weir_protocol::leader::{AssignmentAnswer, End, ErrorKind, Event, Notice, Options, Resume, Stops, Then};
+use weir_protocol::leader::{
+    AssignmentAnswer, End, ErrorKind, Event, Mode, Notice, Operation, Options, Resume, Running, Stops, Then,
+};
 
 /// A job with a checkpoint under the name `pin`, of which something is not committed yet.
 fn origin(store: &mut Objects) -> (Rig, Box<Manifest>) {
@@ -68,6 +70,20 @@ fn a_fork_whose_origin_is_deleted_before_its_first_checkpoint_says_so() {
         rig.end
     );
     assert_eq!(links(&store).len(), 1);
+}
+
+#[test]
+fn maintenance_gives_a_fork_no_name_before_its_own_first_checkpoint() {
+    let mut origin_store = Objects::new();
+    let (_, manifest) = origin(&mut origin_store);
+    let mut store = Objects::new();
+    Rig::begun_with(&mut store, fork(manifest));
+    let operations = vec![Operation::CreateSavepoint { name: "s".to_owned(), uid: "s".to_owned() }];
+    let rig = Rig::begun(&mut store, "m", Mode::Maintain { operations, running: Running::Fence });
+    assert_eq!(rig.end, Some(End::Maintained));
+    assert!(rig.notices.iter().any(|notice| matches!(notice, Notice::SavepointFailed { .. })));
+    assert!(links(&store).values().all(|link| link.manifest().is_none()), "the origin's files are not ours to list");
+    assert!(matches!(head(&store).origin(), Origin::Foreign { .. }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                      nothing assigned to the own code ─▶ wait
-//!   head's code is     a higher revision in force ───────▶ handed over
+//!   head's code is     a higher revision in force ───────▶ handed over, or wait if it has never begun
 //!   the own one        flagged for this revision or lower ▶ begin as the assignment
 //!                      no flag ──────────────────────────▶ go on as it was (the assignment follows while it runs)
 //!   another one        flagged for this revision or lower ▶ begin as the assignment
@@ -55,6 +55,12 @@ pub(super) fn highest(view: &View) -> u64 {
     assigned.into_iter().chain(unusable).chain(claimed).chain(linked).max().unwrap_or(0)
 }
 
+/// The revision that runs or is about to: maintenance claims as that one, so that its leader may claim again after it.
+fn running(view: &View) -> u64 {
+    let claimed = view.claim.as_ref().map_or(0, |claim| claim.claimant.revision);
+    in_force(view).map_or(0, |link| link.terms().revision).max(claimed)
+}
+
 /// The link that says what runs.
 fn in_force(view: &View) -> Option<&Link> {
     view.links.values().next_back()
@@ -63,7 +69,7 @@ fn in_force(view: &View) -> Option<&Link> {
 pub(in crate::leader) fn order(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Order, Refusal> {
     let case = Case { view, options, begin };
     match (&options.mode, options.direction.guide) {
-        (Mode::Maintain { .. }, _) => Ok(case.as_configured(highest(view).max(options.claimant.revision), false)),
+        (Mode::Maintain { .. }, _) => Ok(case.as_configured(running(view).max(options.claimant.revision), false)),
         (Mode::Run { .. }, Guide::Hand) => case.by_hand(),
         (Mode::Run { .. }, Guide::Assignments) => case.assigned(),
     }
@@ -103,11 +109,11 @@ impl Case<'_> {
         };
         let in_force = head.terms();
         if own.revision < in_force.revision {
-            return Err(End::HandedOver { revision: in_force.revision }.into());
+            return Err(self.overtaken(own, in_force.revision));
         }
         let same = in_force.code == own.code || in_force.code.is_empty();
         match head.stop() {
-            Some(Stop::Assignment(flag)) if flag > own.revision => Err(End::HandedOver { revision: flag }.into()),
+            Some(Stop::Assignment(flag)) if flag > own.revision => Err(self.overtaken(own, flag)),
             Some(Stop::Assignment(_)) => Ok(self.begin_as(own)),
             Some(_) if own.revision > in_force.assigned || (same && self.user_lifts()) => Ok(self.begin_as(own)),
             Some(_) => Ok(self.go_on(head, own.revision)),
@@ -120,10 +126,24 @@ impl Case<'_> {
         }
     }
 
+    /// Another code goes on. Who has run the job ends; who has not begun may yet be assigned something.
+    fn overtaken(&self, own: &Assignment, by: u64) -> Refusal {
+        match self.begin.first {
+            true => {
+                Refusal::Wait(format!("revision {by} has overtaken revision {} of this leader's code", own.revision))
+            }
+            false => End::HandedOver { revision: by }.into(),
+        }
+    }
+
     /// Whether the assignment begins although the job has not stopped for it.
     fn takes_over(&self, own: &Assignment, in_force: &Terms) -> bool {
         let rollback = own.rollback.as_ref().is_some_and(|code| *code == in_force.code);
-        own.force || rollback || !self.begin.rules.hold(Rule::AwaitTheStop)
+        // A leader of this code has fenced the one before already, and got no further.
+        let claimed = self.view.claim.as_ref().map_or(0, |claim| claim.claimant.revision);
+        let fenced = claimed > in_force.revision
+            && self.view.assignments.get(&claimed).is_some_and(|claimed| claimed.code == own.code);
+        own.force || rollback || fenced || !self.begin.rules.hold(Rule::AwaitTheStop)
     }
 
     fn own_assignment(&self) -> Option<&Assignment> {
