@@ -5,7 +5,7 @@
 
 use crate::tasks::{ROWS, Row, SPLITS, positions_of, read_sums, sum};
 use crate::world::{Item, Proc, Start, World, generation_of};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::chain::{
     self, Claimant, Link, Manifest, ObjectName, Origin, Stop, decode_claim, decode_link, parse_name,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Ledger {
     /// The newest checkpoint's stop flag, until a start lifts it.
     stopped: bool,
     claims: BTreeMap<Generation, Claimant>,
+    /// Processes that have put a start behind links that cannot be read.
+    began: BTreeSet<Proc>,
 }
 
 impl World {
@@ -110,7 +112,8 @@ impl World {
             Link::Start(start) => {
                 self.check_terms(start, before);
                 let from = before.map(Link::origin);
-                let goes_on = from.as_ref() == Some(&start.origin) || !start.skipped.is_empty();
+                let goes_on = from.as_ref() == Some(&start.origin)
+                    || (!start.skipped.is_empty() && !self.begins_elsewhere(start, before));
                 if !goes_on && self.finished {
                     // Who says from where begins again what had ended.
                     self.finished = false;
@@ -132,6 +135,21 @@ impl World {
                     self.ledger.stopped = false;
                 }
             }
+        }
+    }
+
+    /// Whether somebody asked for this start to be from another state than the head's.
+    fn begins_elsewhere(&mut self, start: &chain::Start, before: Option<&Link>) -> bool {
+        let Some(process) = self.process_of(start) else { return false };
+        let first = self.ledger.began.insert(process);
+        match &self.processes[process].kind {
+            Start::Fresh | Start::Restoring(_) | Start::Forking => first,
+            Start::Pod { .. } => {
+                let wanted = self.controller.as_ref().and_then(|of| of.wanted.get(&start.terms.revision));
+                let new = before.is_none_or(|before| before.terms().revision < start.terms.revision);
+                new && wanted.is_some_and(|wanted| wanted.restore_from.is_some())
+            }
+            Start::Obeying | Start::Lifting | Start::Maintaining { .. } => false,
         }
     }
 
@@ -159,17 +177,24 @@ impl World {
             broken = Some(format!("revision {} goes back to {revision}", old.revision));
         }
         let wanted = controller.wanted.get(&revision);
-        if wanted.is_none_or(|wanted| wanted.code != new.code) {
+        if revision == 0 {
+            // It began before anything was assigned.
+        } else if wanted.is_none_or(|wanted| wanted.code != new.code) {
             broken = Some(format!("revision {revision} with code {} was never wanted", new.code));
         }
         let stopped = before.stop().is_some_and(|stop| match stop {
             Stop::Assignment(flag) => flag <= revision,
             Stop::Suspended => revision > old.assigned,
-            Stop::Finished => false,
+            Stop::Finished => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
         });
-        let rolled_back = wanted.and_then(|wanted| wanted.rollback.as_ref()).is_some_and(|code| *code == old.code);
-        let forced = wanted.is_some_and(|wanted| wanted.force);
-        if old.code != new.code && !stopped && !rolled_back && !forced {
+        let takes_over = |wanted: &chain::Assignment| {
+            wanted.code == new.code && (wanted.force || wanted.rollback.as_ref() == Some(&old.code))
+        };
+        // Also if a later one of the same code then began instead.
+        let forced = self.ledger.claims.values().any(|claim| {
+            claim.revision > old.revision && controller.wanted.get(&claim.revision).is_some_and(takes_over)
+        });
+        if old.code != new.code && !stopped && !forced {
             broken = Some(format!("revision {revision} takes over although the job has not stopped for it"));
         }
         let moved = before.origin() != start.origin && start.skipped.is_empty();
