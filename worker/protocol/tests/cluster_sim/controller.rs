@@ -7,7 +7,7 @@ use crate::world::{Item, Proc, Start, World};
 use std::collections::BTreeMap;
 use weir_protocol::chain::{Assignment, RestoreFrom, check_fit};
 use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::leader::{AssignmentAnswer, End, Event, Then};
+use weir_protocol::leader::{AssignmentAnswer, End, Event};
 
 /// The one that assigns.
 #[derive(Debug)]
@@ -201,6 +201,5 @@ impl World {
             }
             end => self.break_rule(format!("nobody asked for {end:?}")),
         }
-        let _ = Then::Continue;
     }
 }

@@ -5,11 +5,14 @@
 
 use crate::tasks::{ROWS, Row, SPLITS, positions_of, read_sums, sum};
 use crate::world::{Item, Proc, Start, World, generation_of};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weir_protocol::chain::{
     self, Claimant, Link, Manifest, ObjectName, Origin, Stop, decode_claim, decode_link, parse_name,
 };
 use weir_protocol::{Generation, LinkNumber};
+
+/// So many links may land between a look and the start that follows it.
+const RECENT: usize = 3;
 
 type Positions = BTreeMap<u16, u64>;
 
@@ -32,6 +35,8 @@ pub(crate) struct Ledger {
     /// The newest checkpoint's stop flag, until a start lifts it.
     stopped: bool,
     claims: BTreeMap<Generation, Claimant>,
+    /// What the newest links said of revisions and stops.
+    recent: VecDeque<(u64, Option<Stop>)>,
     /// Processes that have put a start behind links that cannot be read.
     began: BTreeSet<Proc>,
 }
@@ -107,6 +112,14 @@ impl World {
     }
 
     fn link_landed(&mut self, link: &Link, before: Option<&Link>) {
+        self.judge_link(link, before);
+        self.ledger.recent.push_back((link.terms().assigned, link.stop()));
+        if self.ledger.recent.len() > RECENT {
+            self.ledger.recent.pop_front();
+        }
+    }
+
+    fn judge_link(&mut self, link: &Link, before: Option<&Link>) {
         match link {
             Link::Checkpoint(manifest) => self.ledger.stopped |= manifest.stop == Some(Stop::Suspended),
             Link::Start(start) => {
@@ -118,6 +131,9 @@ impl World {
                     // Who says from where begins again what had ended.
                     self.finished = false;
                     self.after(0, Item::Chaos);
+                    if self.controller.is_some() {
+                        self.after(0, Item::Reconcile);
+                    }
                 }
                 if !goes_on || self.ledger.counts.is_empty() {
                     let until = from.map(|from| self.positions(&from));
@@ -182,11 +198,14 @@ impl World {
         } else if wanted.is_none_or(|wanted| wanted.code != new.code) {
             broken = Some(format!("revision {revision} with code {} was never wanted", new.code));
         }
-        let stopped = before.stop().is_some_and(|stop| match stop {
-            Stop::Assignment(flag) => flag <= revision,
-            Stop::Suspended => revision > old.assigned,
-            Stop::Finished => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
-        });
+        // A claim may have been right when it was made: what landed since did so for somebody who is fenced.
+        let stopped = before.number().0 < RECENT as u64
+            || self.ledger.recent.iter().any(|(assigned, stop)| match stop {
+                Some(Stop::Assignment(flag)) => *flag <= revision,
+                Some(Stop::Suspended) => revision > *assigned,
+                Some(Stop::Finished) => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
+                None => false,
+            });
         let takes_over = |wanted: &chain::Assignment| {
             wanted.code == new.code && (wanted.force || wanted.rollback.as_ref() == Some(&old.code))
         };

@@ -72,7 +72,7 @@ impl World {
                     self.after(delay, Item::OriginReleased(process, pin));
                 }
             }
-            Action::Report(notice) => self.notice(process, notice),
+            Action::Report(notice) => self.notice(notice),
             Action::End(end) => self.end(process, end),
         }
     }
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    fn notice(&mut self, process: Proc, notice: Notice) {
+    fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::SavepointCompleted { name, link, .. } => {
                 // A request that comes again after the release is a new one.
@@ -257,9 +257,7 @@ impl World {
                 self.released.insert(name);
             }
             Notice::AssignmentAnswered { revision, answer, .. } => self.answered_assignment(revision, &answer),
-            _ => {
-                let _ = process;
-            }
+            _ => {}
         }
     }
 
