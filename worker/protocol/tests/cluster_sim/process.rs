@@ -3,6 +3,7 @@
 use crate::tasks;
 use crate::world::{Deployment, Item, Order, Proc, Reply, Start, WORKERS, WorkerId, World};
 use std::collections::{BTreeMap, BTreeSet};
+use weir_protocol::chain::Stop;
 use weir_protocol::leader::{
     Action, BarrierKind, CommitResult, End, ErrorKind, Event, Notice, OpId, Outcome, Request, Restore,
 };
@@ -264,15 +265,21 @@ impl World {
     fn end(&mut self, process: Proc, end: End) {
         self.processes[process].alive = false;
         self.processes[process].deployment = None;
+        let generation = self.processes[process].leader.status().generation;
+        let overtaken = generation.is_some_and(|generation| generation < self.newest_generation());
         let maintains = matches!(self.processes[process].kind, Start::Maintaining { .. });
         match end {
             End::Finished { .. } => {
-                self.finished = true;
+                // Who is late may speak of an end that somebody has begun again behind.
+                self.finished = self.head().is_some_and(|head| head.stop() == Some(Stop::Finished));
                 self.finished_at = self.now;
+                if !self.finished {
+                    self.start_later();
+                }
             }
             End::Maintained if maintains => {}
             End::Failed { kind: ErrorKind::User, .. } if maintains => {}
-            End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged => self.start_later(),
+            End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
             End::Fenced { .. } => self.start_later(),
             End::Stopped { .. } if self.controller.is_none() => {
                 let delay = self.rng.within(1, 100);

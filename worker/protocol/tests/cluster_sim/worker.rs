@@ -12,7 +12,9 @@ impl World {
                 let this = &mut self.workers[worker];
                 // A frame of an old generation.
                 if this.of.is_some_and(|(_, generation)| generation > from.1) {
-                    return;
+                    let (generation, message) = (from.1, "a worker knows a later generation".to_owned());
+                    let kind = ErrorKind::Fenced;
+                    return self.message(from.0, Event::DeployFailed { generation, kind, message });
                 }
                 if this.of != Some(from) {
                     this.of = Some(from);
