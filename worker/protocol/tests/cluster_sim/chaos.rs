@@ -28,7 +28,7 @@ impl World {
 
     /// A process starts, unless one runs that everybody sees: a frozen one looks dead, and now and then somebody is
     /// mistaken.
-    pub(crate) fn start(&mut self, kind: Start) {
+    pub(crate) fn start(&mut self, kind: &Start) {
         let mistaken = self.fault(10);
         let by_hand = !matches!(kind, Start::Pod { .. });
         if self.finished || (by_hand && self.somebody_runs() && !mistaken) {
@@ -38,7 +38,7 @@ impl World {
             return;
         }
         let index = self.processes.len();
-        let options = self.options(index, &kind);
+        let options = self.options(index, kind);
         self.processes.push(Process {
             leader: self.rule.map_or_else(Leader::new, Leader::without),
             kind: kind.clone(),

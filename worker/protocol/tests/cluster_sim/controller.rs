@@ -99,7 +99,7 @@ impl World {
                 (controller.pods, self.attempts)
             }
         };
-        self.start(Start::Pod { code, pod, attempt });
+        self.start(&Start::Pod { code, pod, attempt });
     }
 
     /// Pods of other codes go once the job runs with the newest.

@@ -34,7 +34,9 @@ impl World {
     fn perform(&mut self, process: Proc, action: Action) {
         match action {
             Action::Store { op, request } => self.request(process, op, request),
-            Action::Deploy { generation, start, restore } => self.deploy(process, generation, &start, restore),
+            Action::Deploy { generation, start, restore } => {
+                self.deploy(process, generation, &start, restore.as_deref())
+            }
             Action::Cancel { generation } => self.cancel(process, generation),
             Action::InjectBarrier { generation, checkpoint, kind } => {
                 let stop = matches!(kind, BarrierKind::Stop | BarrierKind::Final);
@@ -83,10 +85,9 @@ impl World {
         process: Proc,
         generation: Generation,
         start: &weir_protocol::chain::Start,
-        restore: Option<Box<Restore>>,
+        restore: Option<&Restore>,
     ) {
         self.check_deploy(process, start);
-        let restore = restore.as_deref();
         let failed = |kind, message| Event::DeployFailed { generation, kind, message };
         let tasks = match tasks::deploy(start, restore, &self.store) {
             Ok(tasks) => tasks,

@@ -36,11 +36,7 @@ fn without_any_one_rule_a_row_is_lost_or_repeated() {
         Rule::LeaveForeign,
         Rule::HoldOrigin,
     ];
-    let shows = |rule: &Rule| {
-        let found = (0..HISTORIES).find_map(|seed| Some((seed, history(seed, Some(*rule)).err()?)));
-        println!("{rule:?}: {found:?}");
-        found.is_some()
-    };
+    let shows = |rule: &Rule| (0..HISTORIES).any(|seed| history(seed, Some(*rule)).is_err());
     let harmless: Vec<Rule> = rules.into_iter().filter(|rule| !shows(rule)).collect();
     assert_eq!(harmless, [], "these rules make no difference");
 }

@@ -350,7 +350,7 @@ impl World {
                 self.store.origin = None;
                 self.message(process, Event::PinReleased { pin });
             }
-            Item::Start(start) => self.start(start),
+            Item::Start(start) => self.start(&start),
             Item::Thaw(process) => self.thaw(process),
             Item::ThawWorker(worker) => self.thaw_worker(worker),
             Item::ReviveWorker(worker) => self.workers[worker].alive = true,
