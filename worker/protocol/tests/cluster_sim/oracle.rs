@@ -12,7 +12,7 @@ use weir_protocol::chain::{
 use weir_protocol::{Generation, LinkNumber};
 
 /// So many links may land between a look and the start that follows it.
-const RECENT: usize = 3;
+const RECENT: usize = 5;
 
 type Positions = BTreeMap<u16, u64>;
 
@@ -138,7 +138,8 @@ impl World {
                 if !goes_on || self.ledger.counts.is_empty() {
                     let until = from.map(|from| self.positions(&from));
                     if let Some(last) = self.ledger.counts.last_mut() {
-                        last.until = until;
+                        // What a head lists that cannot be read is lost to whoever begins elsewhere.
+                        last.until = if start.skipped.is_empty() { until } else { Some(last.from.clone()) };
                     }
                     let from = self.positions(&start.origin);
                     self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });

@@ -268,6 +268,7 @@ impl World {
         self.processes[process].deployment = None;
         let generation = self.processes[process].leader.status().generation;
         let overtaken = generation.is_some_and(|generation| generation < self.newest_generation());
+        let restores = matches!(self.processes[process].kind, Start::Restoring(_));
         let maintains = matches!(self.processes[process].kind, Start::Maintaining { .. });
         match end {
             End::Finished { .. } => {
@@ -281,6 +282,8 @@ impl World {
             End::Maintained if maintains => {}
             End::Failed { kind: ErrorKind::User, .. } if maintains => {}
             End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
+            // The list of savepoints is in a head that cannot be read.
+            End::Failed { kind: ErrorKind::User, .. } if restores && self.store.was_damaged => self.start_later(),
             End::Fenced { .. } => self.start_later(),
             End::Stopped { .. } if self.controller.is_none() => {
                 let delay = self.rng.within(1, 100);

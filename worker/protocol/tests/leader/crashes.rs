@@ -80,6 +80,8 @@ fn a_crash_at_each_step_of_a_hand_over_leaves_one_code_that_runs() {
         let mut new = Rig::begun_with(store, guided("c", "b"));
         if stored && old.leader.status().state != State::Awaiting {
             assert_eq!(old.end, Some(End::HandedOver { revision: 2 }), "{context}");
+        }
+        if new.leader.status().state == State::Awaiting {
             new.wait(store);
         }
         assert_eq!(new.deployed.len(), usize::from(stored), "{context}");

@@ -142,6 +142,7 @@ impl Case<'_> {
         // A leader of this code has fenced the one before already, and got no further.
         let claimed = self.view.claim.as_ref().map_or(0, |claim| claim.claimant.revision);
         let fenced = claimed > in_force.revision
+            && own.code != in_force.code
             && self.view.assignments.get(&claimed).is_some_and(|claimed| claimed.code == own.code);
         own.force || rollback || fenced || !self.begin.rules.hold(Rule::AwaitTheStop)
     }
