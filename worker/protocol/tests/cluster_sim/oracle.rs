@@ -300,11 +300,6 @@ impl World {
                 return Err(format!("savepoint {name} has no pointer"));
             }
         }
-        for name in head.savepoints().keys() {
-            if !self.store.objects.contains_key(&ObjectName::Savepoint(name.clone()).to_string()) {
-                return Err(format!("savepoint {name} of the head has no pointer"));
-            }
-        }
         Ok(())
     }
 
