@@ -12,7 +12,7 @@ use weir_protocol::chain::{
 use weir_protocol::{Generation, LinkNumber};
 
 /// So many links may land between a look and the start that follows it.
-const RECENT: usize = 5;
+const RECENT: usize = 4;
 
 type Positions = BTreeMap<u16, u64>;
 
@@ -36,7 +36,7 @@ pub(crate) struct Ledger {
     stopped: bool,
     claims: BTreeMap<Generation, Claimant>,
     /// What the newest links said of revisions and stops.
-    recent: VecDeque<(u64, Option<Stop>)>,
+    recent: VecDeque<(chain::Terms, Option<Stop>)>,
     /// Processes that have put a start behind links that cannot be read.
     began: BTreeSet<Proc>,
 }
@@ -113,7 +113,7 @@ impl World {
 
     fn link_landed(&mut self, link: &Link, before: Option<&Link>) {
         self.judge_link(link, before);
-        self.ledger.recent.push_back((link.terms().assigned, link.stop()));
+        self.ledger.recent.push_back((link.terms().clone(), link.stop()));
         if self.ledger.recent.len() > RECENT {
             self.ledger.recent.pop_front();
         }
@@ -201,11 +201,12 @@ impl World {
         }
         // A claim may have been right when it was made: what landed since did so for somebody who is fenced.
         let stopped = before.number().0 < RECENT as u64
-            || self.ledger.recent.iter().any(|(assigned, stop)| match stop {
+            || self.ledger.recent.iter().any(|(terms, stop)| match stop {
                 Some(Stop::Assignment(flag)) => *flag <= revision,
-                Some(Stop::Suspended) => revision > *assigned,
+                Some(Stop::Suspended) => revision > terms.assigned,
                 Some(Stop::Finished) => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
-                None => false,
+                // The same code ran when it was claimed.
+                None => terms.code == new.code,
             });
         let takes_over = |wanted: &chain::Assignment| {
             wanted.code == new.code && (wanted.force || wanted.rollback.as_ref() == Some(&old.code))
