@@ -239,6 +239,17 @@ fn retention_deletes_only_what_a_retired_manifest_alone_references() {
 }
 
 #[test]
+fn no_file_is_deleted_as_long_as_a_link_that_cannot_be_read_may_be_repaired() {
+    let mut newest = manifest(5, &["c"], &[]);
+    newest.savepoints = [("kept".to_owned(), Pin { uid: "u".to_owned(), link: LinkNumber(3) })].into();
+    let head = checkpoint(newest);
+    // Link 3 is pinned and damaged; it references what link 2 does.
+    let links = chain(vec![checkpoint(manifest(2, &["a"], &[])), checkpoint(manifest(4, &["c"], &[])), head.clone()]);
+    let retirement = retire(&links, &[LinkNumber(3)].into(), &head, 1);
+    assert_eq!((retirement.links, retirement.files), ([LinkNumber(2), LinkNumber(4)].into(), BTreeSet::new()));
+}
+
+#[test]
 fn only_unreferenced_files_of_earlier_generations_are_orphans() {
     let links = chain(vec![checkpoint(manifest(2, &["state/agg/1-a"], &[]))]);
     let check = |name, expected| assert_eq!(is_orphan(name, Generation(2), &links), expected, "{name}");

@@ -33,8 +33,12 @@ pub fn retire(
     let retired = |number: &LinkNumber| !kept.contains(number) && *number < head.number();
     let readable = links.keys().copied().filter(retired);
     // An unreadable link is no restore point; it goes once every retained one is newer.
-    let unreadable = unreadable.iter().copied().filter(|number| retired(number) && Some(*number) < oldest);
-    let retired: BTreeSet<LinkNumber> = readable.chain(unreadable).collect();
+    let gone = |number: &LinkNumber| retired(number) && Some(*number) < oldest;
+    let retired: BTreeSet<LinkNumber> = readable.chain(unreadable.iter().copied().filter(gone)).collect();
+    if unreadable.iter().any(|number| !gone(number)) {
+        // One that may still be repaired references nobody knows what: a later generation finds the orphans.
+        return Retirement { links: retired, files: BTreeSet::new() };
+    }
     let kept_files: BTreeSet<&str> =
         links.iter().filter(|(number, _)| !retired.contains(number)).flat_map(|(_, link)| paths(link)).collect();
     let files = retired
