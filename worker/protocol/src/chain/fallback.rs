@@ -54,6 +54,8 @@ pub fn fallback(links: &BTreeMap<LinkNumber, Link>, bad: LinkNumber) -> Result<O
         Origin::Link(number) if links.get(&number).and_then(Link::manifest).is_none() => {
             Err(FallbackError::NoOlder { bad })
         }
+        // After the own first checkpoint nobody keeps the state of another place for this job.
+        Origin::Foreign { .. } => Err(FallbackError::NoOlder { bad }),
         origin => Ok(origin),
     }
 }

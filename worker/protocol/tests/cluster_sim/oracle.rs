@@ -127,7 +127,7 @@ impl World {
                 let from = before.map(Link::origin);
                 let goes_on = from.as_ref() == Some(&start.origin)
                     || (!start.skipped.is_empty() && !self.begins_elsewhere(start, before));
-                if !goes_on && self.finished {
+                if (!goes_on || self.begins_elsewhere(start, before)) && self.finished {
                     // Who says from where begins again what had ended.
                     self.finished = false;
                     self.after(0, Item::Chaos);

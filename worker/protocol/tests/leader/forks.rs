@@ -101,6 +101,24 @@ fn a_crash_before_the_pin_is_released_leaves_it_to_the_next() {
 }
 
 #[test]
+fn a_fork_whose_own_first_checkpoint_is_damaged_does_not_go_back_to_its_origin() {
+    let mut origin_store = Objects::new();
+    let (_, manifest) = origin(&mut origin_store);
+    let mut store = Objects::new();
+    let mut rig = Rig::begun_with(&mut store, fork(manifest));
+    rig.writes_files = true;
+    rig.savepoint(&mut store, "s", Then::Continue);
+    let (generation, kind, message) = (rig.generation(), ErrorKind::Corrupt, "a file is damaged".to_owned());
+    let mut next = Rig::begun(&mut store, "g", go_on());
+    assert!(generation < next.generation());
+    let generation = next.generation();
+    next.tell(&mut store, Event::TaskFailed { generation, task: crate::rig::TASK, kind, message });
+    next.settle(&mut store);
+    let refused = |(kind, message): (ErrorKind, &str)| kind == ErrorKind::Corrupt && message.contains("no older");
+    assert!(next.failed().is_some_and(refused), "{:?}", next.end);
+}
+
+#[test]
 fn a_fork_can_be_assigned_and_an_overtaken_one_gives_its_pin_up() {
     let mut origin_store = Objects::new();
     let (_, manifest) = origin(&mut origin_store);
