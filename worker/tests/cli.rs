@@ -62,7 +62,7 @@ fn after_a_run() -> tempfile::TempDir {
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &[&str]); 12] = [
+    let table: [(&[&str], &[&str]); 13] = [
         (&["--help"], &["run", "check", "explain", "savepoint", "bench", "completion", "Exit codes"]),
         (&["run", "--help"], &["--fresh", "--restore", "--state-dir", "Examples"]),
         (&["check", "--help"], &["--against", "Examples"]),
@@ -71,14 +71,18 @@ fn every_command_explains_itself() {
         (&["savepoint", "list", "--help"], &["--json", "--state-dir"]),
         (&["savepoint", "inspect", "--help"], &["latest"]),
         (&["savepoint", "create", "--help"], &["POST /v1/savepoints"]),
-        (&["bench", "--help"], &["nexmark"]),
+        (&["bench", "--help"], &["nexmark", "exchange"]),
+        (&["bench", "exchange", "--help"], &["--megabytes", "--lz4", "--insecure", "Examples"]),
         (&["bench", "nexmark", "--help"], &["--queries", "--rate", "--checkpoint-interval", "Examples"]),
         (&["completion", "--help"], &["bash"]),
         (&["--version"], &["weir "]),
     ];
     for (arguments, parts) in table {
         let said = check(folder.path(), arguments, FINISHED, parts);
-        assert!(!said.contains("\n  measure"), "the benchmark's own command is nobody else's business:\n{said}");
+        assert!(
+            !said.contains("\n  measure") && !said.contains("\n  send"),
+            "the benchmark's own command is nobody else's business:\n{said}"
+        );
     }
     for shell in ["bash", "zsh", "fish"] {
         check(folder.path(), &["completion", shell], FINISHED, &["weir", "savepoint"]);
@@ -296,7 +300,12 @@ fn a_plan_is_explained() {
       INSERT INTO counts SELECT count(*), window_end FROM TABLE(HOP(TABLE late, DESCRIPTOR(ts), INTERVAL '2' SECOND,
         INTERVAL '10' SECOND)) GROUP BY window_start, window_end;";
     fs::write(folder.path().join("late.yaml"), manifest("late", "", windowed)).unwrap();
-    let parts = ["watermark: ts AS ts - INTERVAL '1.5' SECOND", "all rows to one task", "hop", "new rows only"];
+    let parts = [
+        "watermark: ts AS ts - INTERVAL '1.5' SECOND",
+        "all rows to one task",
+        "HOP windows of 10 s every 2 s",
+        "new rows only",
+    ];
     check(folder.path(), &["explain", "late.yaml"], FINISHED, &parts);
     check(
         folder.path(),
@@ -304,6 +313,27 @@ fn a_plan_is_explained() {
         FINISHED,
         &["digraph \"count\"", "subgraph cluster_1", "shuffled by key (k)"],
     );
+}
+
+#[test]
+fn a_benchmark_sends_from_one_process_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "exchange", "--megabytes", "3", "--rows", "500", "--channels", "2", "--lz4", "--json"];
+    let output = weir(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let objects: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let measured: Vec<_> = objects
+        .iter()
+        .map(|object| (object["connection"].as_str().unwrap(), object["rows_of"].as_str().unwrap()))
+        .collect();
+    assert_eq!(measured, [("plain", "numbers"), ("plain", "text"), ("mTLS", "numbers"), ("mTLS", "text")]);
+    for object in objects {
+        assert!(
+            object["bytes"].as_u64().unwrap() >= 3_000_000 && object["sent_bytes"].as_u64().unwrap() > 0,
+            "{object}"
+        );
+    }
 }
 
 #[test]

@@ -346,14 +346,24 @@ fn of_tables() -> Vec<(&'static str, String, Vec<&'static str>)> {
             vec!["line 10", "the connector 'kafka' is not available in this version"],
         ),
         (
-            "S3 source",
-            from("'path' = 's3://a/in'"),
-            vec!["line 10", "s3://, which is not available in this version", "hint: "],
+            "another cloud",
+            from("'path' = 'gs://bucket/in'"),
+            vec!["line 10", "gs://, which is not available in this version", "hint: "],
         ),
         (
-            "S3 sink",
-            but("'path' = 'out'", "'path' = 's3://a/out'"),
-            vec!["line 12", "'s3://' are not available in this version", "hint: "],
+            "no name of a bucket",
+            but("'path' = 'out'", "'path' = 's3://Bucket/out'"),
+            vec!["line 12", "the path 's3://Bucket/out' names no bucket", "hint: "],
+        ),
+        (
+            "option of a bucket",
+            but("'path' = 'out'", "'path' = 's3://bucket/out', 's3.acces-key' = 'x'"),
+            vec!["line 12", "an unknown option 's3.acces-key'", "did you mean 's3.access-key'"],
+        ),
+        (
+            "object that goes on",
+            but("'path' = 'out'", "'path' = 's3://bucket/out', 'sink.rolling-policy.on-checkpoint' = 'false'"),
+            vec!["line 12", "ends at each checkpoint", "hint: leave the option out"],
         ),
         (
             "missing source",

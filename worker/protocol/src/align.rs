@@ -13,6 +13,11 @@
 //! ends all older ones, and barriers of those are dropped when they still arrive. A snapshot is taken at most once per
 //! checkpoint, at the moment when all live inputs have delivered it (Carbone et al., "Lightweight Asynchronous
 //! Snapshots for Distributed Dataflows").
+//!
+//! A barrier may have a moment from which on it waits no longer. It is announced as soon as it is in an input's queue,
+//! behind whatever is there, and when its moment has come it overtakes: the snapshot is taken without the barriers that
+//! are missing, and what stands before them in their inputs, in the queues or still on its way, is gathered into the
+//! snapshot ([`crate::gather`]) until each has come (Flink's "aligned checkpoint timeout").
 
 use crate::ids::{CheckpointId, Now};
 
@@ -43,12 +48,36 @@ pub enum Barrier {
     Aligned(Aligned),
 }
 
+/// What the task must do when a barrier that may overtake is in the queue of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing: its checkpoint is over.
+    Ignored,
+    /// The first sign of its checkpoint: look for its moment from now on, see [`Alignment::due`].
+    Began {
+        /// The older checkpoint that was waiting and is given up: open the inputs that it had blocked.
+        given_up: Option<CheckpointId>,
+    },
+    /// One more.
+    Noted,
+}
+
+/// A barrier overtakes: take the snapshot, forward the barrier before all that waits, open all inputs, and gather what
+/// is before the barrier in the inputs that are behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overtaken {
+    /// The checkpoint to take.
+    pub aligned: Aligned,
+    /// The live inputs that have not delivered the barrier, in order; at least one.
+    pub behind: Vec<usize>,
+}
+
 /// All live inputs have delivered the barrier: take the snapshot, forward the barrier, then open all inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aligned {
     /// The checkpoint to take.
     pub checkpoint: CheckpointId,
-    /// When its first barrier arrived.
+    /// When its first barrier was delivered or announced.
     pub since: Now,
 }
 
@@ -73,6 +102,8 @@ struct Pending {
     aligned: Aligned,
     /// Open inputs: neither ended nor blocked.
     missing: usize,
+    /// From when on the barrier overtakes.
+    due: Option<Now>,
 }
 
 impl Alignment {
@@ -108,20 +139,42 @@ impl Alignment {
         if waiting.is_some_and(|waiting| checkpoint < waiting || checkpoint == waiting && self.is_blocked(input)) {
             return Barrier::Ignored;
         }
-        let given_up = waiting.filter(|waiting| *waiting < checkpoint);
-        if let Some(older) = given_up {
-            self.finish(older);
-        }
-        if self.pending.is_none() {
-            let missing = self.inputs.iter().filter(|state| **state != Input::Ended).count();
-            self.pending = Some(Pending { aligned: Aligned { checkpoint, since: now }, missing });
-        }
+        let given_up = self.begin(checkpoint, now);
         self.inputs[input] = Input::Blocked;
         match self.one_less() {
             Some(aligned) => Barrier::Aligned(aligned),
             None if waiting == Some(checkpoint) => Barrier::Block,
             None => Barrier::Began { given_up },
         }
+    }
+
+    /// The barrier of `checkpoint` is in the input's queue and may overtake from the moment `due` on.
+    pub fn announce(&mut self, input: usize, checkpoint: CheckpointId, due: Now, now: Now) -> Announced {
+        let waiting = self.pending.map(|pending| pending.aligned.checkpoint);
+        let is_over = self.over.is_some_and(|over| checkpoint <= over);
+        if self.inputs[input] == Input::Ended || is_over || waiting.is_some_and(|waiting| checkpoint < waiting) {
+            return Announced::Ignored;
+        }
+        let given_up = self.begin(checkpoint, now);
+        if let Some(pending) = &mut self.pending {
+            pending.due = Some(pending.due.map_or(due, |earlier| earlier.min(due)));
+        }
+        if waiting == Some(checkpoint) { Announced::Noted } else { Announced::Began { given_up } }
+    }
+
+    /// When the barrier that is waited for overtakes, if it may.
+    #[must_use]
+    pub fn due(&self) -> Option<Now> {
+        self.pending?.due
+    }
+
+    /// Ends the waiting if the barrier's moment has come.
+    pub fn overtake(&mut self, now: Now) -> Option<Overtaken> {
+        let aligned = self.pending.filter(|pending| pending.due.is_some_and(|due| due <= now))?.aligned;
+        let open = self.inputs.iter().enumerate().filter(|(_, state)| **state == Input::Open);
+        let behind = open.map(|(input, _)| input).collect();
+        self.finish(aligned.checkpoint);
+        Some(Overtaken { aligned, behind })
     }
 
     /// The input has ended: checkpoints no longer wait for it. Gives the one that waited for nothing else.
@@ -147,11 +200,25 @@ impl Alignment {
         }
     }
 
+    /// Makes sure that `checkpoint` is the one that is waited for. Gives the older one that was.
+    fn begin(&mut self, checkpoint: CheckpointId, now: Now) -> Option<CheckpointId> {
+        let waiting = self.pending.map(|pending| pending.aligned.checkpoint);
+        let given_up = waiting.filter(|waiting| *waiting < checkpoint);
+        if let Some(older) = given_up {
+            self.finish(older);
+        }
+        if self.pending.is_none() {
+            let missing = self.inputs.iter().filter(|state| **state != Input::Ended).count();
+            self.pending = Some(Pending { aligned: Aligned { checkpoint, since: now }, missing, due: None });
+        }
+        given_up
+    }
+
     /// Counts one live input as aligned; ends the alignment when it was the last.
     fn one_less(&mut self) -> Option<Aligned> {
         let pending = self.pending.as_mut()?;
         pending.missing -= 1;
-        let Pending { aligned, missing } = *pending;
+        let Pending { aligned, missing, .. } = *pending;
         (missing == 0).then(|| {
             self.finish(aligned.checkpoint);
             aligned
@@ -180,6 +247,10 @@ mod tests {
         Barrier(usize, u64, Barrier),
         End(usize, Option<Aligned>),
         Abort(u64, Abort),
+        /// The input, the checkpoint, its moment, what follows.
+        Announce(usize, u64, u64, Announced),
+        /// The inputs that are behind; `None` when nothing overtakes.
+        Overtake(Option<(Aligned, &'static [usize])>),
     }
 
     const BEGAN: Barrier = Barrier::Began { given_up: None };
@@ -205,6 +276,15 @@ mod tests {
                 Step::Abort(checkpoint, expected) => {
                     assert_eq!(alignment.abort(CheckpointId(checkpoint)), expected, "{name}: step {now}");
                 }
+                Step::Announce(input, checkpoint, due, expected) => {
+                    let found = alignment.announce(input, CheckpointId(checkpoint), Now(due), Now(now as u64));
+                    assert_eq!(found, expected, "{name}: step {now}");
+                }
+                Step::Overtake(expected) => {
+                    let found = alignment.overtake(Now(now as u64));
+                    let expected = expected.map(|(aligned, behind)| Overtaken { aligned, behind: behind.to_vec() });
+                    assert_eq!(found, expected, "{name}: step {now}");
+                }
             }
         }
         assert_eq!(alignment.blocked().collect::<Vec<_>>(), blocked, "{name}");
@@ -225,6 +305,55 @@ mod tests {
         check("an end before", 3, &[End(2, None), B(1, 1, BEGAN), B(0, 1, done(1, 1))], &[]);
         check("an end twice", 3, &[End(2, None), B(1, 1, BEGAN), End(2, None), B(2, 1, Ignored)], &[1]);
         check("all end", 2, &[End(0, None), End(1, None)], &[]);
+    }
+
+    #[test]
+    fn a_barrier_overtakes_from_its_moment_on_and_once() {
+        use Barrier::{Block, Ignored};
+        use Step::{Abort as A, Announce as N, Barrier as B, End, Overtake as O};
+        const FIRST: Announced = Announced::Began { given_up: None };
+        const NOTED: Announced = Announced::Noted;
+        check("at its moment", 2, &[N(0, 1, 2, FIRST), O(None), O(Some((aligned(1, 0), &[0, 1]))), O(None)], &[]);
+        check(
+            "what has delivered is not behind",
+            3,
+            &[B(1, 1, BEGAN), N(0, 1, 0, NOTED), O(Some((aligned(1, 0), &[0, 2])))],
+            &[],
+        );
+        check(
+            "the earliest moment counts",
+            2,
+            &[N(0, 1, 9, FIRST), N(1, 1, 1, NOTED), O(Some((aligned(1, 0), &[0, 1])))],
+            &[],
+        );
+        check(
+            "an ended input is not behind",
+            2,
+            &[End(1, None), N(0, 1, 0, FIRST), O(Some((aligned(1, 1), &[0])))],
+            &[],
+        );
+        check("never without a moment", 2, &[B(0, 1, BEGAN), O(None), O(None)], &[0]);
+        check("aligned before", 2, &[N(0, 1, 9, FIRST), B(0, 1, Block), B(1, 1, done(1, 0)), O(None)], &[]);
+        check(
+            "its barriers mean nothing later",
+            2,
+            &[N(0, 1, 0, FIRST), O(Some((aligned(1, 0), &[0, 1]))), B(0, 1, Ignored), N(1, 1, 0, Announced::Ignored)],
+            &[],
+        );
+        check(
+            "the next one begins anew",
+            2,
+            &[N(0, 1, 0, FIRST), O(Some((aligned(1, 0), &[0, 1]))), B(0, 2, BEGAN), O(None)],
+            &[0],
+        );
+        check("aborted", 2, &[N(0, 1, 0, FIRST), A(1, Abort::Released), O(None), N(1, 1, 0, Announced::Ignored)], &[]);
+        let newer = Announced::Began { given_up: Some(CheckpointId(1)) };
+        check(
+            "a newer one takes over",
+            2,
+            &[B(0, 1, BEGAN), N(0, 2, 0, newer), O(Some((aligned(2, 1), &[0, 1])))],
+            &[],
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 /// The credits of one channel.
 ///
-/// Invariant: what is under way is within the budget, or is a single batch.
+/// Invariant: what is under way is within the budget, or is a single batch; with urgent batches, within twice the budget.
 #[derive(Debug, Clone)]
 pub struct Credits {
     budget: Amount,
@@ -79,6 +79,18 @@ impl Credits {
         }
     }
 
+    /// Asks as [`Credits::take`] does for a batch that stands before a barrier which waits for nothing: once the budget
+    /// counts double, so that the channel stays bounded all the same.
+    #[must_use]
+    pub fn take_urgent(&mut self, rows: u64, bytes: u64) -> Take {
+        let double = |budget: u64| budget.saturating_mul(2);
+        let budget = Amount { rows: double(self.budget.rows), bytes: double(self.budget.bytes) };
+        let mut credits = Self { budget, under_way: self.under_way };
+        let taken = credits.take(rows, bytes);
+        self.under_way = credits.under_way;
+        taken
+    }
+
     /// The receiver is done with this many rows and bytes, perhaps of several batches. Fails, and changes nothing, when
     /// that is more than is under way.
     pub fn give_back(&mut self, rows: u64, bytes: u64) -> Result<(), Overpaid> {
@@ -109,6 +121,7 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Take(u64, u64, Take),
+        Urgent(u64, u64, Take),
         Give(u64, u64),
         Overpay(u64, u64),
     }
@@ -125,6 +138,9 @@ mod tests {
                         expected == Take::Wait || (rows, bytes) == (0, 0),
                         "{name}"
                     );
+                }
+                Step::Urgent(rows, bytes, expected) => {
+                    assert_eq!(credits.take_urgent(rows, bytes), expected, "{name}: {step:?}");
                 }
                 Step::Give(rows, bytes) => assert_eq!(credits.give_back(rows, bytes), Ok(()), "{name}: {step:?}"),
                 Step::Overpay(rows, bytes) => {
@@ -153,6 +169,22 @@ mod tests {
         check("too many rows", (10, 100), &[T(1, 5, Granted), Overpay(2, 5)], (1, 5));
         check("too many bytes", (10, 100), &[T(1, 5, Granted), Overpay(1, 6), Overpay(u64::MAX, u64::MAX)], (1, 5));
         check("given in parts", (10, 100), &[T(9, 90, Granted), Give(4, 0), Give(5, 90), Overpay(0, 1)], (0, 0));
+    }
+
+    #[test]
+    fn an_urgent_batch_may_take_the_budget_once_more() {
+        use super::Take::{Granted, Wait};
+        use Step::{Give, Take as T, Urgent as U};
+        let full = T(10, 100, Granted);
+        check("beyond", (10, 100), &[full, U(10, 99, Granted), U(1, 1, Wait), T(0, 0, Wait)], (20, 199));
+        check("too many bytes", (10, 100), &[full, U(1, 101, Wait)], (10, 100));
+        check(
+            "then others wait",
+            (10, 100),
+            &[full, U(5, 5, Granted), Give(5, 5), T(1, 1, Wait), Give(1, 1), T(1, 1, Granted)],
+            (10, 100),
+        );
+        check("alone", (10, 100), &[U(99, 999, Granted), U(0, 0, Wait)], (99, 999));
     }
 
     #[test]

@@ -74,6 +74,14 @@ impl Frontier {
         self.activity == Activity::Idle
     }
 
+    /// How far the input is: its watermark, or the one that was told if that is ahead, and whether it is idle. `None`
+    /// once it has ended.
+    #[must_use]
+    pub fn of_input(&self, input: usize) -> Option<(EventTime, bool)> {
+        let Input { watermark, activity } = self.inputs[input];
+        (activity != Activity::Ended).then_some((watermark.max(self.output), activity == Activity::Idle))
+    }
+
     /// A watermark arrived. It makes the input active; [`EventTime::MAX`] is its end; one that goes back is taken for
     /// the one before.
     pub fn update(&mut self, input: usize, watermark: EventTime) -> Change {

@@ -29,6 +29,11 @@ pub struct KeyGroup(pub u16);
 #[serde(transparent)]
 pub struct OperatorId(pub String);
 
+/// The stable name of a connection between two chains, of the form of its rows, and of how they find their task.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EdgeId(pub String);
+
 /// One parallel instance of a chain of operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {
@@ -94,6 +99,12 @@ impl fmt::Display for KeyGroup {
 }
 
 impl fmt::Display for OperatorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for EdgeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -8,11 +8,14 @@ pub mod align;
 pub mod chain;
 pub mod credit;
 pub mod frontier;
+pub mod gather;
 pub mod ids;
 pub mod key_group;
 pub mod leader;
+pub mod members;
+pub mod name;
 pub mod restart;
 pub mod retry;
 pub mod snapshot;
 
-pub use ids::{CheckpointId, EventTime, Generation, KeyGroup, LinkNumber, Now, OperatorId, TaskId};
+pub use ids::{CheckpointId, EdgeId, EventTime, Generation, KeyGroup, LinkNumber, Now, OperatorId, TaskId};

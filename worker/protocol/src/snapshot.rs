@@ -3,9 +3,9 @@
 //! Everything here is a set by identity: an acknowledgement repeats all that no completed checkpoint contains yet, and
 //! adding the same thing twice changes nothing.
 
-use crate::ids::{EventTime, KeyGroup, OperatorId, TaskId};
+use crate::ids::{EdgeId, EventTime, KeyGroup, OperatorId, TaskId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A half-open range of key groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +57,29 @@ pub struct Committable {
     pub payload: serde_json::Value,
 }
 
+/// A reference to an immutable file of what was in flight to one task when a barrier overtook it: rows and watermarks
+/// that had been sent before the barrier and that no operator had handled.
+///
+/// It belongs to its checkpoint alone: after a restore the rows are replayed before any other, so the next checkpoint
+/// has them in its state, or in flight anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightFile {
+    /// The object's name below the job's folder; unique in the job's history.
+    pub path: String,
+    /// The edges that the file has rows or watermarks of.
+    pub edges: BTreeSet<EdgeId>,
+    /// The subtask that the rows were sent to.
+    pub subtask: u32,
+    /// The key groups that it owned: rows of keyed edges are of these.
+    pub key_groups: Vec<KeyGroupRange>,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Number of rows.
+    pub rows: u64,
+    /// xxh3 of the whole object.
+    pub checksum: u64,
+}
+
 /// What one operator of one task hands over at a barrier.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorSnapshot {
@@ -90,6 +113,9 @@ pub struct TaskSnapshot {
     pub task: TaskId,
     /// By operator.
     pub operators: BTreeMap<OperatorId, OperatorSnapshot>,
+    /// What the barrier overtook on its way to the task; absent when it waited for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlightFile>,
     /// What it cost.
     pub cost: SnapshotCost,
 }
@@ -105,4 +131,7 @@ pub struct SnapshotCost {
     pub upload_us: u64,
     /// Written bytes.
     pub bytes: u64,
+    /// Those of them that are rows in flight.
+    #[serde(default)]
+    pub in_flight_bytes: u64,
 }

@@ -9,9 +9,9 @@ use weir_protocol::chain::{
 };
 use weir_protocol::key_group::{KeyGroupMap, MaxParallelism};
 use weir_protocol::snapshot::{
-    Committable, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
+    Committable, InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
 };
-use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, LinkNumber, OperatorId, TaskId};
+use weir_protocol::{CheckpointId, EdgeId, EventTime, Generation, KeyGroup, LinkNumber, OperatorId, TaskId};
 
 fn groups() -> MaxParallelism {
     MaxParallelism::new(8).expect("eight key groups")
@@ -69,6 +69,7 @@ fn manifest(number: u64, files: &[&str], ids: &[&str]) -> Manifest {
         previous: None,
         plan: "f".to_owned(),
         operators: BTreeMap::new(),
+        in_flight: Vec::new(),
         committables: committables(ids),
         sinks: BTreeSet::from([operator("sink")]),
         savepoints: BTreeMap::new(),
@@ -85,6 +86,7 @@ fn manifest(number: u64, files: &[&str], ids: &[&str]) -> Manifest {
 
 fn start(number: u64, origin: Origin) -> Start {
     Start {
+        restored_from: None,
         job: "job".to_owned(),
         number: LinkNumber(number),
         generation: Generation(1),
@@ -166,7 +168,10 @@ proptest! {
 fn snapshot(subtask: u32, parts: Vec<(&str, OperatorSnapshot)>) -> (TaskId, TaskSnapshot) {
     let task = TaskId { chain: 0, subtask };
     let operators = parts.into_iter().map(|(name, part)| (operator(name), part)).collect();
-    (task, TaskSnapshot { task, operators, cost: SnapshotCost { bytes: 10, ..SnapshotCost::default() } })
+    (
+        task,
+        TaskSnapshot { task, operators, in_flight: None, cost: SnapshotCost { bytes: 10, ..SnapshotCost::default() } },
+    )
 }
 
 fn split(name: &str, position: u64, finished: bool) -> SplitProgress {
@@ -203,6 +208,59 @@ fn folding_what_a_task_repeats_changes_nothing() {
     let confirmed = BTreeSet::from(["c".to_owned()]);
     let later = fold(&once.operators, &once.committables, &confirmed, &plan(), &snapshots).expect("no contradiction");
     assert!(later.committables.is_empty(), "a confirmed committable does not come back");
+}
+
+fn in_flight(path: &str) -> InFlightFile {
+    InFlightFile {
+        path: path.to_owned(),
+        edges: [EdgeId("src -> agg".to_owned())].into(),
+        subtask: 1,
+        key_groups: vec![range(4, 8)],
+        bytes: 30,
+        rows: 3,
+        checksum: 9,
+    }
+}
+
+#[test]
+fn rows_in_flight_belong_to_their_checkpoint_alone() {
+    let (task, mut overtaken) = snapshot(1, vec![("agg", OperatorSnapshot::default())]);
+    overtaken.in_flight = Some(in_flight("state/in-flight/1-a"));
+    let aligned = BTreeMap::from([snapshot(0, Vec::new()), snapshot(1, Vec::new())]);
+    let before = manifest(3, &["a"], &[]).operators;
+    let fold = |snapshots: &BTreeMap<_, _>| fold(&before, &Committables::new(), &BTreeSet::new(), &plan(), snapshots);
+    let with = fold(&BTreeMap::from([snapshot(0, Vec::new()), (task, overtaken)])).expect("no contradiction");
+    assert_eq!(with.in_flight, [in_flight("state/in-flight/1-a")]);
+    assert_eq!((with.sizes.in_flight_bytes, with.sizes.total_bytes, with.sizes.files), (30, 40, 2));
+    assert_eq!(fold(&aligned).expect("no contradiction").in_flight, []);
+}
+
+#[test]
+fn a_build_that_does_not_know_rows_in_flight_reads_no_link_with_them() {
+    let mut link = manifest(2, &["a"], &[]);
+    let version = |link: &Link| {
+        let bytes = encode_link(link);
+        assert_eq!(decode_link(link.number(), &bytes).as_ref(), Ok(link));
+        let header = String::from_utf8(bytes).expect("JSON").lines().next().expect("a header").to_owned();
+        serde_json::from_str::<serde_json::Value>(&header).expect("JSON")["version"].as_u64()
+    };
+    assert_eq!(version(&checkpoint(link.clone())), Some(1));
+    link.in_flight.push(in_flight("state/in-flight/1-a"));
+    assert_eq!(version(&checkpoint(link.clone())), Some(2));
+    let origin = Origin::Foreign { location: "elsewhere".to_owned(), manifest: Box::new(link), pin: None };
+    assert_eq!(version(&Link::Start(Box::new(start(3, origin)))), Some(2));
+}
+
+#[test]
+fn files_of_rows_in_flight_are_kept_and_deleted_like_state() {
+    let mut older = manifest(2, &["a"], &[]);
+    older.in_flight.push(in_flight("state/in-flight/1-a"));
+    let head = checkpoint(manifest(3, &["a"], &[]));
+    let links = chain(vec![checkpoint(older), head.clone()]);
+    let files = |retain| retire(&links, &BTreeSet::new(), &head, retain).files;
+    assert_eq!((files(2), files(1)), (BTreeSet::new(), BTreeSet::from(["state/in-flight/1-a".to_owned()])));
+    assert!(!is_orphan("state/in-flight/1-a", Generation(2), &links));
+    assert!(is_orphan("state/in-flight/1-b", Generation(2), &links));
 }
 
 #[test]
@@ -280,7 +338,7 @@ fn the_checkpoint_before_is_used_only_if_nothing_was_committed_since() {
     check(vec![checkpoint(quiet(2))], Ok(Origin::Link(LinkNumber(2))));
     check(vec![], Err(FallbackError::NoOlder { bad: LinkNumber(3) }));
     // A gap hides what happened.
-    check(vec![checkpoint(quiet(1))], Err(FallbackError::Committed { bad: LinkNumber(3), older: LinkNumber(1) }));
+    check(vec![checkpoint(quiet(1))], Err(FallbackError::Gap { bad: LinkNumber(3), older: LinkNumber(1) }));
     // A job that began anew goes back to nothing, not to the run before.
     let mut anew = start(2, Origin::Empty);
     anew.sinks.clear();
@@ -299,6 +357,11 @@ fn a_plan_that_lost_or_changed_a_state_does_not_fit() {
     assert!(matches!(check_fit(&old, &lost, groups()).as_slice(), [Misfit::Dropped { .. }]));
     lost.dropped_state = DroppedState::Allow;
     assert_eq!(check_fit(&old, &lost, groups()), []);
+    let mut overtaken = old.clone();
+    overtaken.in_flight.push(in_flight("f"));
+    assert!(matches!(check_fit(&overtaken, &plan(), groups()).as_slice(), [Misfit::InFlight { .. }]));
+    let edges = [EdgeId("src -> agg".to_owned())].into();
+    assert_eq!(check_fit(&overtaken, &Plan { edges, ..plan() }, groups()), []);
     let more = MaxParallelism::new(16).expect("sixteen key groups");
     assert!(matches!(check_fit(&old, &plan(), more).as_slice(), [Misfit::MaxParallelism { old: 8, new: 16 }]));
 }

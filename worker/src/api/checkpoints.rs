@@ -48,6 +48,7 @@ pub(super) async fn show(State(site): State<Arc<Site>>, Path(number): Path<Strin
             "syncUs": cost.sync_us,
             "uploadUs": cost.upload_us,
             "bytes": cost.bytes,
+            "inFlightBytes": cost.in_flight_bytes,
         })
     });
     value["tasks"] = tasks.collect();
@@ -74,7 +75,8 @@ fn entry(details: &CheckpointDetails) -> Value {
     value
 }
 
-fn in_progress(status: &Status, now: Now) -> Option<Value> {
+/// The checkpoint that is being taken.
+pub(super) fn in_progress(status: &Status, now: Now) -> Option<Value> {
     let attempt = status.in_progress.as_ref()?;
     Some(json!({
         "checkpoint": attempt.checkpoint.0,
@@ -95,7 +97,12 @@ fn retained(retained: &Retained) -> Value {
 }
 
 pub(super) fn sizes(sizes: Sizes) -> Value {
-    json!({"writtenBytes": sizes.written_bytes, "totalBytes": sizes.total_bytes, "files": sizes.files})
+    json!({
+        "writtenBytes": sizes.written_bytes,
+        "totalBytes": sizes.total_bytes,
+        "files": sizes.files,
+        "inFlightBytes": sizes.in_flight_bytes,
+    })
 }
 
 /// A cause's name in the API and in metrics.

@@ -1,8 +1,8 @@
-//! Whether the process lives and the job runs.
+//! Whether the process lives, and whether it is of use.
 
-use super::Site;
 use super::refusal::Refusal;
 use crate::job::board::Board;
+use crate::numbers::Numbers;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,21 +10,40 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use weir_protocol::leader;
 
+/// Whether the process is ready, or why it is not, as a sentence.
+pub type Probe = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What a process tells about itself.
+pub struct Vitals {
+    /// Whether it is ready.
+    pub ready: Probe,
+    /// What it counts.
+    pub numbers: Vec<Arc<dyn Numbers>>,
+}
+
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({"alive": true}))
 }
 
-pub(super) async fn ready(State(site): State<Arc<Site>>) -> Result<Json<Value>, Refusal> {
-    let state = state_of(&site.view.board);
+pub(super) async fn ready(State(vitals): State<Arc<Vitals>>) -> Result<Json<Value>, Refusal> {
+    match (vitals.ready)() {
+        Ok(()) => Ok(Json(json!({"ready": true}))),
+        Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "ask again; /v1/job tells more")),
+    }
+}
+
+/// A process that runs a job by itself is ready while the job's tasks run.
+pub(super) fn job_runs(board: &Board) -> Result<(), String> {
+    let state = state_of(board);
     if state == leader::State::Running {
-        return Ok(Json(json!({"ready": true})));
+        return Ok(());
     }
     let mut error = format!("the job's tasks do not run: {}", reason(state));
-    if let Some(failure) = site.view.board.last_failure() {
+    if let Some(failure) = board.last_failure() {
         error.push_str("; the last failure: ");
         error.push_str(&failure.message);
     }
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "ask again; /v1/job tells more"))
+    Err(error)
 }
 
 /// Where the leader is.

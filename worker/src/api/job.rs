@@ -3,7 +3,7 @@
 use super::rates::Rate;
 use super::{Site, health};
 use crate::job::board::LastFailure;
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -37,15 +37,20 @@ pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
     }))
 }
 
-fn last_failure(failure: &LastFailure) -> Value {
-    let kind = match failure.kind {
+/// Why something failed.
+pub(super) fn last_failure(failure: &LastFailure) -> Value {
+    json!({"kind": kind_name(failure.kind), "message": failure.message})
+}
+
+/// A kind's name in the API and in metrics.
+pub(super) fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
         ErrorKind::User => "user",
         ErrorKind::Transient => "transient",
         ErrorKind::Corrupt => "corrupt",
         ErrorKind::Fenced => "fenced",
         ErrorKind::Bug => "bug",
-    };
-    json!({"kind": kind, "message": failure.message})
+    }
 }
 
 fn task(reading: &TaskReading, rate: Option<Rate>) -> Value {

@@ -1,6 +1,6 @@
 //! Rates of the last seconds, from counters noted once a second.
 
-use crate::job::reading::TaskReading;
+use crate::job::board::reading::TaskReading;
 use std::collections::VecDeque;
 use std::time::Instant;
 

@@ -2,10 +2,10 @@
 //!
 //! A request is known by its name and uid: repeated, it changes nothing and answers what became of it.
 
-use super::Site;
-use super::checkpoints::sizes;
+use super::checkpoints::{self, sizes};
 use super::refusal::Refusal;
-use crate::job::savepoints::{Conflict, Savepoint};
+use super::{Site, health};
+use crate::job::board::savepoints::{Conflict, Savepoint};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use weir_protocol::leader::{self, Status};
+use weir_protocol::name;
 
 /// The longest wait that a client may ask for, in seconds.
 const LONGEST_WAIT: u64 = 600;
 
 /// Bytes of a request's uid.
 const UID_LIMIT: usize = 200;
-
-const NAME_HINT: &str = "use 1 to 63 of a-z, 0-9 and -";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -104,12 +104,37 @@ pub(super) async fn delete(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let (wait, board) = (bounded(wait)?, &site.view.board);
     let mut changes = board.changes();
+    if let Some(uid) = board.pending_savepoint(&name) {
+        return withdraw(&site, (name, uid), &mut changes, wait).await;
+    }
     board.release_savepoint(&name).map_err(|conflict| conflicting(&name, conflict))?;
     site.view.handle.release_savepoint(name.clone());
     let gone = || !board.savepoints().contains_key(&name);
     wait_until(&site, &mut changes, wait, gone).await;
     let (status, state) = if gone() { (StatusCode::OK, "deleted") } else { (StatusCode::ACCEPTED, "deleting") };
     Ok((status, Json(json!({"name": name, "state": state}))))
+}
+
+/// Takes a wish back. One whose checkpoint is being put down comes true all the same.
+async fn withdraw(
+    site: &Site,
+    (name, uid): (String, String),
+    changes: &mut watch::Receiver<()>,
+    wait: Duration,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let board = &site.view.board;
+    site.view.handle.withdraw_savepoint(name.clone(), uid);
+    let state = || board.savepoints().remove(&name).map(|request| request.state);
+    wait_until(site, changes, wait, || state() != Some(Savepoint::Pending)).await;
+    let answer = |state: &str| Json(json!({"name": name, "state": state}));
+    match state() {
+        Some(Savepoint::Completed(_)) => {
+            let error = format!("savepoint '{name}' was complete before it could be given up");
+            Err(Refusal::new(StatusCode::CONFLICT, error, "the same request deletes it now"))
+        }
+        Some(Savepoint::Pending) => Ok((StatusCode::ACCEPTED, answer("withdrawing"))),
+        _ => Ok((StatusCode::OK, answer("deleted"))),
+    }
 }
 
 fn bounded(wait: Result<Query<Wait>, QueryRejection>) -> Result<Duration, Refusal> {
@@ -125,9 +150,9 @@ fn bounded(wait: Result<Query<Wait>, QueryRejection>) -> Result<Duration, Refusa
 }
 
 /// Waits for the outcome, but no longer than asked for, and not for a job that has ended.
-async fn wait_until(
+pub(super) async fn wait_until(
     site: &Site,
-    changes: &mut tokio::sync::watch::Receiver<()>,
+    changes: &mut watch::Receiver<()>,
     longest: Duration,
     done: impl Fn() -> bool,
 ) {
@@ -145,11 +170,10 @@ async fn wait_until(
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=63).contains(&name.len()) && name.bytes().all(plain) {
+    if name::is_savepoint(name) {
         return Ok(());
     }
-    Err(Refusal::malformed(format!("{name:?} is no name for a savepoint"), NAME_HINT))
+    Err(Refusal::malformed(format!("{name:?} is no name for a savepoint"), format!("use {}", name::SAVEPOINT_RULE)))
 }
 
 fn conflicting(name: &str, conflict: Conflict) -> Refusal {
@@ -172,15 +196,28 @@ fn describe(site: &Site, name: &str) -> Result<Json<Value>, Refusal> {
     let value = match (asked.as_ref().map(|asked| (&asked.uid, &asked.state)), pin) {
         (Some((uid, Savepoint::Releasing)), _) => json!({"name": name, "requestUid": uid, "state": "deleting"}),
         (Some((uid, Savepoint::Completed(link))), _) => completed(name, uid, link.0, status.as_ref()),
-        (Some((uid, Savepoint::Pending)), _) => json!({"name": name, "requestUid": uid, "state": "pending"}),
+        (Some((uid, Savepoint::Pending)), _) => waiting(site, name, Some(uid)),
         (_, Some(pin)) => completed(name, &pin.uid, pin.link.0, status.as_ref()),
         (Some((uid, Savepoint::Failed(message))), None) => {
             json!({"name": name, "requestUid": uid, "state": "failed", "message": message})
         }
-        (None, None) if pending => json!({"name": name, "state": "pending"}),
+        (None, None) if pending => waiting(site, name, None),
         (None, None) => return Err(conflicting(name, Conflict::Unknown)),
     };
     Ok(Json(value))
+}
+
+/// A savepoint is taken with a checkpoint: how far the one under way is, or why there is none.
+fn waiting(site: &Site, name: &str, uid: Option<&String>) -> Value {
+    let board = &site.view.board;
+    let mut value = json!({"name": name, "requestUid": uid, "state": "pending"});
+    let progress = board.status().and_then(|(status, now)| checkpoints::in_progress(&status, now));
+    match (progress, health::job_runs(board)) {
+        (Some(progress), _) => value["checkpointInProgress"] = progress,
+        (None, Err(why)) => value["message"] = json!(why),
+        (None, Ok(())) => {}
+    }
+    value
 }
 
 fn completed(name: &str, uid: &str, link: u64, status: Option<&Status>) -> Value {

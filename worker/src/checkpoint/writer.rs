@@ -7,15 +7,17 @@ use super::ledger::{Ledger, Replacement};
 use super::store::{Put, Store};
 use crate::connector::Prepared;
 use crate::dataflow::chain::{Part, Taken};
+use crate::dataflow::in_flight::{InFlight, Stretch};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::{Snapshot, TableDelta};
 use crate::state::compact::{self, Tombstones};
 use crate::state::file::{self, Encoded, FileBuilder, FileReader};
-use std::collections::BTreeMap;
+use crate::state::in_flight;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
-use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
+use weir_protocol::snapshot::{InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
 use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
 
 /// Writes snapshots of one generation.
@@ -26,8 +28,16 @@ pub struct SnapshotWriter {
     owned: BTreeMap<TaskId, Vec<KeyGroupRange>>,
     /// Changes that could not be stored: they go with the next snapshot, merged with its own.
     unwritten: BTreeMap<(TaskId, OperatorId), Snapshot>,
+    /// What a task begins with that lies in another place: its first snapshot writes it down here.
+    inherited: BTreeMap<(TaskId, OperatorId), Inherited>,
     /// Above the sequence numbers of all files that the generation goes on from.
     sequence: u64,
+}
+
+/// State of another place, by table.
+struct Inherited {
+    store: Arc<dyn Store>,
+    tables: BTreeMap<String, Vec<StateFile>>,
 }
 
 impl SnapshotWriter {
@@ -40,6 +50,7 @@ impl SnapshotWriter {
             ledgers: BTreeMap::new(),
             owned: BTreeMap::new(),
             unwritten: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             sequence,
         }
     }
@@ -48,6 +59,23 @@ impl SnapshotWriter {
     pub fn begin(&mut self, task: TaskId, operator: OperatorId, files: Vec<StateFile>, owned: Vec<KeyGroupRange>) {
         self.ledgers.insert((task, operator), Ledger::new(files));
         self.owned.insert(task, owned);
+    }
+
+    /// A task begins with these files of another place's store.
+    pub fn inherit(
+        &mut self,
+        task: TaskId,
+        operator: OperatorId,
+        files: Vec<StateFile>,
+        owned: Vec<KeyGroupRange>,
+        store: Arc<dyn Store>,
+    ) {
+        let mut tables: BTreeMap<String, Vec<StateFile>> = BTreeMap::new();
+        for file in files {
+            tables.entry(file.table.clone()).or_default().push(file);
+        }
+        self.inherited.insert((task, operator.clone()), Inherited { store, tables });
+        self.begin(task, operator, Vec::new(), owned);
     }
 
     /// Writes a task's snapshot; the answer is its acknowledgement. A failure loses nothing: what was not written is
@@ -67,13 +95,44 @@ impl SnapshotWriter {
         if let Some(failure) = failed {
             return Err(failure);
         }
+        let in_flight = match snapshot.in_flight {
+            InFlight::Stretches(stretches) => self.in_flight(snapshot.task, &stretches)?,
+            InFlight::Missing(why) => return Err(Failure::bug(why)),
+        };
+        let in_flight_bytes = in_flight.as_ref().map_or(0, |file| file.bytes);
         let cost = SnapshotCost {
             align_us: snapshot.align.as_micros() as u64,
             sync_us: snapshot.sync.as_micros() as u64,
             upload_us: began.elapsed().as_micros() as u64,
-            bytes,
+            bytes: bytes + in_flight_bytes,
+            in_flight_bytes,
         };
-        Ok(TaskSnapshot { task: snapshot.task, operators, cost })
+        Ok(TaskSnapshot { task: snapshot.task, operators, in_flight, cost })
+    }
+
+    /// What the barrier has overtaken belongs to its checkpoint alone: nothing of it is repeated by later ones.
+    fn in_flight(&self, task: TaskId, stretches: &[Stretch]) -> Result<Option<InFlightFile>> {
+        if stretches.is_empty() {
+            return Ok(None);
+        }
+        let encoded = in_flight::encode(stretches)?;
+        let path = format!("state/in-flight/{}-{}", self.generation, uuid::Uuid::new_v4());
+        self.put_new(&path, &encoded.body)?;
+        Ok(Some(InFlightFile {
+            path,
+            edges: encoded.edges,
+            subtask: task.subtask,
+            key_groups: self.owned.get(&task).cloned().unwrap_or_default(),
+            bytes: encoded.body.len() as u64,
+            rows: encoded.rows,
+            checksum: encoded.checksum,
+        }))
+    }
+
+    /// Memory of the changes that could not be stored and wait for the next snapshot.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.unwritten.values().map(Snapshot::bytes).sum()
     }
 
     /// The checkpoint has completed.
@@ -145,6 +204,10 @@ impl SnapshotWriter {
             counters: state.counters.clone(),
             ..OperatorSnapshot::default()
         };
+        if let Err(failure) = self.take_over(&key, &mut told) {
+            self.unwritten.insert(key, state);
+            return (told, Err(failure));
+        }
         while let Some(delta) = state.tables.last() {
             match self.table(operator, delta) {
                 Ok(file) => {
@@ -160,6 +223,28 @@ impl SnapshotWriter {
         (told, Ok(()))
     }
 
+    /// Copies what the task inherited, table by table. Its own changes come later and so count more.
+    fn take_over(&mut self, key: &(TaskId, OperatorId), told: &mut OperatorSnapshot) -> Result<()> {
+        let (task, operator) = key;
+        let owned = self.owned.get(task).cloned().unwrap_or_default();
+        let Some(mut inherited) = self.inherited.remove(key) else { return Ok(()) };
+        let mut copy = |table: &str, files: &[StateFile]| {
+            let merged = merge_files(inherited.store.as_ref(), files, &owned, Tombstones::Drop, &told.watermarks)?;
+            let Some(encoded) = merged else { return Ok(()) };
+            self.sequence += 1;
+            told.added.push(self.put(operator, table, self.sequence, encoded)?);
+            Ok(())
+        };
+        while let Some((table, files)) = inherited.tables.pop_first() {
+            if let Err(failure) = copy(&table, &files) {
+                inherited.tables.insert(table, files);
+                self.inherited.insert(key.clone(), inherited);
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
     fn table(&mut self, operator: &OperatorId, delta: &TableDelta) -> Result<Option<StateFile>> {
         let mut builder = FileBuilder::new(delta);
         builder.add(delta)?;
@@ -168,14 +253,18 @@ impl SnapshotWriter {
         self.put(operator, &delta.table, self.sequence, encoded).map(Some)
     }
 
+    fn put_new(&self, path: &str, body: &[u8]) -> Result<()> {
+        match self.store.put_if_absent(path, body) {
+            Put::Done => Ok(()),
+            Put::Exists => Err(Failure::bug(format!("{path} exists, though its name was just made"))),
+            // The name is never used again: a file of unknown fate is an orphan at worst.
+            Put::Failed(failure) | Put::Unknown(failure) => Err(failure),
+        }
+    }
+
     fn put(&self, operator: &OperatorId, table: &str, sequence: u64, encoded: Encoded) -> Result<StateFile> {
         let path = format!("state/{operator}/{}-{}", self.generation, uuid::Uuid::new_v4());
-        match self.store.put_if_absent(&path, &encoded.body) {
-            Put::Done => {}
-            Put::Exists => return Err(Failure::bug(format!("{path} exists, though its name was just made"))),
-            // The name is never used again: a file of unknown fate is an orphan at worst.
-            Put::Failed(failure) | Put::Unknown(failure) => return Err(failure),
-        }
+        self.put_new(&path, &encoded.body)?;
         Ok(StateFile {
             path,
             table: table.to_owned(),
@@ -198,7 +287,10 @@ fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDel
     Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Merges files key group by key group, so that memory holds one key group at a time besides the result.
+/// Bytes of key groups that are read and merged at a time; a large key group is alone.
+const MERGED_AT_A_TIME: u64 = 16 << 20;
+
+/// Merges files key group by key group, so that memory holds a few key groups at a time besides the result.
 fn merge_files(
     store: &dyn Store,
     files: &[StateFile],
@@ -207,20 +299,50 @@ fn merge_files(
     watermarks: &[(KeyGroupRange, EventTime)],
 ) -> Result<Option<Encoded>> {
     let readers = files.iter().map(|file| FileReader::open(store, file)).collect::<Result<Vec<_>>>()?;
-    let groups: std::collections::BTreeSet<KeyGroup> = readers.iter().flat_map(FileReader::key_groups).collect();
     let mut builder: Option<FileBuilder> = None;
-    for group in groups.into_iter().filter(|group| file::contains(owned, *group)) {
-        let mut deltas: Vec<TableDelta> = Vec::new();
+    for groups in merged_together(&readers, owned) {
+        let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
         for (reader, file) in readers.iter().zip(files) {
-            deltas.extend(reader.read(|wanted| wanted == group && file::contains(&file.key_groups, wanted))?);
+            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
+            for delta in reader.read(wanted)? {
+                let group = delta.key_groups.first().map(|(group, _)| *group);
+                deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
+            }
         }
-        let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
-        let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
-        if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
-            builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+        for (group, deltas) in deltas {
+            let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
+            let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
+            if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
+                builder.get_or_insert_with(|| FileBuilder::new(&merged)).add(&merged)?;
+            }
         }
     }
     builder.map_or(Ok(None), FileBuilder::finish)
+}
+
+/// The owned key groups of some files, in runs of not too many bytes.
+fn merged_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if file::contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = MERGED_AT_A_TIME.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -293,6 +415,7 @@ mod tests {
             taken: vec![taken("state", state), taken("sink", sink)],
             align: Duration::ZERO,
             sync: Duration::ZERO,
+            in_flight: InFlight::default(),
         }
     }
 
@@ -303,8 +426,10 @@ mod tests {
         *store.full.lock() = true;
         assert!(writer.write(snapshot(1, &[(1, 10), (2, 20)])).is_err());
         assert!(writer.write(snapshot(2, &[(2, 21), (3, 30)])).is_err());
+        assert!(writer.waiting_bytes() > 0, "what waits takes memory");
         *store.full.lock() = false;
         let told = writer.write(snapshot(3, &[(4, 40)])).unwrap();
+        assert_eq!(writer.waiting_bytes(), 0);
         let ids: Vec<&str> =
             told.operators[&OperatorId("sink".into())].committables.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["file-1", "file-2", "file-3"]);
@@ -316,5 +441,69 @@ mod tests {
             column(0).into_iter().zip(column(1))
         });
         assert_eq!(pairs.collect::<BTreeMap<_, _>>(), BTreeMap::from([(1, 10), (2, 21), (3, 30), (4, 40)]));
+    }
+
+    /// The keys and values in files, as a restore has them.
+    fn pairs(store: &dyn Store, files: &[StateFile]) -> BTreeMap<i64, i64> {
+        let restored = file::restore(store, files, &ALL).unwrap();
+        let pairs = restored.iter().flat_map(|delta| {
+            let column = |place: usize| delta.rows.column(place).as_primitive::<Int64Type>().values().to_vec();
+            column(0).into_iter().zip(column(1))
+        });
+        pairs.collect()
+    }
+
+    const ALL: [KeyGroupRange; 1] = [KeyGroupRange { start: KeyGroup(0), end: KeyGroup(9) }];
+
+    #[test]
+    fn inherited_state_is_copied_with_the_first_snapshot_that_can_be_stored() {
+        let (elsewhere, store) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+        let state = OperatorId("state".into());
+        let mut other = SnapshotWriter::new(Arc::clone(&elsewhere) as _, Generation(7), 0);
+        let mut files = Vec::new();
+        for (checkpoint, rows) in [(1, [(1, 10), (2, 20)]), (2, [(2, 21), (3, 30)])] {
+            let told = other.write(snapshot(checkpoint, &rows)).unwrap();
+            files = told.operators[&state].added.clone();
+        }
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 2);
+        writer.inherit(TASK, state.clone(), files, ALL.to_vec(), elsewhere);
+        *store.full.lock() = true;
+        assert!(writer.write(snapshot(1, &[(3, 31)])).is_err());
+        *store.full.lock() = false;
+        let told = writer.write(snapshot(2, &[(4, 40)])).unwrap();
+        let added = &told.operators[&state].added;
+        assert_eq!(pairs(store.as_ref(), added), BTreeMap::from([(1, 10), (2, 21), (3, 31), (4, 40)]));
+        // It is handed over once; until a checkpoint completes it is told again, not copied again.
+        let again = writer.write(snapshot(3, &[(5, 50)])).unwrap();
+        assert_eq!(again.operators[&state].added.len(), added.len() + 1);
+        writer.completed(CheckpointId(3));
+        let later = writer.write(snapshot(4, &[(6, 60)])).unwrap();
+        assert_eq!(pairs(store.as_ref(), &later.operators[&state].added), BTreeMap::from([(6, 60)]));
+    }
+
+    #[test]
+    fn merged_files_leave_out_what_event_time_has_passed() {
+        let store = Arc::new(Memory::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 0);
+        let state = OperatorId("state".into());
+        writer.begin(TASK, state.clone(), Vec::new(), ALL.to_vec());
+        let mut added = Vec::new();
+        // Each row lives until its value; event time is at 55 in the end.
+        for checkpoint in 1..=9_u64 {
+            let end = i64::try_from(checkpoint).unwrap() * 10;
+            let mut taken = snapshot(checkpoint, &[(end, end)]);
+            if let Part::State(snapshot) = &mut taken.taken[0].part {
+                snapshot.tables[0].expires = Some(1);
+                snapshot.watermarks = vec![(ALL[0], EventTime(55))];
+            }
+            let told = writer.write(taken).unwrap();
+            writer.completed(CheckpointId(checkpoint));
+            writer.compact(&told, CheckpointId(checkpoint)).unwrap();
+            let part = &told.operators[&state];
+            added.retain(|file: &StateFile| !part.dropped.contains_key(&file.path));
+            added.extend(part.added.iter().cloned());
+        }
+        assert_eq!(pairs(store.as_ref(), &added), BTreeMap::from([(60, 60), (70, 70), (80, 80), (90, 90)]));
+        assert!(added.len() < 4, "files are merged: {}", added.len());
     }
 }

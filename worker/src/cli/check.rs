@@ -1,30 +1,31 @@
 //! `weir check`: whether a job can run, and whether it can go on from a state.
 
 use super::exit::{Code, Refusal};
+use super::fit;
 use super::job::{self, Planned};
-use super::time;
 use crate::dataflow::graph::Graph;
 use crate::job::directory::history::History;
+use crate::job::directory::place::Place;
 use crate::job::settings;
 use crate::plan::{NodeKind, Plan};
-use std::path::{Path, PathBuf};
-use weir_protocol::chain::{Manifest, Misfit, ObjectName, Stop, check_fit};
-use weir_protocol::key_group::MaxParallelism;
+use std::path::PathBuf;
+use weir_protocol::chain::{ObjectName, Stop};
 
 /// Check a manifest and its SQL without running anything.
 ///
-/// Every mistake is told with its place. With --against, also tells whether the job can go on from the state in a
-/// directory, which is only read; the job may be running meanwhile.
+/// Every mistake is told with its place. With --against, also tells whether the job can go on from a state, which is only
+/// read; the job may be running meanwhile.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   weir check job.yaml
   weir check changed.yaml --against .weir/bids-per-auction
+  weir check changed.yaml --against s3://states/weir/default/bids-per-auction-UID
 
 Exit code 2 when the job cannot run or does not fit the state.")]
 pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
-    /// The directory of a job's state.
+    /// A job's state: its directory, or its folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
@@ -38,9 +39,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     for warning in &planned.plan.warnings {
         eprintln!("warning: {warning}");
     }
-    let fits = arguments.against.as_deref().map(|directory| against(&planned, directory)).transpose()?;
+    let fits = match &arguments.against {
+        Some(given) => {
+            let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+            against(&planned, &job::place_at(given, bucket.as_ref()))?
+        }
+        None => Vec::new(),
+    };
     println!("ok: job {}: {}", planned.job.name, summary(&planned.plan));
-    fits.iter().flatten().for_each(|line| println!("{line}"));
+    fits.iter().for_each(|line| println!("{line}"));
     Ok(Code::Done)
 }
 
@@ -57,9 +64,8 @@ fn summary(plan: &Plan) -> String {
 }
 
 /// What there is to say about a state that fits.
-fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> {
-    let shown = directory.display();
-    let Some(history) = History::read(directory)? else {
+fn against(planned: &Planned, shown: &Place) -> Result<Vec<String>, Refusal> {
+    let Some(history) = History::read(shown)? else {
         return Ok(vec![format!("{shown} holds no state: the job begins at its beginning")]);
     };
     if history.job != planned.job.name {
@@ -79,14 +85,9 @@ fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> 
         lines.push(format!("{shown} holds no checkpoint: the job begins at its beginning"));
         return Ok(lines);
     };
-    let max_parallelism =
-        MaxParallelism::new(planned.job.max_parallelism).map_err(|error| Refusal::user(format!("error: {error}")))?;
+    fit::check(planned, manifest, &fit::name_of(manifest, shown))?;
     let plan = settings::plan_of(&planned.plan, planned.job.allow_dropped_state);
-    let misfits = check_fit(manifest, &plan, max_parallelism);
-    if !misfits.is_empty() {
-        return Err(refuse(&misfits, manifest, directory));
-    }
-    lines.push(format!("fits {}", name_of(manifest, directory)));
+    lines.push(format!("fits {}", fit::name_of(manifest, shown)));
     for (id, _) in manifest.operators.iter().filter(|(id, _)| !plan.operators.contains_key(id)) {
         lines.push(format!("note: the state of {id} will be lost (allowDroppedState)"));
     }
@@ -104,33 +105,8 @@ fn against(planned: &Planned, directory: &Path) -> Result<Vec<String>, Refusal> 
     Ok(lines)
 }
 
-fn name_of(manifest: &Manifest, directory: &Path) -> String {
-    let time = time::of_unix_ms(manifest.completed_unix_ms);
-    format!("checkpoint {} of {time} in {}", manifest.checkpoint, directory.display())
-}
-
 fn damage(history: &History, link: weir_protocol::LinkNumber) -> String {
     let damage =
         history.damaged.get(&link).cloned().unwrap_or_else(|| format!("{} is missing", ObjectName::Link(link)));
     format!("warning: {damage}; a run goes on from the checkpoint before it, from which on nothing was committed")
-}
-
-fn refuse(misfits: &[Misfit], manifest: &Manifest, directory: &Path) -> Refusal {
-    let mut text = format!("error: the job does not fit {}", name_of(manifest, directory));
-    for misfit in misfits {
-        text.push_str("\n  ");
-        text.push_str(&told(misfit));
-    }
-    text.push_str("\nhint: to go on without the old state: weir run --fresh");
-    Refusal::user(text)
-}
-
-fn told(misfit: &Misfit) -> String {
-    match misfit {
-        Misfit::MaxParallelism { .. } => format!("spec.maxParallelism: {misfit}"),
-        Misfit::Dropped { .. } => misfit.to_string(),
-        Misfit::Changed { operator, old_kind, old_schema, new_kind, new_schema } => format!(
-            "the state of operator {operator} does not fit\n    old: {old_kind} {old_schema}\n    new: {new_kind} {new_schema}"
-        ),
-    }
 }

@@ -17,6 +17,8 @@ pub enum Code {
     Stopped = 3,
     /// Another process has taken the job over.
     Fenced = 4,
+    /// The process was asked to end and the job goes on elsewhere.
+    HandedOver = 5,
     /// Ended at once, without a last checkpoint.
     Interrupted = 130,
 }

@@ -1,17 +1,17 @@
 //! From a manifest to a job that can be run: read, check, plan, open its state.
 
 use super::exit::Refusal;
-use crate::checkpoint::store::directory::DirectoryStore;
+use crate::checkpoint::store::s3::{Credentials, Settings};
 use crate::connector::Environment;
 use crate::diagnostic::{Diagnostic, Position};
 use crate::failure::Failure;
-use crate::job::directory::lock::DirectoryLock;
-use crate::job::directory::state;
+use crate::job::directory::bucket::BucketPlace;
+use crate::job::directory::place::{Held, Place};
 use crate::plan::Plan;
 use crate::sql;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use weir_crds::{Mistake, Sql, Storage, ValidatedJob};
+use weir_crds::{Mistake, S3StorageSpec, Sql, Storage, ValidatedJob};
 
 /// A manifest that has been read and checked, with its SQL planned.
 pub(super) struct Planned {
@@ -54,7 +54,8 @@ pub(super) fn plan_text(name: &str, text: &str, secrets: Option<&Path>) -> Resul
             "error: {name}: spec.pipeline.sqlFrom names a ConfigMap, which only a cluster has\nhint: put the SQL into spec.pipeline.sql"
         )));
     };
-    let environment = Environment { working_directory: std::env::current_dir().unwrap_or_default() };
+    let environment =
+        Environment { working_directory: std::env::current_dir().unwrap_or_default(), ..Environment::default() };
     let connectors = sql::BuiltInConnectors { environment };
     let resolve = |name: &str, key: &str| secret(secrets, name, key);
     let plan = sql::plan(script, &sql::PlanConfig { connectors: &connectors, secrets: &resolve, state_ttl: None })
@@ -103,34 +104,72 @@ fn render(name: &str, text: &str, mistake: &Diagnostic) -> String {
     format!("error: {name}: {}", mistake.render(text))
 }
 
-/// The state of a job in a directory, held by this process.
-pub(super) struct OpenState {
-    /// Its objects.
-    pub store: Arc<DirectoryStore>,
-    /// Unique for the job.
-    pub uid: String,
-    _lock: DirectoryLock,
+/// Opens the state of a job to work on it.
+pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
+    let bucket = bucket_of(job, secrets)?;
+    Ok(place_of(job, given, bucket.as_ref())?.hold(&job.name)?)
 }
 
-/// Opens the directory of a job's state: `given`, else what the manifest says, else `.weir/<name>`.
-pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>) -> Result<OpenState, Refusal> {
-    let directory = directory_of(job, given)?;
-    let store = Arc::new(DirectoryStore::open(&directory)?);
-    let lock = DirectoryLock::take(&directory)?;
-    store.remove_partial()?;
-    let uid = state::uid(&directory, &job.name)?;
-    Ok(OpenState { store, uid, _lock: lock })
+/// Opens the state of a job that the job's other workers open too: generations fence each other there.
+pub(super) fn join_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
+    let bucket = bucket_of(job, secrets)?;
+    Ok(place_of(job, given, bucket.as_ref())?.join(&job.name)?)
 }
 
-/// The directory of a job's state.
-pub(super) fn directory_of(job: &ValidatedJob, given: Option<&Path>) -> Result<PathBuf, Failure> {
-    match (given, &job.storage) {
-        (Some(given), _) => Ok(given.to_path_buf()),
-        (None, None) => Ok(Path::new(".weir").join(&job.name)),
-        (None, Some(Storage::Local(local))) => Ok(Path::new(&local.path).join(&job.name)),
-        (None, Some(_)) => Err(Failure::user(
-            "spec.storage: this version keeps state in a directory only; \
+/// How to reach the bucket that the manifest names, if it does.
+pub(super) fn bucket_of(job: &ValidatedJob, secrets: Option<&Path>) -> Result<Option<Settings>, Failure> {
+    match &job.storage {
+        Some(Storage::S3(storage)) => Ok(Some(settings_of(storage, secrets)?)),
+        _ => Ok(None),
+    }
+}
+
+/// Where the state of a job is: where `given` says, else where the manifest does, else in `.weir/<name>`.
+pub(super) fn place_of(job: &ValidatedJob, given: Option<&Path>, bucket: Option<&Settings>) -> Result<Place, Failure> {
+    if let Some(given) = given {
+        return Ok(place_at(given, bucket));
+    }
+    match (&job.storage, bucket) {
+        (None, _) => Ok(Place::Directory(Path::new(".weir").join(&job.name))),
+        (Some(Storage::Local(local)), _) => Ok(Place::Directory(Path::new(&local.path).join(&job.name))),
+        (Some(Storage::S3(storage)), Some(settings)) => {
+            let place = BucketPlace::of_job(settings.clone(), &storage.prefix, &job.namespace, &job.name);
+            Ok(Place::Bucket(Box::new(place)))
+        }
+        (Some(_), _) => Err(Failure::user(
+            "spec.storage.persistentVolumeClaim: only a cluster has volume claims; \
              use spec.storage.local, or give a directory with --state-dir",
         )),
     }
+}
+
+/// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
+/// the same bucket, else as the environment says.
+pub(super) fn place_at(given: &Path, settings: Option<&Settings>) -> Place {
+    let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
+        return Place::Directory(given.to_path_buf());
+    };
+    let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
+    let settings = settings.filter(|settings| settings.bucket == bucket);
+    let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
+    Place::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
+}
+
+/// How to reach the bucket of a manifest: its credentials are a Secret's, which lies in the folder of secrets or in the
+/// environment, or those of the surroundings.
+fn settings_of(storage: &S3StorageSpec, secrets: Option<&Path>) -> Result<Settings, Failure> {
+    let Some(reference) = &storage.credentials_secret_ref else {
+        return Ok(Settings::of(storage, Credentials::Surroundings));
+    };
+    let folder = secrets.map(|folder| folder.join(&reference.name)).filter(|folder| folder.is_dir());
+    if let Some(folder) = folder {
+        return Ok(Settings::of(storage, Credentials::Folder(folder)));
+    }
+    let wanted = |key: &str| {
+        let field = "spec.storage.s3.credentialsSecretRef";
+        secret(secrets, &reference.name, key).map_err(|missing| Failure::user(format!("{field}: {missing}")))
+    };
+    let (key_id, secret_key) = (wanted("AWS_ACCESS_KEY_ID")?, wanted("AWS_SECRET_ACCESS_KEY")?);
+    let token = secret(secrets, &reference.name, "AWS_SESSION_TOKEN").ok();
+    Ok(Settings::of(storage, Credentials::Fixed { key_id, secret: secret_key, token }))
 }

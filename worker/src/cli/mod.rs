@@ -6,12 +6,15 @@ mod bench;
 mod check;
 pub mod exit;
 mod explain;
+mod fit;
 mod job;
 mod progress;
+mod restore;
 mod run;
 mod savepoint;
 mod table;
 mod time;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Worker(Box<worker::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
     Savepoint(savepoint::Arguments),
@@ -46,16 +50,25 @@ const EXIT_CODES: &str = "Exit codes:
   2    a mistake in the manifest, its SQL, the options or the state directory: change something, then try again
   3    the job was stopped (Ctrl-C, SIGTERM); the next run goes on where it was
   4    another process has taken the job over
+  5    the worker was asked to end (SIGTERM) and has handed its part of the job over
   130  the second Ctrl-C ended the job at once; the next run goes on from the last checkpoint";
 
 /// Runs the command that the process's arguments ask for.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let given = match worker::with_config(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(given) => given,
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            return refusal.code.into();
+        }
+    };
+    let arguments = Arguments::parse_from(given);
     let log = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Worker(arguments) => worker::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Savepoint(arguments) => savepoint::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

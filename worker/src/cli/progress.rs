@@ -1,6 +1,6 @@
 //! What a user sees while a job runs: one line that is redrawn on a terminal, a line every ten seconds elsewhere.
 
-use crate::job::board::Board;
+use crate::job::board::{Board, Totals};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -76,14 +76,11 @@ impl View {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
-        let totals = self.board.totals();
-        let late = if totals.late_rows > 0 { format!(", {} late", totals.late_rows) } else { String::new() };
-        let bad = if totals.bad_records > 0 {
-            format!(", {} bad records left out", totals.bad_records)
-        } else {
-            String::new()
-        };
-        eprintln!("{}: {} rows in, {} rows out{late}{bad}", self.name, totals.rows_in, totals.rows_out);
+        // A run that was refused has nothing to sum up.
+        if self.board.generation().is_some() {
+            let totals = self.board.totals();
+            eprintln!("{}: {} rows in, {} rows out{}", self.name, totals.rows_in, totals.rows_out, left_out(&totals));
+        }
     }
 
     fn text(&mut self) -> String {
@@ -93,7 +90,13 @@ impl View {
         let rate = |now: u64, before: u64| short((now.saturating_sub(before) as f64 / seconds) as u64);
         let (read, written) = (rate(totals.rows_in, self.rows.0), rate(totals.rows_out, self.rows.1));
         self.rows = (totals.rows_in, totals.rows_out);
-        format!("{}: {read} rows/s in, {written} rows/s out{}{}", self.name, self.watermark(), self.checkpoint())
+        format!(
+            "{}: {read} rows/s in, {written} rows/s out{}{}{}",
+            self.name,
+            self.watermark(),
+            self.checkpoint(),
+            left_out(&totals)
+        )
     }
 
     fn watermark(&self) -> String {
@@ -103,14 +106,8 @@ impl View {
             Some(watermark) if watermark != EventTime::MIN && watermark != EventTime::MAX => {
                 let time = chrono::DateTime::from_timestamp_millis(watermark.0);
                 let shown = time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string());
-                let now_ms = crate::dataflow::task::time_of_day_ms();
-                let lag = now_ms.saturating_sub(watermark.0);
-                let lag = if (0..86_400_000).contains(&lag) {
-                    format!(" ({}.{} s behind)", lag / 1000, lag % 1000 / 100)
-                } else {
-                    String::new()
-                };
-                format!(", watermark {shown}{lag}")
+                let lag_ms = crate::dataflow::task::time_of_day_ms().saturating_sub(watermark.0);
+                format!(", watermark {shown} ({})", lag(lag_ms))
             }
             _ => String::new(),
         }
@@ -119,11 +116,42 @@ impl View {
     fn checkpoint(&self) -> String {
         let Some((status, now)) = self.board.status() else { return String::new() };
         let checkpoint = status.last.map_or(String::new(), |last| {
-            let age = now.ms_since(last.completed) / 1000;
-            format!(", checkpoint {} {age} s ago, {}", last.checkpoint, size(last.sizes.total_bytes))
+            let age = span(now.ms_since(last.completed) / 1000 * 1000);
+            format!(", checkpoint {} {age} ago, {}", last.checkpoint, size(last.sizes.total_bytes))
         });
         let restarts = if status.restarts > 0 { format!(", {} restarts", status.restarts) } else { String::new() };
         checkpoint + &restarts
+    }
+}
+
+/// What did not count, as far as there is any.
+fn left_out(totals: &Totals) -> String {
+    let late = if totals.late_rows > 0 { format!(", {} late", totals.late_rows) } else { String::new() };
+    let bad = match totals.bad_records {
+        0 => String::new(),
+        1 => ", 1 bad record left out".to_owned(),
+        bad => format!(", {bad} bad records left out"),
+    };
+    late + &bad
+}
+
+/// How far event time is behind the clock, or ahead of it: generated and replayed rows may lie anywhere.
+#[must_use]
+fn lag(ms: i64) -> String {
+    if ms < 0 { format!("{} ahead", span(ms.unsigned_abs())) } else { format!("{} behind", span(ms.unsigned_abs())) }
+}
+
+/// A time in its two largest units.
+#[must_use]
+fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 if ms % 1000 < 100 => format!("{seconds} s"),
+        0..60 => format!("{seconds}.{} s", ms % 1000 / 100),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        86_400..31_536_000 => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+        _ => format!("{} y {} d", seconds / 31_536_000, seconds % 31_536_000 / 86_400),
     }
 }
 
@@ -144,5 +172,36 @@ pub(super) fn size(bytes: u64) -> String {
         0..10_240 => format!("{bytes} B"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),
         _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_said_in_units_that_people_read() {
+        let table = [
+            (0, "0 s behind"),
+            (3_249, "3.2 s behind"),
+            (59_000, "59 s behind"),
+            (250_000, "4 min 10 s behind"),
+            (18_180_000, "5 h 3 min behind"),
+            (86_400_000, "1 d 0 h behind"),
+            (1_051_200_000, "12 d 4 h behind"),
+            (342_316_800_000, "10 y 312 d behind"),
+            (-90_000, "1 min 30 s ahead"),
+        ];
+        for (ms, expected) in table {
+            assert_eq!(lag(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn late_rows_and_bad_records_are_told_once_there_are_some() {
+        let totals = |late_rows, bad_records| Totals { late_rows, bad_records, ..Totals::default() };
+        assert_eq!(left_out(&totals(0, 0)), "");
+        assert_eq!(left_out(&totals(3, 1)), ", 3 late, 1 bad record left out");
+        assert_eq!(left_out(&totals(0, 12)), ", 12 bad records left out");
     }
 }

@@ -3,10 +3,14 @@
 use super::exit::{Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
+use super::restore;
+use super::worker::fleet;
 use crate::api::{self, Server, View};
 use crate::job::budget;
-use crate::job::runner::{Handle, Job, Runner};
+use crate::job::message::Handle;
+use crate::job::runner::{Job, Runner};
 use crate::job::settings;
+use crate::job::workers::{Here, Workers};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -23,40 +27,47 @@ use weir_protocol::leader::{Already, End, ErrorKind, Mode, Resume, Stops};
   weir run job.yaml --parallelism 4 --http 127.0.0.1:8081
   weir run job.yaml --fresh
   weir run job.yaml --restore before-upgrade
+  weir run copy.yaml --restore .weir/bids-per-auction
   generate-job | weir run -")]
 pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
-    file: String,
+    pub(super) file: String,
     /// Subtasks of every keyed operator, instead of spec.parallelism.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    parallelism: Option<u32>,
+    pub(super) parallelism: Option<u32>,
     /// Begin anew: forget the state of earlier runs. Output that they had prepared is committed first.
     #[arg(long, conflicts_with = "restore")]
-    fresh: bool,
-    /// Begin with a savepoint of this job.
-    #[arg(long, value_name = "NAME")]
-    restore: Option<String>,
-    /// The directory of the job's state.
+    pub(super) fresh: bool,
+    /// Begin with a savepoint of this job, or with a checkpoint of another.
+    ///
+    /// A value with a slash is a path: a state directory (its newest checkpoint), <DIR>/savepoints/<name> or
+    /// <DIR>/chain/<number>. The other job keeps its state, and what it has prepared for its sinks.
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(super) restore: Option<String>,
+    /// Where the job's state is, instead of spec.storage: a directory, or a job's folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
     /// Replay event time at this many times its own pace, for input with a watermark.
     #[arg(long, value_name = "FACTOR", value_parser = parse_speed)]
-    speed: Option<f64>,
+    pub(super) speed: Option<f64>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
     #[arg(long, value_name = "DIR")]
-    secrets: Option<PathBuf>,
+    pub(super) secrets: Option<PathBuf>,
     /// Memory that state may take, such as 512mb; past it the job fails and says which operator has it.
     #[arg(long, value_name = "SIZE", value_parser = crate::connector::options::parse_bytes)]
-    state_budget: Option<u64>,
+    pub(super) state_budget: Option<u64>,
     /// Serve the job's state, checkpoints, savepoints and metrics on this address, such as 127.0.0.1:8081.
     #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
+    pub(super) http: Option<String>,
+    /// Run the job in this many processes of its own, restarted when they die.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    workers: Option<u32>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
-fn parse_speed(text: &str) -> Result<f64, String> {
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
         _ => Err("a number above 0 expected, such as 0.5 or 10".to_owned()),
@@ -65,29 +76,42 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 
 /// Runs the job.
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    if let Some(workers) = arguments.workers {
+        return fleet::run(arguments, workers);
+    }
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
     let parallelism = arguments.parallelism.unwrap_or(planned.job.parallelism);
     check_parallelism(&planned, parallelism)?;
-    let state = job::open_state(&planned.job, arguments.state_dir.as_deref())?;
-    let resume = match (&arguments.restore, arguments.fresh) {
-        (Some(name), _) => Resume::Savepoint(name.clone()),
-        (None, true) => Resume::Empty,
-        (None, false) => Resume::Head,
+    let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let place = job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?;
+    let resume = match arguments.fresh {
+        true => Resume::Empty,
+        false => restore::resume(&planned.job, &place, arguments.restore.as_deref(), bucket.as_ref())?,
     };
+    let state = place.hold(&planned.job.name)?;
+    restore::check(&planned, &place, &resume)?;
+    if let (Resume::Foreign { location, manifest, .. }, false) = (&resume, arguments.quiet) {
+        let (checkpoint, job) = (manifest.checkpoint, &manifest.job);
+        eprintln!("job {} begins with checkpoint {checkpoint} of job {job} in {location}", planned.job.name);
+    }
     let mode = Mode::Run { resume, stops: Stops::Lift };
-    let options = settings::options(&planned.job, &planned.plan, parallelism, mode)
+    let options = settings::options(&planned.job, &planned.plan, state.claimant.clone(), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
         eprintln!("warning: {warning}");
     }
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
-        speed: arguments.speed,
-        state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
+        workers: Workers::default(),
     });
+    let budget = arguments.state_budget.unwrap_or_else(budget::of_this_machine);
+    runner.work_here(Here::alone(arguments.speed, budget));
+    if let Some(meter) = &state.meter {
+        runner.board().store.get_or_init(|| Arc::clone(meter));
+    }
     let server = serve(arguments, &planned.job.name, &runner)?;
     on_signals(runner.handle())?;
     let progress = Progress::start(&planned.job.name, runner.board(), arguments.quiet);
@@ -106,7 +130,7 @@ fn serve(arguments: &Arguments, name: &str, runner: &Runner) -> Result<Option<Se
     Ok(Some(server))
 }
 
-fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal> {
+pub(super) fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal> {
     if parallelism > planned.job.max_parallelism {
         return Err(Refusal::user(format!(
             "error: --parallelism {parallelism} is above spec.maxParallelism, which is {}\n\
@@ -118,7 +142,7 @@ fn check_parallelism(planned: &Planned, parallelism: u32) -> Result<(), Refusal>
 }
 
 /// The first signal stops the job, the second one ends the process.
-fn on_signals(job: Handle) -> Result<(), Refusal> {
+pub(super) fn on_signals(job: Handle) -> Result<(), Refusal> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
     std::thread::spawn(move || {
@@ -157,16 +181,17 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
         }
         End::Maintained => Ok(Code::Done),
         End::HandedOver { revision } => {
-            say(format!("job {name} goes on as revision {revision}, with another code"));
-            Ok(Code::Stopped)
+            say(format!("job {name} goes on as revision {revision} with another leader"));
+            Ok(Code::HandedOver)
         }
         End::Stalled { revision, message } => {
             Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))
         }
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
-        End::Failed { kind: ErrorKind::User | ErrorKind::Corrupt, message } => {
-            Err(Refusal::user(format!("error: job {name}: {message}")))
-        }
+        End::Failed { kind: ErrorKind::User, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
+        End::Failed { kind: ErrorKind::Corrupt, message } => Err(Refusal::user(format!(
+            "error: job {name}: {message}\nhint: weir run --restore NAME|PATH begins with another state, --fresh anew"
+        ))),
         End::Failed { message, .. } => Err(Refusal::failed(format!("error: job {name} has failed: {message}"))),
     }
 }

@@ -18,7 +18,7 @@ use crate::failure::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -233,6 +233,11 @@ pub trait Committer: Send {
     /// Commits one. The answer says whether it is in place, may be tried again, or is lost.
     fn commit(&mut self, committable: &Committable) -> CommitOutcome;
 
+    /// Commits several, by their ids; the answer has an outcome for each.
+    fn commit_all(&mut self, committables: &BTreeMap<String, Committable>) -> BTreeMap<String, CommitOutcome> {
+        committables.iter().map(|(id, committable)| (id.clone(), self.commit(committable))).collect()
+    }
+
     /// Removes what generations before `generation` wrote and nobody will commit; `keep` is what still may be
     /// committed or continued.
     fn remove_leftovers(&mut self, generation: Generation, keep: &Leftovers) -> Result<()>;
@@ -263,6 +268,18 @@ pub enum CommitOutcome {
 pub struct Environment {
     /// Relative paths in options are below this folder: the one that `weir` was started in.
     pub working_directory: PathBuf,
+    /// Whether files and folders that options name are looked at.
+    pub outside: Outside,
+}
+
+/// What options name outside of the job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outside {
+    /// It must be there, and open to what the job does with it.
+    #[default]
+    Look,
+    /// It does not matter: nothing reads or writes the table.
+    LeaveAlone,
 }
 
 /// Rows for a table of bad records: `raw` and `reason`, strings.
@@ -308,6 +325,30 @@ pub fn sink(
         connector => Err(unknown_connector(options, connector, &["blackhole", "filesystem", "print"])),
     }
 }
+
+/// Checks the options of a table that nothing reads or writes, as far as that needs no look outside.
+pub fn unused(
+    options: &Options,
+    shape: &TableShape,
+    environment: &Environment,
+) -> Result<(), Vec<crate::diagnostic::Diagnostic>> {
+    let connector = options.text("connector").unwrap_or_default();
+    // It may be kept for a version, or a place, that has it.
+    if TO_COME.contains(&connector.as_str()) {
+        return Ok(());
+    }
+    let environment = Environment { outside: Outside::LeaveAlone, ..environment.clone() };
+    let as_source = source(&options.clone(), shape, &environment).map(|_| ());
+    let as_sink = sink(&options.clone(), shape, &environment).map(|_| ());
+    match (as_source, as_sink) {
+        (Ok(()), _) | (_, Ok(())) => Ok(()),
+        (Err(_), Err(mistakes)) if WRITTEN_ONLY.contains(&connector.as_str()) => Err(mistakes),
+        (Err(_), Err(mistakes)) if options.entries().keys().any(|key| key.starts_with("sink.")) => Err(mistakes),
+        (Err(mistakes), Err(_)) => Err(mistakes),
+    }
+}
+
+const WRITTEN_ONLY: [&str; 2] = ["blackhole", "print"];
 
 /// Connectors that are to come: known by name, so that the answer is not "unknown".
 const TO_COME: [&str; 2] = ["kafka", "upsert-kafka"];

@@ -2,13 +2,16 @@
 //!
 //! Row numbers are dealt to a fixed number of splits in blocks: block `k` belongs to split `k mod splits`. A reader
 //! always goes on with the split that is furthest behind, so the splits of a job advance together and a rescale only
-//! deals them out anew. A split's position is the number of its next row and the size of the blocks: a later change of
+//! deals them out anew. Readers of different tasks keep together too ([`convoy`]). A split's position is the number of its next row and the size of the blocks: a later change of
 //! the rate cannot shift the deal under a stored position.
+
+mod convoy;
 
 use super::{Assignment, Enumerator, Poll, ReaderContext, Source, SourceReader, SourceRows, Split};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use arrow::array::RecordBatch;
+use convoy::{Convoy, Member};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -72,9 +75,17 @@ impl Course {
 /// A source of numbered rows.
 pub(super) struct NumberedSource {
     /// Makes the rows.
-    pub(super) maker: Arc<dyn RowMaker>,
+    maker: Arc<dyn RowMaker>,
     /// Their number and pace.
-    pub(super) course: Course,
+    course: Course,
+    convoy: Arc<Convoy>,
+}
+
+impl NumberedSource {
+    /// A source of the rows that `maker` makes.
+    pub(super) fn new(maker: Arc<dyn RowMaker>, course: Course) -> Self {
+        Self { maker, course, convoy: Arc::default() }
+    }
 }
 
 impl Source for NumberedSource {
@@ -97,6 +108,7 @@ impl Source for NumberedSource {
             course: Course { batch_rows: self.course.batch_rows.min(most), ..self.course },
             projection: context.projection,
             pace: None,
+            member: self.convoy.join(),
             held: Vec::new(),
         }))
     }
@@ -236,6 +248,7 @@ struct Reader {
     course: Course,
     projection: Vec<usize>,
     pace: Option<Pace>,
+    member: Member,
     held: Vec<Held>,
 }
 
@@ -246,7 +259,7 @@ impl SourceReader for Reader {
     }
 
     fn poll(&mut self) -> Result<Poll> {
-        if self.course.rate.is_none() { self.read(u64::MAX) } else { self.poll_at(Instant::now()) }
+        if self.course.rate.is_none() { self.poll_together() } else { self.poll_at(Instant::now()) }
     }
 
     fn positions(&self) -> Vec<SplitProgress> {
@@ -261,6 +274,15 @@ impl Reader {
         let pace = *self.pace.get_or_insert(Pace { first: next, started: now, rate });
         let due_before = pace.due_before(now);
         if next >= due_before { Ok(Poll::NotBefore(pace.moment(next))) } else { self.read(due_before) }
+    }
+
+    /// Rows, unless the reader is far ahead of others.
+    fn poll_together(&mut self) -> Result<Poll> {
+        let Some(next) = self.furthest_behind().map(|index| self.held[index].next) else {
+            self.member.rest();
+            return Ok(Poll::NeedSplit);
+        };
+        if self.member.is_ahead(next) { Ok(Poll::NotBefore(Instant::now() + TICK)) } else { self.read(u64::MAX) }
     }
 
     /// Rows with numbers below `before` of the split that is furthest behind.

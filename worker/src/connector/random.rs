@@ -29,16 +29,17 @@ impl Random {
     /// what the benchmark's filler text looks like.
     #[inline]
     pub(super) fn push_filler(&mut self, length: usize, out: &mut Vec<u8>) {
-        let end = out.len() + length;
-        for _ in 0..length.div_ceil(8) {
+        let start = out.len();
+        // Room for all words at once: a look at the capacity for each of them would cost as much as the word.
+        out.resize(start + length.next_multiple_of(8), 0);
+        for word in out[start..].as_chunks_mut::<8>().0 {
             let bits = self.next();
             let steps = alphabet_steps(bits);
             let lower = LANES_OF_A + steps;
             let upper = LANES_OF_A - steps;
-            let word = if bits.count_ones() & 1 == 0 { lower } else { upper };
-            out.extend_from_slice(&word.to_le_bytes());
+            *word = if bits.count_ones() & 1 == 0 { lower } else { upper }.to_le_bytes();
         }
-        out.truncate(end);
+        out.truncate(start + length);
     }
 
     /// Appends `length` lower-case letters, one in thirteen of them replaced by `gap`.

@@ -92,6 +92,11 @@ impl Downstream<'_> {
         self.0.iter_mut().try_for_each(Next::idle)
     }
 
+    /// A barrier that waits for nothing comes next.
+    pub fn hurry(&mut self) {
+        self.0.iter_mut().for_each(Next::hurry);
+    }
+
     /// Takes the snapshots of all steps and sends the barrier on.
     pub fn barrier(&mut self, barrier: Barrier, taken: &mut Vec<Taken>) -> Result<()> {
         self.0.iter_mut().try_for_each(|next| next.barrier(barrier, taken))
@@ -152,6 +157,13 @@ impl Next {
         }
     }
 
+    fn hurry(&mut self) {
+        match self {
+            Self::Step(step, _) => step.hurry(),
+            Self::Edge(edge) => edge.hurry(),
+        }
+    }
+
     fn barrier(&mut self, barrier: Barrier, taken: &mut Vec<Taken>) -> Result<()> {
         match self {
             Self::Step(step, _) => step.barrier(barrier, taken),
@@ -209,6 +221,11 @@ impl Step {
         }
         .map_err(|failure| named(failure, &self.name))?;
         Downstream(&mut self.next).on_idle()
+    }
+
+    /// A barrier that waits for nothing comes next.
+    pub fn hurry(&mut self) {
+        Downstream(&mut self.next).hurry();
     }
 
     /// A barrier: what is held back goes out, the snapshot is taken, the barrier goes on.

@@ -47,6 +47,8 @@ struct Target {
     held: Vec<Batch>,
     rows: usize,
     watermark: Option<EventTime>,
+    /// A barrier that waits for nothing comes next.
+    urgent: bool,
 }
 
 impl HashSpread {
@@ -54,6 +56,18 @@ impl HashSpread {
     #[must_use]
     pub fn new(columns: Vec<usize>, map: Arc<KeyGroupMap>) -> Self {
         Self { columns, map, hashes: Vec::new() }
+    }
+
+    /// The rows of `batch` that go to the task `target` of `targets`.
+    pub fn share(&mut self, batch: Batch, target: usize, targets: usize) -> Result<Option<Batch>> {
+        match self.permutation(&batch, targets)? {
+            Permutation::All(only) => Ok((only == target).then_some(batch)),
+            Permutation::Sorted { indices, starts } => {
+                let rows = starts[target + 1] - starts[target];
+                let share = indices.slice(starts[target], rows);
+                Ok(if rows > 0 { Some(batch.take(&share)?) } else { None })
+            }
+        }
     }
 
     /// The rows of `batch` sorted by target, and where each target's begin. `None` when all go to one.
@@ -92,7 +106,7 @@ impl EdgeWriter {
     /// Writes to `senders`, one per task on the other side.
     #[must_use]
     pub fn new(spread: Spread, senders: Vec<Sender>, metrics: Arc<TaskMetrics>) -> Self {
-        let target = |sender| Target { sender, held: Vec::new(), rows: 0, watermark: None };
+        let target = |sender| Target { sender, held: Vec::new(), rows: 0, watermark: None, urgent: false };
         Self { spread, targets: senders.into_iter().map(target).collect(), metrics, waited: Duration::ZERO }
     }
 
@@ -143,9 +157,17 @@ impl EdgeWriter {
         Ok(())
     }
 
-    /// Sends a barrier behind everything else.
+    /// A barrier that waits for nothing comes next: what is sent before it does not wait for room either, as far as
+    /// channels allow it.
+    pub fn hurry(&mut self) {
+        self.targets.iter_mut().for_each(|target| target.urgent = true);
+    }
+
+    /// Sends a barrier behind everything else. One that overtakes does so at the other side.
     pub fn barrier(&mut self, barrier: Barrier) -> Result<()> {
-        self.broadcast(&Element::Barrier(barrier))
+        let sent = self.broadcast(&Element::Barrier(barrier));
+        self.targets.iter_mut().for_each(|target| target.urgent = false);
+        sent
     }
 
     /// Tells that the task has nothing to say for a while.
@@ -174,7 +196,7 @@ impl EdgeWriter {
 
 impl Target {
     fn send(&self, element: Element) -> Result<Duration> {
-        self.sender.send(element)
+        if self.urgent { self.sender.send_urgent(element) } else { self.sender.send(element) }
     }
 
     fn add(&mut self, batch: Batch) -> Result<Duration> {

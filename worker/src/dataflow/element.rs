@@ -1,6 +1,8 @@
-//! What flows through a channel: `(Batch | Watermark | Idle | Barrier)* End`.
+//! What flows through a channel: `(Batch | Watermark | Idle | Barrier)* End`. Nothing overtakes, but for a barrier whose
+//! time has come.
 
 use crate::batch::Batch;
+use std::time::Instant;
 use weir_protocol::{CheckpointId, EventTime};
 
 /// One element of a channel.
@@ -25,6 +27,22 @@ pub struct Barrier {
     pub checkpoint: CheckpointId,
     /// Whether the stream goes on.
     pub after: After,
+    /// From when on it overtakes what waits before it; `None`: never. Only a barrier that others follow may.
+    pub overtakes_at: Option<Instant>,
+}
+
+impl Barrier {
+    /// A barrier that waits for everything before it.
+    #[must_use]
+    pub fn aligned(checkpoint: CheckpointId, after: After) -> Self {
+        Self { checkpoint, after, overtakes_at: None }
+    }
+
+    /// True when it waits no longer.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.overtakes_at.is_some_and(|at| at <= Instant::now())
+    }
 }
 
 /// What follows a barrier.
@@ -36,4 +54,31 @@ pub enum After {
     MoreApart,
     /// No row follows in this generation: the job stops or has come to its end.
     Nothing,
+}
+
+/// What becomes of two elements of a channel, one right behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// Both stay.
+    Both,
+    /// The first now says what the second said, which goes.
+    One,
+    /// The first goes, and the second meets the one before it.
+    Second,
+}
+
+impl Element {
+    /// Meets the element that follows right behind. A watermark takes in the next one, and an idleness that a watermark
+    /// ends at once has never been: so what is not rows stays few, however long rows wait.
+    pub fn meet(&mut self, next: &Self) -> Meeting {
+        match (self, next) {
+            (Self::Watermark(last), Self::Watermark(next)) => {
+                *last = (*last).max(*next);
+                Meeting::One
+            }
+            (Self::Idle, Self::Idle) => Meeting::One,
+            (Self::Idle, Self::Watermark(_)) => Meeting::Second,
+            _ => Meeting::Both,
+        }
+    }
 }

@@ -4,7 +4,12 @@
 //! aggregate over rows that are only inserted is cut in two: a local part that ends the chain before the shuffle and
 //! combines rows of equal keys, and a global one behind it.
 
+use crate::operator::build;
 use crate::plan::{Changelog, NodeIndex, NodeKind, Plan};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use weir_protocol::EdgeId;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The chains and edges of a plan. Chains are in topological order.
 pub struct Graph {
@@ -105,6 +110,52 @@ impl Graph {
             }
         }
         Self { chains: chains.into_iter().map(|root| Chain { root }).collect(), edges: builder.edges }
+    }
+}
+
+impl Graph {
+    /// The id of each edge: equal in two plans only if rows that one sent over the edge mean the same to the other.
+    #[must_use]
+    pub fn edge_ids(&self, plan: &Plan) -> Vec<EdgeId> {
+        let mut times: BTreeMap<(String, String), u32> = BTreeMap::new();
+        let id = |edge: &Edge| {
+            let ends = (self.chains[edge.from].root.id(plan), self.chains[edge.to].root.id(plan));
+            let time = times.entry(ends.clone()).or_default();
+            *time += 1;
+            let form = xxh3_64(self.form(edge, plan).as_bytes());
+            EdgeId(format!("{} -> {} #{time} {form:016x}", ends.0, ends.1))
+        };
+        self.edges.iter().map(id).collect()
+    }
+
+    /// What the rows of an edge look like and how they find their task.
+    fn form(&self, edge: &Edge, plan: &Plan) -> String {
+        let (node, role) = self.chains[edge.to].root.first();
+        let node = &plan.nodes[node];
+        let mut text = format!("{:?} {role:?} {}\n", edge.spread, build::state_schema(plan, node));
+        for input in &node.inputs {
+            let input = &plan.nodes[*input];
+            let types = input.schema.fields().iter().map(|field| (field.data_type(), field.is_nullable()));
+            writeln!(text, "{:?} {:?}", input.changelog, types.collect::<Vec<_>>()).expect("a string takes any text");
+        }
+        text
+    }
+}
+
+impl Root {
+    /// The first step's node and role.
+    #[must_use]
+    pub fn first(&self) -> (NodeIndex, Role) {
+        match self {
+            Self::Source { node, .. } => (*node, Role::Whole),
+            Self::Edges { step, .. } => (step.node, step.role),
+        }
+    }
+
+    /// The id of the first step's node, or its name.
+    fn id(&self, plan: &Plan) -> String {
+        let node = &plan.nodes[self.first().0];
+        node.id.as_ref().map_or_else(|| node.name.clone(), |id| id.0.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is counted about one running task. The task's thread writes, the status page and `/metrics` read.
 
 use crate::operator::Counter;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ pub struct TaskMetrics {
 }
 
 /// Where a task's chain begins and ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
     /// Begins with a source.
     pub source: bool,
@@ -104,7 +105,7 @@ impl Default for Latency {
 }
 
 /// What a histogram of durations had counted at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Distribution {
     /// By bucket; empty when nothing was counted.
     counts: Vec<u64>,

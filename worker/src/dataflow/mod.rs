@@ -9,6 +9,7 @@ pub mod edge;
 pub mod element;
 pub mod explain;
 pub mod graph;
+pub mod in_flight;
 pub mod inbox;
 pub mod metrics;
 pub mod pace;

@@ -2,18 +2,20 @@
 
 use super::chain::{Downstream, Next, Part, Taken};
 use super::element::{After, Barrier};
+use super::in_flight::InFlight;
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use super::pace::Pace;
-use super::splits::{Handout, SplitQueue};
+use super::splits::{Handout, SplitDesk};
 use super::task::{Events, TakenSnapshot, TaskEvent, time_of_day_ms};
 use super::throttle::Throttle;
 use super::watermark::{SourceWatermark, Times};
 use crate::batch::Batch;
 use crate::connector::{self, Assignment, Poll, SourceReader, SourceRows};
 use crate::failure::{Failure, Result};
-use crate::operator::{Output, calc};
-use crate::plan::{Calc, Watermark};
+use crate::operator::Output;
+use crate::operator::calc::Calculation;
+use crate::plan::Watermark;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_protocol::snapshot::SplitProgress;
@@ -30,13 +32,13 @@ pub struct SourceTask {
     /// Brings control messages; it has no channels.
     pub inbox: Arc<Inbox>,
     /// Where splits come from.
-    pub queue: Arc<SplitQueue>,
+    pub splits: Arc<SplitDesk>,
     /// How they are spread over the tasks.
     pub assignment: Assignment,
     /// Reads them.
     pub reader: Box<dyn SourceReader>,
     /// Computed columns.
-    pub compute: Option<Calc>,
+    pub compute: Option<Calculation>,
     /// Event time.
     pub watermark: Option<Arc<Watermark>>,
     /// The replay speed, if not full.
@@ -69,6 +71,8 @@ struct Running {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Splits that are read at the same time must be in hand before the first row: event time is their minimum.
+    Gathering,
     Reading,
     /// No row is left; barriers still pass.
     Exhausted,
@@ -86,20 +90,23 @@ impl SourceTask {
     pub fn run(self) -> Result<()> {
         let now = Instant::now();
         let idle_timeout = self.watermark.as_ref().and_then(|watermark| watermark.idle_timeout);
+        let phase = match self.assignment {
+            Assignment::Concurrent => Phase::Gathering,
+            Assignment::Ordered => Phase::Reading,
+        };
         let mut running = Running {
             mark: SourceWatermark::new(idle_timeout),
             finished: Vec::new(),
-            phase: Phase::Reading,
-            before_stop: Phase::Reading,
+            phase,
+            before_stop: phase,
             idle_told: false,
             holds: false,
             watch: Stopwatch::start(),
             housekeeping_due: now,
             task: self,
         };
-        running.take_share()?;
         loop {
-            if let Received::Control(control) = running.task.inbox.receive() {
+            if let Received::Control(control) = running.task.inbox.receive()? {
                 running.control(control)?;
                 continue;
             }
@@ -119,13 +126,16 @@ impl Running {
                 self.phase = self.before_stop;
                 Ok(())
             }
+            Control::Splits => Ok(()),
             Control::Inject(barrier) => self.barrier(barrier),
         }
     }
 
     fn turn(&mut self) -> Result<Turn> {
-        if self.phase != Phase::Reading {
-            return Ok(Turn::Wait(None));
+        match self.phase {
+            Phase::Reading => {}
+            Phase::Gathering => return self.gather(),
+            Phase::Exhausted | Phase::Stopped => return Ok(Turn::Wait(None)),
         }
         match self.task.reader.poll().map_err(|failure| failure.within_step(&self.task.name))? {
             Poll::Rows(rows) => {
@@ -138,14 +148,17 @@ impl Running {
         }
     }
 
-    /// Splits that are read at the same time must be in hand before the first row: event time is their minimum.
-    fn take_share(&mut self) -> Result<()> {
-        if self.task.assignment == Assignment::Concurrent {
-            while let Handout::Split(split) = self.task.queue.next(self.task.task.subtask, Instant::now())? {
-                self.add_split(&split)?;
+    fn gather(&mut self) -> Result<Turn> {
+        loop {
+            match self.task.splits.next(Instant::now()) {
+                Handout::Split(split) => self.add_split(&split)?,
+                Handout::Asked => return Ok(Turn::Wait(None)),
+                Handout::Later(_) | Handout::Done => {
+                    (self.phase, self.before_stop) = (Phase::Reading, Phase::Reading);
+                    return Ok(Turn::Worked);
+                }
             }
         }
-        Ok(())
     }
 
     fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
@@ -156,11 +169,12 @@ impl Running {
 
     fn next_split(&mut self) -> Result<Turn> {
         let now = Instant::now();
-        match self.task.queue.next(self.task.task.subtask, now)? {
+        match self.task.splits.next(now) {
             Handout::Split(split) => {
                 self.add_split(&split)?;
                 Ok(Turn::Worked)
             }
+            Handout::Asked => Ok(Turn::Wait(None)),
             Handout::Later(moment) => Ok(Turn::Wait(Some(moment))),
             Handout::Done => self.exhausted().map(|()| Turn::Wait(None)),
         }
@@ -183,7 +197,7 @@ impl Running {
         self.bad_records(&rows)?;
         let mut batch = rows.batch;
         if let Some(compute) = &self.task.compute {
-            batch = calc::apply(compute, batch).map_err(|failure| failure.within_step(&self.task.name))?;
+            batch = compute.apply(batch).map_err(|failure| failure.within_step(&self.task.name))?;
         }
         self.emit(&rows.split, batch)?;
         if rows.last {
@@ -310,6 +324,10 @@ impl Running {
 
     fn barrier(&mut self, barrier: Barrier) -> Result<()> {
         let began = Instant::now();
+        if barrier.is_urgent() {
+            Downstream(&mut self.task.next).hurry();
+            Downstream(&mut self.task.bad_records).hurry();
+        }
         let mut taken = vec![Taken { operator: self.task.id.clone(), part: Part::Source(self.positions()) }];
         Downstream(&mut self.task.next).barrier(barrier, &mut taken)?;
         Downstream(&mut self.task.bad_records).barrier(barrier, &mut taken)?;
@@ -323,6 +341,7 @@ impl Running {
             taken,
             align: Duration::ZERO,
             sync: began.elapsed(),
+            in_flight: InFlight::default(),
         };
         self.task.events.send(TaskEvent::Snapshot(snapshot));
         self.worked();

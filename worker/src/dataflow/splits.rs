@@ -1,4 +1,4 @@
-//! Hands out the splits of a source to its tasks.
+//! Hands out the splits of a source to its tasks: a queue beside the leader, and at each task a desk that asks it.
 //!
 //! A checkpoint needs no word from here: a split that no task has reported, as in hand or as finished, is discovered
 //! again after a restore. So what was handed out after a task's barrier goes back to the queue by itself.
@@ -6,14 +6,15 @@
 use crate::connector::{Assignment, Enumerator, Split};
 use crate::failure::Result;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
 /// The splits of one source.
 pub struct SplitQueue {
-    inner: Mutex<Inner>,
+    inner: Inner,
 }
 
 struct Inner {
@@ -22,17 +23,97 @@ struct Inner {
     /// For each task of a concurrent source its share; a single queue for an ordered one.
     waiting: Vec<VecDeque<SplitProgress>>,
     look_again: Option<Instant>,
+    assignment: Assignment,
 }
 
-/// What a task gets that asks for a split.
+/// What a task gets that asks its desk for a split.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Handout {
     /// Read this one.
     Split(SplitProgress),
+    /// The queue has been asked; the task's inbox is told when it has answered.
+    Asked,
     /// None now; ask again at this moment.
     Later(Instant),
     /// None any more.
     Done,
+}
+
+/// The queue's answer to a desk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitAnswer {
+    /// Splits to read, in this order.
+    pub splits: Vec<SplitProgress>,
+    /// What follows them.
+    pub then: Then,
+}
+
+/// What follows the splits that were handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Then {
+    /// There may be more at once.
+    More,
+    /// There may be more after this many milliseconds.
+    LaterMs(u64),
+    /// There are none any more.
+    Done,
+}
+
+/// A task's side of a queue. The queue may be in another process: its answer comes when it comes.
+pub struct SplitDesk {
+    ask: Box<dyn Fn() + Send + Sync>,
+    state: Mutex<Desk>,
+}
+
+struct Desk {
+    splits: VecDeque<SplitProgress>,
+    then: Follow,
+}
+
+#[derive(Clone, Copy)]
+enum Follow {
+    Ask,
+    Asked,
+    Later(Instant),
+    Done,
+}
+
+impl SplitDesk {
+    /// A desk that asks its queue by `ask`.
+    #[must_use]
+    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { ask: Box::new(ask), state: Mutex::new(Desk { splits: VecDeque::new(), then: Follow::Ask }) }
+    }
+
+    /// The next split for the task.
+    pub fn next(&self, now: Instant) -> Handout {
+        let mut desk = self.state.lock();
+        if let Some(split) = desk.splits.pop_front() {
+            return Handout::Split(split);
+        }
+        match desk.then {
+            Follow::Done => Handout::Done,
+            Follow::Later(due) if now < due => Handout::Later(due),
+            Follow::Asked => Handout::Asked,
+            Follow::Ask | Follow::Later(_) => {
+                desk.then = Follow::Asked;
+                drop(desk);
+                (self.ask)();
+                Handout::Asked
+            }
+        }
+    }
+
+    /// The queue has answered.
+    pub fn answer(&self, answer: SplitAnswer, now: Instant) {
+        let mut desk = self.state.lock();
+        desk.splits.extend(answer.splits);
+        desk.then = match answer.then {
+            Then::More => Follow::Ask,
+            Then::LaterMs(wait) => Follow::Later(now + Duration::from_millis(wait)),
+            Then::Done => Follow::Done,
+        };
+    }
 }
 
 impl SplitQueue {
@@ -64,26 +145,28 @@ impl SplitQueue {
         for (place, split) in all.into_iter().enumerate() {
             waiting[place % queues].push_back(split);
         }
-        Ok(Self { inner: Mutex::new(Inner { enumerator, known, waiting, look_again }) })
+        Ok(Self { inner: Inner { enumerator, known, waiting, look_again, assignment } })
     }
 
-    /// The next split for a task.
-    pub fn next(&self, subtask: u32, now: Instant) -> Result<Handout> {
-        let mut inner = self.inner.lock();
+    /// Splits for a task: the next one, or all of its share where tasks read theirs at the same time.
+    pub fn next(&mut self, subtask: u32, now: Instant) -> Result<SplitAnswer> {
+        let inner = &mut self.inner;
         let queue = subtask as usize % inner.waiting.len();
-        if let Some(split) = inner.waiting[queue].pop_front() {
-            return Ok(Handout::Split(split));
+        if inner.waiting[queue].is_empty() && inner.look_again.is_some_and(|due| due <= now) {
+            inner.discover(now)?;
         }
-        let Some(due) = inner.look_again else { return Ok(Handout::Done) };
-        if now < due {
-            return Ok(Handout::Later(due));
-        }
-        inner.discover(now)?;
-        match (inner.waiting[queue].pop_front(), inner.look_again) {
-            (Some(split), _) => Ok(Handout::Split(split)),
-            (None, Some(due)) => Ok(Handout::Later(due)),
-            (None, None) => Ok(Handout::Done),
-        }
+        let most = match inner.assignment {
+            Assignment::Ordered => 1,
+            Assignment::Concurrent => usize::MAX,
+        };
+        let waiting = &mut inner.waiting[queue];
+        let splits: Vec<SplitProgress> = waiting.drain(..waiting.len().min(most)).collect();
+        let then = match inner.look_again {
+            _ if !waiting.is_empty() => Then::More,
+            Some(due) => Then::LaterMs(due.saturating_duration_since(now).as_millis() as u64 + 1),
+            None => Then::Done,
+        };
+        Ok(SplitAnswer { splits, then })
     }
 }
 
@@ -136,41 +219,70 @@ mod tests {
         SplitProgress { split: name.into(), position: position.into(), watermark: EventTime(5), finished: false }
     }
 
-    fn drain(queue: &SplitQueue, subtask: u32) -> Vec<String> {
+    /// Asks as a task does, until there is nothing more for now; answers how it ended besides.
+    fn drain(queue: &mut SplitQueue, subtask: u32, now: Instant) -> (Vec<String>, Then) {
         let mut names = Vec::new();
-        while let Handout::Split(split) = queue.next(subtask, Instant::now()).unwrap() {
-            names.push(format!("{}@{}", split.split, split.position));
+        loop {
+            let answer = queue.next(subtask, now).unwrap();
+            names.extend(answer.splits.iter().map(|split| format!("{}@{}", split.split, split.position)));
+            if answer.then != Then::More {
+                return (names, answer.then);
+            }
         }
-        names
     }
 
     #[test]
     fn an_ordered_source_hands_out_what_was_in_hand_first_and_nothing_twice() {
         let enumerator = Box::new(Growing(vec![vec!["a", "b", "c", "d"]], None));
-        let queue = SplitQueue::new(Assignment::Ordered, 2, enumerator, vec![at("b", 7)], BTreeSet::from(["a".into()]))
-            .unwrap();
-        assert_eq!(drain(&queue, 1), ["b@7", "c@0", "d@0"]);
-        assert_eq!(queue.next(0, Instant::now()).unwrap(), Handout::Done);
+        let mut queue =
+            SplitQueue::new(Assignment::Ordered, 2, enumerator, vec![at("b", 7)], BTreeSet::from(["a".into()]))
+                .unwrap();
+        let now = Instant::now();
+        assert_eq!(queue.next(0, now).unwrap().splits.len(), 1);
+        assert_eq!(drain(&mut queue, 1, now), (vec!["c@0".to_owned(), "d@0".to_owned()], Then::Done));
+        assert_eq!(drain(&mut queue, 0, now), (vec![], Then::Done));
     }
 
     #[test]
-    fn a_concurrent_source_deals_its_splits_evenly_by_number() {
+    fn a_concurrent_source_deals_its_splits_evenly_by_number_and_at_once() {
         let enumerator = Box::new(Growing(vec![vec!["s-0", "s-1", "s-2", "s-10", "s-9"]], None));
-        let queue =
+        let mut queue =
             SplitQueue::new(Assignment::Concurrent, 2, enumerator, vec![at("s-9", 3)], BTreeSet::new()).unwrap();
-        assert_eq!(drain(&queue, 0), ["s-0@0", "s-2@0", "s-10@0"]);
-        assert_eq!(drain(&queue, 1), ["s-1@0", "s-9@3"]);
+        let names = |answer: SplitAnswer| answer.splits.into_iter().map(|split| split.split).collect::<Vec<_>>();
+        assert_eq!(names(queue.next(0, Instant::now()).unwrap()), ["s-0", "s-2", "s-10"]);
+        assert_eq!(names(queue.next(1, Instant::now()).unwrap()), ["s-1", "s-9"]);
     }
 
     #[test]
     fn a_watched_source_is_looked_at_again_when_it_is_due() {
         let every = Duration::from_secs(60);
         let enumerator = Box::new(Growing(vec![vec!["a"], vec!["a", "b"]], Some(every)));
-        let queue = SplitQueue::new(Assignment::Ordered, 1, enumerator, Vec::new(), BTreeSet::new()).unwrap();
+        let mut queue = SplitQueue::new(Assignment::Ordered, 1, enumerator, Vec::new(), BTreeSet::new()).unwrap();
         let now = Instant::now();
-        assert!(matches!(queue.next(0, now).unwrap(), Handout::Split(split) if split.split == "a"));
-        assert!(matches!(queue.next(0, now).unwrap(), Handout::Later(_)));
-        assert!(matches!(queue.next(0, now + 2 * every).unwrap(), Handout::Split(split) if split.split == "b"));
-        assert!(matches!(queue.next(0, now + 2 * every).unwrap(), Handout::Later(_)));
+        let (names, then) = drain(&mut queue, 0, now);
+        assert_eq!(names, ["a@0"]);
+        assert!(matches!(then, Then::LaterMs(59_000..)), "{then:?}");
+        let (names, then) = drain(&mut queue, 0, now + 2 * every);
+        assert_eq!(names, ["b@0"]);
+        assert!(matches!(then, Then::LaterMs(59_000..)), "{then:?}");
+    }
+
+    #[test]
+    fn a_desk_asks_once_and_again_when_it_is_due() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let desk = SplitDesk::new(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        let asked = || asked.load(std::sync::atomic::Ordering::Relaxed);
+        let now = Instant::now();
+        assert_eq!((desk.next(now), desk.next(now), asked()), (Handout::Asked, Handout::Asked, 1));
+        desk.answer(SplitAnswer { splits: vec![at("a", 0)], then: Then::LaterMs(1000) }, now);
+        assert_eq!(desk.next(now), Handout::Split(at("a", 0)));
+        let due = now + Duration::from_secs(1);
+        assert_eq!((desk.next(now), asked()), (Handout::Later(due), 1));
+        assert_eq!((desk.next(due), asked()), (Handout::Asked, 2));
+        desk.answer(SplitAnswer { splits: Vec::new(), then: Then::Done }, due);
+        assert_eq!((desk.next(due), asked()), (Handout::Done, 2));
     }
 }

@@ -1,16 +1,23 @@
 //! A task that reads channels: aligns barriers, follows event time, and runs its chain.
+//!
+//! A barrier that overtakes makes it take its snapshot at once, between two elements. The snapshot is handed over when all
+//! that the barrier has passed is known; rows go on being handled meanwhile. After a restore the task first replays what
+//! was in flight to it, and only then reads its inputs.
 
-use super::chain::{Downstream, Step, Taken};
+use super::chain::{Downstream, Part, Step, Taken};
 use super::element::{Barrier, Element};
+use super::in_flight::gather::Gathered;
+use super::in_flight::replay::{Replay, of_input};
+use super::in_flight::{InFlight, Stretch};
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use weir_protocol::align::{Abort, Aligned, Alignment, Barrier as Outcome};
+use weir_protocol::align::{Abort, Aligned, Alignment, Announced, Barrier as Outcome};
 use weir_protocol::frontier::{Change, Frontier};
-use weir_protocol::{CheckpointId, EventTime, Now, TaskId};
+use weir_protocol::{CheckpointId, EdgeId, EventTime, Now, TaskId};
 
 /// What tasks tell the job.
 pub enum TaskEvent {
@@ -51,6 +58,20 @@ pub struct TakenSnapshot {
     pub align: Duration,
     /// How long the task stood still for it.
     pub sync: Duration,
+    /// What the barrier has overtaken.
+    pub in_flight: InFlight,
+}
+
+impl TakenSnapshot {
+    /// Memory that its rows take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |taken: &Taken| match &taken.part {
+            Part::State(snapshot) => snapshot.bytes(),
+            Part::Source(_) | Part::Sink(_) => 0,
+        };
+        self.taken.iter().map(of).sum::<u64>() + self.in_flight.bytes()
+    }
 }
 
 /// A task that reads channels.
@@ -61,6 +82,12 @@ pub struct OperatorTask {
     pub inbox: Arc<Inbox>,
     /// The input of the chain's first step that each channel feeds.
     pub inputs: Vec<usize>,
+    /// The edge that each channel belongs to.
+    pub edges: Vec<EdgeId>,
+    /// Whether barriers may overtake here.
+    pub overtaking: Overtaking,
+    /// What is to be replayed before the channels are read.
+    pub replay: Option<Replay>,
     /// The chain.
     pub chain: Step,
     /// Where it reports.
@@ -69,13 +96,25 @@ pub struct OperatorTask {
     pub metrics: Arc<TaskMetrics>,
 }
 
+/// Whether barriers may overtake on their way to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overtaking {
+    /// They may: rows that change their task after a rescale take those of the same key with them.
+    Allowed,
+    /// They wait: the order of changes matters, and nothing says which rows belong together.
+    Never,
+}
+
 /// Between two looks at how much state a task has, and at the time of day.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
 struct Running {
     task: OperatorTask,
+    /// Of the channels; while there is a replay, event time is what that says.
     frontier: Frontier,
     alignment: Alignment,
+    /// A snapshot that is complete when all that its barrier has overtaken is known.
+    unfinished: Option<Unfinished>,
     barrier: Option<Barrier>,
     began: Instant,
     watch: Stopwatch,
@@ -84,21 +123,18 @@ struct Running {
     housekeeping_due: Instant,
 }
 
+struct Unfinished {
+    snapshot: TakenSnapshot,
+    /// What was left of a replay.
+    replay: Vec<Stretch>,
+    /// By channel, still without rows.
+    channels: Vec<Stretch>,
+}
+
 impl OperatorTask {
     /// Runs until cancelled; ends with kind `Cancelled` then.
     pub fn run(self) -> Result<()> {
-        let channels = self.inbox.channels();
-        let now = Instant::now();
-        let mut running = Running {
-            frontier: Frontier::new(channels, EventTime::MIN),
-            alignment: Alignment::new(channels),
-            barrier: None,
-            began: now,
-            watch: Stopwatch::start(),
-            holds: false,
-            housekeeping_due: now,
-            task: self,
-        };
+        let mut running = Running::begin(self)?;
         loop {
             running.turn()?;
         }
@@ -106,15 +142,47 @@ impl OperatorTask {
 }
 
 impl Running {
+    fn begin(task: OperatorTask) -> Result<Self> {
+        let channels = task.inbox.channels();
+        let now = Instant::now();
+        let mut running = Self {
+            frontier: Frontier::new(channels, EventTime::MIN),
+            alignment: Alignment::new(channels),
+            unfinished: None,
+            barrier: None,
+            began: now,
+            watch: Stopwatch::start(),
+            holds: false,
+            housekeeping_due: now,
+            task,
+        };
+        running.begin_replay()?;
+        Ok(running)
+    }
+
     fn turn(&mut self) -> Result<()> {
-        match self.task.inbox.receive() {
-            Received::Control(control) => self.control(control),
-            Received::Element(input, element) => {
+        self.overtake_if_due()?;
+        let received = match self.task.replay {
+            Some(_) => self.task.inbox.told(),
+            None => Some(self.task.inbox.receive()?),
+        };
+        match received {
+            Some(Received::Control(control)) => self.control(control),
+            Some(Received::Announced(input, barrier)) => {
+                self.announced(input, barrier);
+                Ok(())
+            }
+            Some(Received::Gathered(gathered)) => {
+                self.finish(gathered);
+                Ok(())
+            }
+            Some(Received::Element(input, element)) => {
                 self.element(input, element)?;
                 self.worked();
                 Ok(())
             }
-            Received::Nothing => self.rest(),
+            Some(Received::Nothing) => self.rest(),
+            None => self.replay(),
         }
     }
 
@@ -124,7 +192,9 @@ impl Running {
             self.worked();
         }
         self.housekeeping();
-        self.task.inbox.wait(Some(Instant::now() + Duration::from_secs(1)));
+        let due = self.alignment.due().map(|due| self.began + Duration::from_micros(due.0));
+        let latest = Instant::now() + Duration::from_secs(1);
+        self.task.inbox.wait(Some(due.map_or(latest, |due| due.min(latest))));
         self.watch.waited(&self.task.metrics);
         Ok(())
     }
@@ -150,8 +220,12 @@ impl Running {
                 if self.alignment.abort(checkpoint) == Abort::Released {
                     self.task.inbox.unblock_all();
                 }
+                if self.unfinished.as_ref().is_some_and(|one| one.snapshot.checkpoint <= checkpoint) {
+                    self.give_up("the checkpoint was aborted");
+                }
                 Ok(())
             }
+            Control::Splits => Ok(()),
             Control::Inject(_) => Err(Failure::bug("a task that reads channels was told to emit a barrier")),
         }
     }
@@ -173,13 +247,40 @@ impl Running {
     }
 
     fn batch(&mut self, input: usize, batch: Batch) -> Result<()> {
+        let change = self.frontier.active(input);
+        self.event_time(change)?;
+        self.process(self.task.inputs[input], batch)
+    }
+
+    fn process(&mut self, input: usize, batch: Batch) -> Result<()> {
         let metrics = &self.task.metrics;
         metrics.rows_in.add(batch.num_rows() as u64);
         metrics.bytes_in.add(batch.bytes() as u64);
-        let change = self.frontier.active(input);
-        self.event_time(change)?;
         self.holds = true;
-        self.task.chain.process(self.task.inputs[input], batch)
+        self.task.chain.process(input, batch)
+    }
+
+    fn begin_replay(&mut self) -> Result<()> {
+        let reached = self.task.replay.as_ref().map_or(EventTime::MIN, Replay::watermark);
+        if reached > EventTime::MIN { self.watermark(reached) } else { Ok(()) }
+    }
+
+    /// Replays the next piece. After the last one the channels take over from where event time is.
+    fn replay(&mut self) -> Result<()> {
+        let Some(replay) = &mut self.task.replay else { return Ok(()) };
+        let Some(next) = replay.next_piece() else {
+            self.frontier = Frontier::new(self.task.inbox.channels(), replay.watermark());
+            self.task.replay = None;
+            return Ok(());
+        };
+        if let Some(watermark) = next.watermark {
+            self.watermark(watermark)?;
+        }
+        if let Some(batch) = next.piece.rows()? {
+            self.process(next.input, batch)?;
+        }
+        self.worked();
+        Ok(())
     }
 
     fn event_time(&mut self, change: Change) -> Result<()> {
@@ -203,8 +304,7 @@ impl Running {
     }
 
     fn barrier(&mut self, input: usize, barrier: Barrier) -> Result<()> {
-        let now = Now(self.began.elapsed().as_micros() as u64);
-        match self.alignment.barrier(input, barrier.checkpoint, now) {
+        match self.alignment.barrier(input, barrier.checkpoint, self.now()) {
             Outcome::Ignored => {}
             Outcome::Began { given_up } => {
                 if given_up.is_some() {
@@ -216,17 +316,85 @@ impl Running {
             Outcome::Block => self.task.inbox.block(input),
             Outcome::Aligned(aligned) => {
                 self.barrier = Some(barrier);
-                self.snapshot(aligned)?;
+                self.give_up("a newer checkpoint is taken");
+                let snapshot = self.snapshot(aligned)?;
+                self.task.events.send(TaskEvent::Snapshot(snapshot));
             }
         }
         Ok(())
+    }
+
+    /// Microseconds since the task began.
+    fn now(&self) -> Now {
+        Now(self.began.elapsed().as_micros() as u64)
+    }
+
+    fn announced(&mut self, input: usize, barrier: Barrier) {
+        let Some(at) = barrier.overtakes_at.filter(|_| self.task.overtaking == Overtaking::Allowed) else { return };
+        let due = Now(at.saturating_duration_since(self.began).as_micros() as u64);
+        if let Announced::Began { given_up } = self.alignment.announce(input, barrier.checkpoint, due, self.now()) {
+            if given_up.is_some() {
+                self.task.inbox.unblock_all();
+            }
+            self.barrier = Some(barrier);
+        }
+    }
+
+    fn overtake_if_due(&mut self) -> Result<()> {
+        if self.alignment.due().is_none() {
+            return Ok(());
+        }
+        let Some(overtaken) = self.alignment.overtake(self.now()) else { return Ok(()) };
+        self.give_up("a newer checkpoint is taken");
+        let replay = self.task.replay.as_ref().map(Replay::rest).unwrap_or_default();
+        let channels = self.stretches();
+        self.task.inbox.gather(&overtaken);
+        self.task.chain.hurry();
+        let snapshot = self.snapshot(overtaken.aligned)?;
+        self.unfinished = Some(Unfinished { snapshot, replay, channels });
+        self.worked();
+        Ok(())
+    }
+
+    /// How far each channel is, as a stretch without rows. Until the end of a replay no channel counts.
+    fn stretches(&self) -> Vec<Stretch> {
+        let replay = self.task.replay.as_ref();
+        let stage = replay.map_or(0, Replay::stages);
+        let stretch = |(channel, edge): (usize, &EdgeId)| {
+            let of_channel = of_input(&self.frontier, channel);
+            let (watermark, is_idle) = replay.map_or(of_channel, |replay| (replay.watermark(), false));
+            Stretch { edge: edge.clone(), stage, watermark, is_idle, pieces: Vec::new() }
+        };
+        self.task.edges.iter().enumerate().map(stretch).collect()
+    }
+
+    /// All that the barrier has overtaken is known.
+    fn finish(&mut self, gathered: Gathered) {
+        let Some(Unfinished { mut snapshot, replay, mut channels }) = self.unfinished.take() else { return };
+        snapshot.in_flight = match gathered {
+            Ok(pieces) => {
+                channels.iter_mut().zip(pieces).for_each(|(channel, pieces)| channel.pieces = pieces);
+                InFlight::of(replay.into_iter().chain(channels).collect())
+            }
+            Err(why) => InFlight::Missing(why),
+        };
+        self.task.events.send(TaskEvent::Snapshot(snapshot));
+    }
+
+    /// The snapshot will not be complete. It is handed over all the same: what has changed must not be lost.
+    fn give_up(&mut self, why: &str) {
+        if self.unfinished.is_some() {
+            self.task.inbox.stop_gathering();
+            self.finish(Err(why.to_owned()));
+        }
     }
 
     fn end(&mut self, input: usize) -> Result<()> {
         let change = self.frontier.end(input);
         self.event_time(change)?;
         if let Some(aligned) = self.alignment.end(input) {
-            self.snapshot(aligned)?;
+            let snapshot = self.snapshot(aligned)?;
+            self.task.events.send(TaskEvent::Snapshot(snapshot));
         }
         if self.frontier.watermark() == EventTime::MAX {
             self.task.chain.end()?;
@@ -235,18 +403,44 @@ impl Running {
     }
 
     /// `aligned.since` is in microseconds: see where it comes from.
-    fn snapshot(&mut self, aligned: Aligned) -> Result<()> {
-        let barrier = self.barrier.take().expect("an aligned checkpoint has had a barrier");
+    fn snapshot(&mut self, aligned: Aligned) -> Result<TakenSnapshot> {
+        let align = Duration::from_micros(self.now().0.saturating_sub(aligned.since.0));
+        let barrier = self.barrier.take().expect("a checkpoint that is taken has had a barrier");
         let began = Instant::now();
         let mut taken = Vec::new();
         self.task.chain.barrier(barrier, &mut taken)?;
         self.holds = false;
         self.task.inbox.unblock_all();
-        let align = Duration::from_micros((self.began.elapsed().as_micros() as u64).saturating_sub(aligned.since.0));
-        let sync = began.elapsed();
-        let snapshot = TakenSnapshot { task: self.task.task, checkpoint: aligned.checkpoint, taken, align, sync };
-        self.task.events.send(TaskEvent::Snapshot(snapshot));
-        Ok(())
+        Ok(TakenSnapshot {
+            task: self.task.task,
+            checkpoint: aligned.checkpoint,
+            taken,
+            align,
+            sync: began.elapsed(),
+            in_flight: InFlight::default(),
+        })
+    }
+}
+
+/// A task that a test leads from one thing to the next.
+#[cfg(test)]
+pub(crate) struct Stepped(Running);
+
+#[cfg(test)]
+impl Stepped {
+    pub(crate) fn new(task: OperatorTask) -> Result<Self> {
+        Running::begin(task).map(Self)
+    }
+
+    /// Does the next thing; false when there is none.
+    pub(crate) fn step(&mut self) -> Result<bool> {
+        if self.0.alignment.due().is_some_and(|due| due <= self.0.now()) {
+            return self.0.overtake_if_due().map(|()| true);
+        }
+        if self.0.task.replay.is_none() && self.0.task.inbox.is_quiet() {
+            return Ok(false);
+        }
+        self.0.turn().map(|()| true)
     }
 }
 

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
-use std::fs::File;
+use parquet::file::reader::ChunkReader;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 
 impl RowGroupReader {
     /// Opens a file. Fails with kind User where it is no sound Parquet file, or where a column's type does not fit.
-    pub fn open(file: File, selection: Selection) -> Result<Self> {
+    pub fn open(file: impl ChunkReader + 'static, selection: Selection) -> Result<Self> {
         guarded(|| Self::try_open(file, selection))
     }
 
@@ -61,7 +61,7 @@ impl RowGroupReader {
         })
     }
 
-    fn try_open(file: File, selection: Selection) -> Result<Self> {
+    fn try_open(file: impl ChunkReader + 'static, selection: Selection) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let found = ArrowReaderMetadata::load(&file, options).map_err(unreadable)?;
         let viewed = Arc::new(Schema::new(found.schema().fields().iter().map(viewed).collect::<Fields>()));

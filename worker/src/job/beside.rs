@@ -1,13 +1,16 @@
 //! What runs beside the tasks and the leader: requests to the store, commits, and the writing of snapshots, each on a
 //! thread of its own, so that none waits for another.
 
-use super::runner::Message;
+use super::agent::Reports;
+use super::agent::message::Report;
+use super::message::Message;
 use crate::checkpoint::store::{Put, Store};
 use crate::checkpoint::writer::SnapshotWriter;
 use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Committables, Manifest};
@@ -22,7 +25,8 @@ pub struct Side<T> {
 }
 
 impl<T: Send + 'static> Side<T> {
-    fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
+    /// Starts one that does `work` with everything that it is sent.
+    pub(super) fn start(name: &str, mut work: impl FnMut(T) + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         let run = move || receiver.into_iter().for_each(&mut work);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started");
@@ -120,10 +124,11 @@ pub enum Commit {
     },
 }
 
-/// Carries out commits.
+/// Carries out commits, and removes what earlier generations left, in the sinks and in the store.
 #[must_use]
 pub fn committers(
     mut committers: BTreeMap<OperatorId, Box<dyn Committer>>,
+    store: Arc<dyn Store>,
     answers: mpsc::Sender<Message>,
 ) -> Side<Commit> {
     Side::start("commit", move |work| match work {
@@ -139,6 +144,9 @@ pub fn committers(
                     tracing::warn!(sink = %sink, error = failure.chain(), "leftovers of earlier generations stay behind");
                 }
             }
+            if let Err(failure) = store.remove_unfinished(before) {
+                tracing::warn!(error = failure.chain(), "unfinished uploads of earlier generations stay behind");
+            }
         }
     })
 }
@@ -151,27 +159,41 @@ pub fn commit(
 ) -> BTreeMap<String, CommitResult> {
     let mut results = BTreeMap::new();
     for (sink, of_sink) in committables {
-        for (id, committable) in of_sink {
-            let result = match committers.get_mut(sink).map(|committer| committer.commit(committable)) {
-                Some(CommitOutcome::Done) => CommitResult::Done,
-                Some(CommitOutcome::Retry(message)) => CommitResult::Retry { message },
-                Some(CommitOutcome::Lost(message)) => CommitResult::Lost { message },
-                None => CommitResult::Lost { message: format!("the job has no sink {sink} any more to commit {id}") },
+        let Some(committer) = committers.get_mut(sink) else {
+            let lost = |id: &String| format!("the job has no sink {sink} any more to commit {id}");
+            results.extend(of_sink.keys().map(|id| (id.clone(), CommitResult::Lost { message: lost(id) })));
+            continue;
+        };
+        results.extend(committer.commit_all(of_sink).into_iter().map(|(id, outcome)| {
+            let result = match outcome {
+                CommitOutcome::Done => CommitResult::Done,
+                CommitOutcome::Retry(message) => CommitResult::Retry { message },
+                CommitOutcome::Lost(message) => CommitResult::Lost { message },
             };
-            results.insert(id.clone(), result);
-        }
+            (id, result)
+        }));
     }
     results
 }
 
 /// Work of the snapshot writer.
 pub enum Write {
-    /// A generation begins: its tasks, with the files of their operators and the key groups they own.
-    Begin(Generation, Vec<TaskFiles>),
+    /// A generation begins.
+    Begin(Beginning),
     /// A task's snapshot.
     Snapshot(Generation, TakenSnapshot),
     /// A checkpoint has completed.
     Completed(Generation, CheckpointId),
+}
+
+/// What a generation begins with.
+pub struct Beginning {
+    /// The generation.
+    pub generation: Generation,
+    /// Its tasks, with the files of their operators and the key groups they own.
+    pub tasks: Vec<TaskFiles>,
+    /// Where the files lie, if not in the job's own place.
+    pub elsewhere: Option<Arc<dyn Store>>,
 }
 
 /// What a task begins with.
@@ -184,26 +206,64 @@ pub struct TaskFiles {
     pub files: Vec<(OperatorId, Vec<StateFile>)>,
 }
 
-/// Writes snapshots.
+/// Memory of snapshots that tasks have handed over and that are not stored yet.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay(Arc<UnderWayBytes>);
+
+#[derive(Debug, Default)]
+struct UnderWayBytes {
+    /// On the way to the writer, or in its hands.
+    sent: AtomicU64,
+    /// Kept for the next snapshot, since the store did not take them.
+    waiting: AtomicU64,
+}
+
+impl UnderWay {
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed) + self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A task hands a snapshot over.
+    pub fn sent(&self, snapshot: &TakenSnapshot) {
+        self.0.sent.fetch_add(snapshot.bytes(), Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: u64, waiting: u64) {
+        let less = |sent: u64| Some(sent.saturating_sub(bytes));
+        let _ = self.0.sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.0.waiting.store(waiting, Ordering::Relaxed);
+    }
+}
+
+/// Writes snapshots, whose memory it keeps account of.
 #[must_use]
-pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Write> {
+pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     Side::start("snapshots", move |work| match work {
-        Write::Begin(generation, tasks) => {
+        Write::Begin(Beginning { generation, tasks, elsewhere }) => {
             let sequences =
                 tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
             let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
             for task in tasks {
                 for (operator, files) in task.files {
-                    writer.begin(task.task, operator, files, task.owned.clone());
+                    match &elsewhere {
+                        Some(other) => {
+                            writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+                        }
+                        None => writer.begin(task.task, operator, files, task.owned.clone()),
+                    }
                 }
             }
             current = Some((generation, writer));
         }
         Write::Snapshot(generation, snapshot) => {
+            let bytes = snapshot.bytes();
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                write(writer, generation, snapshot, &answers);
+                write(writer, generation, snapshot, &reports);
             }
+            under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
         }
         Write::Completed(generation, checkpoint) => {
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
@@ -213,17 +273,12 @@ pub fn writer(store: Arc<dyn Store>, answers: mpsc::Sender<Message>) -> Side<Wri
     })
 }
 
-fn write(
-    writer: &mut SnapshotWriter,
-    generation: Generation,
-    snapshot: TakenSnapshot,
-    answers: &mpsc::Sender<Message>,
-) {
+fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, reports: &Reports) {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
-            let _ = answers.send(Message::Leader(Event::Acked { generation, checkpoint, snapshot }));
+            reports.send(Report::Acked { generation, checkpoint, snapshot });
             if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
                 tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
             }
@@ -231,7 +286,7 @@ fn write(
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
             let message = failure.chain();
-            let _ = answers.send(Message::Leader(Event::Declined { generation, checkpoint, task, cause, message }));
+            reports.send(Report::Declined { generation, checkpoint, task, cause, message });
         }
     }
 }
@@ -259,4 +314,68 @@ pub fn files_of(
             owned,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::checkpoint::store::directory::DirectoryStore;
+    use crate::dataflow::chain::{Part, Taken};
+    use crate::dataflow::in_flight::InFlight;
+    use crate::operator::snapshot::{Snapshot, TableDelta};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::time::Duration;
+    use weir_protocol::KeyGroup;
+
+    const TASK: TaskId = TaskId { chain: 0, subtask: 0 };
+
+    fn snapshot() -> TakenSnapshot {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let delta = TableDelta {
+            table: "t".into(),
+            rows: RecordBatch::try_from_iter([("k", keys)]).unwrap(),
+            key_columns: 1,
+            expires: None,
+            deleted: None,
+            key_groups: vec![(KeyGroup(0), 1000)],
+        };
+        let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
+        let taken = vec![Taken { operator: OperatorId("state".into()), part }];
+        TakenSnapshot {
+            task: TASK,
+            checkpoint: CheckpointId(1),
+            taken,
+            align: Duration::ZERO,
+            sync: Duration::ZERO,
+            in_flight: InFlight::default(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_takes_memory_until_it_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        for closed in [false, true] {
+            let under_way = UnderWay::default();
+            let (sender, reports) = mpsc::channel();
+            let place = folder.path().join(closed.to_string());
+            let store = DirectoryStore::open(&place).unwrap();
+            if closed {
+                // A file in the place of the folder takes no state.
+                std::fs::write(place.join("state"), "").unwrap();
+            }
+            let reports_to = Reports::new(move |report| sender.send(report).unwrap());
+            let side = writer(Arc::new(store), reports_to, under_way.clone());
+            side.send(Write::Begin(Beginning { generation: Generation(1), tasks: Vec::new(), elsewhere: None }));
+            let snapshot = snapshot();
+            under_way.sent(&snapshot);
+            assert!(under_way.bytes() >= 8000);
+            side.send(Write::Snapshot(Generation(1), snapshot));
+            let stored = matches!(reports.recv().unwrap(), Report::Acked { .. });
+            drop(side);
+            assert_eq!(stored, !closed);
+            assert_eq!(under_way.bytes() >= 8000, closed, "what could not be stored waits for the next one");
+        }
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-/// Of the memory that the process may use, this share is for state; the rest is for batches under way and snapshots.
+/// Of the memory that the process may use, this share is for state; the rest is for batches under way and for reading and
+/// writing. Snapshots count as state until they are stored.
 const SHARE_PERCENT: u64 = 60;
 
 /// The budget that follows from the memory of the control group, or of the machine.

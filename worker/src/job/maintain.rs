@@ -1,14 +1,14 @@
 //! Work on the state of a job that does not run: a leader that claims and starts like any other, runs nothing, and ends.
 
 use super::beside::{commit, perform};
+use super::directory::place::Held;
 use super::settings;
-use crate::checkpoint::store::Store;
 use crate::connector::Committer;
 use crate::failure::{Failure, Kind, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, End, ErrorKind, Event, Leader, Notice, Operation};
+use weir_protocol::leader::{Action, End, ErrorKind, Event, Leader, Notice, Operation, Running};
 use weir_protocol::{Now, OperatorId};
 
 /// A store that does not answer for this long is given up.
@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A maintenance run.
 pub struct Maintenance<'a> {
-    /// The job's state, whose lock this process holds.
-    pub store: &'a dyn Store,
+    /// The job's state.
+    pub state: &'a Held,
     /// The job's newest start.
     pub start: &'a Start,
     /// Completed checkpoints to keep; `None` deletes none.
@@ -29,7 +29,10 @@ pub struct Maintenance<'a> {
 impl Maintenance<'_> {
     /// Carries the operation out; answers what the leader reported on the way.
     pub fn run(mut self, operation: Operation) -> Result<Vec<Notice>> {
-        let options = settings::maintenance(self.start, self.retain, operation);
+        // Where nothing keeps others out, a job without a stop flag may be running.
+        let running = if self.state.is_alone() { Running::Fence } else { Running::Refuse };
+        let claimant = self.state.claimant.clone();
+        let options = settings::maintenance(self.start, claimant, running, self.retain, operation);
         let began = Instant::now();
         let now = || Now(began.elapsed().as_millis() as u64);
         let mut leader = Leader::new();
@@ -57,7 +60,9 @@ impl Maintenance<'_> {
 
     fn answer(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Store { op, request } => Some(Event::Stored { op, outcome: perform(self.store, request) }),
+            Action::Store { op, request } => {
+                Some(Event::Stored { op, outcome: perform(self.state.store.as_ref(), request) })
+            }
             Action::Commit { committables, .. } => {
                 Some(Event::Committed { results: commit(&mut self.committers, &committables) })
             }

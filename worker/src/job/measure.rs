@@ -1,7 +1,8 @@
 //! Runs a job and measures what it costs.
 
 use super::board::Board;
-use super::runner::{Handle, Runner};
+use super::message::Handle;
+use super::runner::Runner;
 use super::usage;
 use crate::dataflow::metrics::quantile_of_counts;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! From a manifest's settings to what the leader is told.
 
+use crate::dataflow::graph::Graph;
 use crate::plan::{NodeKind, Plan};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use weir_crds::{RestartStrategy, ValidatedJob};
+use weir_crds::{RestartStrategy, RestoreFrom, ValidatedJob};
 use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan, Start};
 use weir_protocol::key_group::{Error, MaxParallelism};
 use weir_protocol::leader::{CheckpointOptions, Direction, Mode, Operation, Options, Running};
@@ -13,11 +14,17 @@ use weir_protocol::retry::Pace;
 const MAINTENANCE_TIMEOUT_MS: u64 = 60_000;
 
 /// What the leader of a job on this machine is told.
-pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) -> Result<Options, Error> {
+pub fn options(
+    job: &ValidatedJob,
+    plan: &Plan,
+    claimant: Claimant,
+    parallelism: u32,
+    mode: Mode,
+) -> Result<Options, Error> {
     let incarnation = uuid::Uuid::new_v4().to_string();
     Ok(Options {
         job: job.name.clone(),
-        claimant: claimant(),
+        claimant,
         incarnation,
         unix_ms: unix_ms(),
         parallelism,
@@ -25,14 +32,26 @@ pub fn options(job: &ValidatedJob, plan: &Plan, parallelism: u32, mode: Mode) ->
         max_parallelism: MaxParallelism::new(job.max_parallelism)?,
         plan: plan_of(plan, job.allow_dropped_state),
         mode,
+        restored_from: restored_from(job),
         checkpoint: CheckpointOptions {
             interval_ms: Some(ms(job.checkpoint.interval)),
             min_pause_ms: ms(job.checkpoint.min_pause),
             timeout_ms: ms(job.checkpoint.timeout),
+            unaligned_after_ms: job.checkpoint.unaligned_after.map(ms),
             tolerable_failures: job.checkpoint.tolerable_failures,
             retain: job.checkpoint.retain,
         },
         restart: strategy(&job.restart),
+    })
+}
+
+/// What a job's `spec.restoreFrom` says, as its chain remembers that it was used.
+#[must_use]
+pub fn restored_from(job: &ValidatedJob) -> Option<String> {
+    job.restore_from.as_ref().map(|from| match from {
+        RestoreFrom::Savepoint(name) => format!("savepoint {name}"),
+        RestoreFrom::Path(path) => format!("path {path}"),
+        RestoreFrom::Job(name) => format!("job {name}"),
     })
 }
 
@@ -44,6 +63,7 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
         dropped_state: if allow_dropped_state { DroppedState::Allow } else { DroppedState::Refuse },
         ..chain::Plan::default()
     };
+    of.edges = Graph::of(plan).edge_ids(plan).into_iter().collect();
     for node in &plan.nodes {
         let Some(id) = &node.id else { continue };
         let schema = crate::operator::build::state_schema(plan, node);
@@ -58,34 +78,36 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
 }
 
 /// What a leader is told that works on the state of a job which does not run. `retain` is how many checkpoints to keep;
-/// `None` keeps all.
+/// `None` keeps all. `running` says what to do when nothing shows that the job stands still.
 #[must_use]
-pub fn maintenance(start: &Start, retain: Option<u32>, operation: Operation) -> Options {
+pub fn maintenance(
+    start: &Start,
+    claimant: Claimant,
+    running: Running,
+    retain: Option<u32>,
+    operation: Operation,
+) -> Options {
     Options {
         job: start.job.clone(),
-        claimant: claimant(),
+        claimant,
         incarnation: uuid::Uuid::new_v4().to_string(),
         unix_ms: unix_ms(),
         parallelism: start.key_groups.parallelism(),
         direction: Direction::default(),
         max_parallelism: start.key_groups.max_parallelism(),
         plan: chain::Plan::default(),
-        // The caller holds the lock of the directory: nobody is at work.
-        mode: Mode::Maintain { operations: vec![operation], running: Running::Fence },
+        mode: Mode::Maintain { operations: vec![operation], running },
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: None,
             min_pause_ms: 0,
             timeout_ms: MAINTENANCE_TIMEOUT_MS,
+            unaligned_after_ms: None,
             tolerable_failures: 0,
             retain: retain.unwrap_or(u32::MAX),
         },
         restart: Strategy::None,
     }
-}
-
-/// The lock on the directory sees to it that there is one process: it may claim over the one before.
-fn claimant() -> Claimant {
-    Claimant { revision: 0, attempt: 0, pod: "local".to_owned() }
 }
 
 fn strategy(restart: &RestartStrategy) -> Strategy {

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod slow_sink;
+
 use super::runner::{Job, Runner};
+use super::workers::{Here, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::options::Options as TableOptions;
 use crate::connector::{self, Environment, TableShape};
@@ -65,8 +68,13 @@ pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
     Plan { nodes, fingerprint: 1, warnings: Vec::new() }
 }
 
-fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
-    let plan = Arc::new(plan(rows, &folder.join("out")));
+/// Runs that plan with a checkpoint every 5 ms.
+pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
+    runner_of(plan(rows, &folder.join("out")), folder, resume)
+}
+
+fn runner_of(plan: Plan, folder: &Path, resume: Resume) -> Runner {
+    let plan = Arc::new(plan);
     let options = Options {
         job: "test".into(),
         claimant: Claimant { revision: 0, attempt: 1, pod: "here".into() },
@@ -77,17 +85,22 @@ fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
         max_parallelism: MaxParallelism::new(16).unwrap(),
         plan: super::settings::plan_of(&plan, false),
         mode: Mode::Run { resume, stops: Stops::Lift },
+        restored_from: None,
         checkpoint: CheckpointOptions {
             interval_ms: Some(5),
             min_pause_ms: 0,
             timeout_ms: 60_000,
+            unaligned_after_ms: None,
             tolerable_failures: 3,
             retain: 3,
         },
         restart: Strategy::None,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
-    Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), speed: None, state_budget: u64::MAX })
+    let workers = Workers::default();
+    let mut runner = Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), workers });
+    runner.work_here(Here::alone(None, u64::MAX));
+    runner
 }
 
 /// How often each number is in a visible file.

@@ -1,7 +1,7 @@
 //! Makes the operator of a plan's node: the one list of those there are.
 
 use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
-use super::calc::{CalcOperator, Passthrough};
+use super::calc::{CalcOperator, Calculation, Passthrough};
 use super::{Counter, Operator, OperatorContext};
 use crate::dataflow::graph::Role;
 use crate::failure::{Failure, Result};
@@ -49,7 +49,7 @@ fn of_node(plan: &Plan, node: &Node, role: Role, context: &OperatorContext) -> R
     let output = || Arc::clone(&node.schema);
     let input = || &plan.nodes[node.inputs[0]];
     match &node.kind {
-        NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(calc.clone()))),
+        NodeKind::Calc(calc) => Ok(Box::new(CalcOperator(Calculation::new(calc)?))),
         NodeKind::Union => Ok(Box::new(Passthrough)),
         NodeKind::WindowAssign(assign) => Ok(Box::new(window::WindowAssign::new(assign, output())?)),
         NodeKind::WindowAggregate(spec) if role == Role::Local => window::local(spec, &input().schema, context),

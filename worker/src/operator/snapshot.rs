@@ -34,6 +34,14 @@ pub struct TableDelta {
     pub key_groups: Vec<(KeyGroup, usize)>,
 }
 
+impl Snapshot {
+    /// Memory that its rows take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tables.iter().map(|delta| delta.rows.get_array_memory_size() as u64).sum()
+    }
+}
+
 /// The state that an operator takes over: the rows of the key groups that its task owns.
 #[derive(Debug, Clone, Default)]
 pub struct Restored {

@@ -4,6 +4,10 @@
 //! Aggregates and windows refer to columns only: the front end puts a [`Calc`] below them that computes keys, arguments
 //! and filters, and one above that arranges the result. How the plan is cut into tasks is not its business.
 
+pub(crate) mod choice;
+pub(crate) mod left_to_right;
+pub(crate) mod words;
+
 use crate::connector::options::Options;
 use crate::connector::{Sink, Source, TableShape};
 use crate::operator::aggregate::call::Call;
@@ -104,6 +108,8 @@ pub struct Watermark {
 pub struct Calc {
     /// Keeps rows for which it is true.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns of the input, which the expressions read.
+    pub input: SchemaRef,
     /// The output's columns; `None` keeps the input's.
     pub columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
     /// The output's names and types.

@@ -43,6 +43,8 @@ pub trait Connectors: Sync {
     fn source(&self, options: &Options, shape: &TableShape) -> Result<Arc<dyn Source>, Vec<Diagnostic>>;
     /// A table that is written.
     fn sink(&self, options: &Options, shape: &TableShape) -> Result<Arc<dyn Sink>, Vec<Diagnostic>>;
+    /// A table that nothing reads or writes: what is wrong with its options all the same.
+    fn unused(&self, options: &Options, shape: &TableShape) -> Result<(), Vec<Diagnostic>>;
 }
 
 /// The connectors that there are.
@@ -59,6 +61,10 @@ impl Connectors for BuiltInConnectors {
 
     fn sink(&self, options: &Options, shape: &TableShape) -> Result<Arc<dyn Sink>, Vec<Diagnostic>> {
         connector::sink(options, shape, &self.environment)
+    }
+
+    fn unused(&self, options: &Options, shape: &TableShape) -> Result<(), Vec<Diagnostic>> {
+        connector::unused(options, shape, &self.environment)
     }
 }
 

@@ -22,6 +22,7 @@ use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 use weir_protocol::KeyGroup;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
@@ -33,6 +34,12 @@ const TAIL: u64 = 4 + 8 + 8;
 const DELETED: &str = "__deleted";
 const VIEW: &str = "weir.view";
 const ZSTD_LEVEL: i32 = 1;
+/// What is read of a file's end to find its footer; most are smaller.
+const FOOTER_GUESS: u64 = 16 << 10;
+/// Sections of this many bytes are read together.
+const TOGETHER: u64 = 32 << 20;
+/// Files that a restore reads at a time.
+const FILES_AT_A_TIME: usize = 4;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Footer {
@@ -97,12 +104,8 @@ impl FileBuilder {
 
     fn section(&mut self, key_group: KeyGroup, rows: &RecordBatch) -> Result<()> {
         let mut plain = Vec::new();
-        let mut writer = StreamWriter::try_new(&mut plain, &rows.schema())?;
-        writer.write(rows)?;
-        writer.finish()?;
-        drop(writer);
-        let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL)
-            .map_err(|error| Failure::bug("a section of state could not be compressed").because(error))?;
+        write_batch(rows, &mut plain)?;
+        let packed = compress(&plain)?;
         let (offset, length) = (self.body.len() as u64, packed.len() as u64);
         let checksum = xxh3_64(&packed);
         self.footer.sections.push(Section { key_group, offset, length, rows: rows.num_rows() as u64, checksum });
@@ -141,7 +144,11 @@ impl<'a> FileReader<'a> {
     pub fn open(store: &'a dyn Store, file: &StateFile) -> Result<Self> {
         let corrupt = |what: &str| Failure::corrupt(format!("the state file {} {what}", file.path));
         let tail_start = file.bytes.checked_sub(TAIL).ok_or_else(|| corrupt("is too short"))?;
-        let tail = store.get_range(&file.path, tail_start..file.bytes)?;
+        // The footer is usually small: one request has both.
+        let guess = file.bytes.saturating_sub(FOOTER_GUESS.max(TAIL));
+        let end = store.get_range(&file.path, guess..file.bytes)?;
+        let before = usize::try_from(tail_start - guess).map_err(|_| corrupt("is too long"))?;
+        let tail = end.get(before..).ok_or_else(|| corrupt("is too short"))?;
         let (length, rest) = tail.split_first_chunk::<4>().ok_or_else(|| corrupt("is too short"))?;
         let (checksum, magic) = rest.split_first_chunk::<8>().ok_or_else(|| corrupt("is too short"))?;
         if magic != MAGIC {
@@ -149,7 +156,10 @@ impl<'a> FileReader<'a> {
         }
         let start = tail_start.checked_sub(u64::from(u32::from_le_bytes(*length)));
         let start = start.filter(|start| *start >= MAGIC.len() as u64).ok_or_else(|| corrupt("has a wrong footer"))?;
-        let footer = store.get_range(&file.path, start..tail_start)?;
+        let footer = match start.checked_sub(guess) {
+            Some(skip) => end[skip as usize..before].to_vec(),
+            None => store.get_range(&file.path, start..tail_start)?,
+        };
         if xxh3_64(&footer) != u64::from_le_bytes(*checksum) {
             return Err(corrupt("has a damaged footer"));
         }
@@ -161,27 +171,33 @@ impl<'a> FileReader<'a> {
         Ok(Self { store, path: file.path.clone(), footer })
     }
 
-    /// The key groups that the file has rows of.
-    pub fn key_groups(&self) -> impl Iterator<Item = KeyGroup> {
-        self.footer.sections.iter().map(|section| section.key_group)
+    /// The key groups that the file has rows of, and how many bytes they take.
+    pub fn key_groups(&self) -> impl Iterator<Item = (KeyGroup, u64)> {
+        self.footer.sections.iter().map(|section| (section.key_group, section.length))
     }
 
     /// The rows of the wanted key groups, one delta for each. Nothing else is read.
     pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
-        let sections = self.footer.sections.iter().filter(|section| wanted(section.key_group));
-        sections.map(|section| self.section(section)).collect()
+        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
+        let mut deltas = Vec::with_capacity(sections.len());
+        for together in together(&sections) {
+            let range = |section: &&Section| section.offset..section.offset.saturating_add(section.length);
+            let ranges: Vec<Range<u64>> = together.iter().map(range).collect();
+            for (section, packed) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
+                deltas.push(self.section(section, &packed)?);
+            }
+        }
+        Ok(deltas)
     }
 
-    fn section(&self, section: &Section) -> Result<TableDelta> {
-        let end = section.offset.saturating_add(section.length);
-        let packed = self.store.get_range(&self.path, section.offset..end)?;
+    fn section(&self, section: &Section, packed: &[u8]) -> Result<TableDelta> {
         let corrupt = |what: &str| {
             Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
         };
-        if xxh3_64(&packed) != section.checksum {
+        if xxh3_64(packed) != section.checksum {
             return Err(corrupt("the checksum does not match"));
         }
-        let rows = unpack(&packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
+        let rows = unpack(packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
@@ -201,12 +217,47 @@ impl<'a> FileReader<'a> {
 pub fn restore(store: &dyn Store, files: &[StateFile], owned: &[KeyGroupRange]) -> Result<Vec<TableDelta>> {
     let mut ordered: Vec<&StateFile> = files.iter().collect();
     ordered.sort_by(|one, other| (&one.table, one.sequence).cmp(&(&other.table, other.sequence)));
-    let mut deltas = Vec::new();
-    for file in ordered.into_iter().filter(|file| overlap(&file.key_groups, owned)) {
+    ordered.retain(|file| overlap(&file.key_groups, owned));
+    let read = |file: &StateFile| {
         let wanted = |group| contains(owned, group) && contains(&file.key_groups, group);
-        deltas.extend(FileReader::open(store, file)?.read(wanted)?);
+        FileReader::open(store, file)?.read(wanted)
+    };
+    let mut deltas = Vec::new();
+    for files in ordered.chunks(FILES_AT_A_TIME) {
+        for of_file in at_once(files, |file| read(file))? {
+            deltas.extend(of_file);
+        }
     }
     Ok(deltas)
+}
+
+/// Does the same with each of a few files, each on a thread; the answers come in their order.
+fn at_once<T: Send>(files: &[&StateFile], work: impl Fn(&StateFile) -> Result<T> + Sync) -> Result<Vec<T>> {
+    if let [file] = files {
+        return Ok(vec![work(file)?]);
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = files.iter().map(|file| scope.spawn(move || work(file))).collect();
+        let outcomes = threads.into_iter().map(|thread| thread.join().map_err(|_| Failure::bug("a reader panicked")));
+        outcomes.map(|outcome| outcome.and_then(|read| read)).collect()
+    })
+}
+
+/// Sections in runs of not too many bytes; a large one is alone.
+fn together<'a, 'b>(sections: &'a [&'b Section]) -> impl Iterator<Item = &'a [&'b Section]> {
+    let mut rest = sections;
+    std::iter::from_fn(move || {
+        let mut bytes = 0u64;
+        let fits = |section: &&Section| {
+            bytes = bytes.saturating_add(section.length);
+            bytes <= TOGETHER
+        };
+        let number = rest.iter().copied().take_while(fits).count().max(1).min(rest.len());
+        let (first, others) = rest.split_at(number);
+        rest = others;
+        (!first.is_empty()).then_some(first)
+    })
 }
 
 /// True when a key group lies in one of the ranges.
@@ -215,7 +266,9 @@ pub fn contains(ranges: &[KeyGroupRange], group: KeyGroup) -> bool {
     ranges.iter().any(|range| range.start <= group && group < range.end)
 }
 
-fn overlap(some: &[KeyGroupRange], others: &[KeyGroupRange]) -> bool {
+/// True when a key group lies in ranges of both.
+#[must_use]
+pub fn overlap(some: &[KeyGroupRange], others: &[KeyGroupRange]) -> bool {
     some.iter().any(|one| others.iter().any(|other| one.start < other.end && other.start < one.end))
 }
 
@@ -234,14 +287,38 @@ pub fn ranges(groups: impl IntoIterator<Item = KeyGroup>) -> Vec<KeyGroupRange> 
     ranges
 }
 
-fn unpack(packed: &[u8]) -> Result<RecordBatch> {
+/// Bytes as they are stored.
+pub(super) fn compress(plain: &[u8]) -> Result<Vec<u8>> {
+    let packed = zstd::bulk::compress(plain, ZSTD_LEVEL);
+    packed.map_err(|error| Failure::bug("a section of state could not be compressed").because(error))
+}
+
+/// The bytes that were stored, at most `most`.
+pub(super) fn decompress(packed: &[u8], most: u64) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(packed);
     decoder
-        .and_then(|mut decoder| decoder.read_to_end(&mut plain))
+        .and_then(|decoder| decoder.take(most).read_to_end(&mut plain))
         .map_err(|error| Failure::corrupt("decompression failed").because(error))?;
+    Ok(plain)
+}
+
+fn unpack(packed: &[u8]) -> Result<RecordBatch> {
+    read_batch(&decompress(packed, u64::MAX)?)
+}
+
+/// Rows as an Arrow IPC stream of one batch.
+pub(super) fn write_batch(rows: &RecordBatch, plain: &mut Vec<u8>) -> Result<()> {
+    let mut writer = StreamWriter::try_new(plain, &rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()?;
+    Ok(())
+}
+
+/// The rows of an Arrow IPC stream of one batch.
+pub(super) fn read_batch(plain: &[u8]) -> Result<RecordBatch> {
     let mut reader =
-        StreamReader::try_new(plain.as_slice(), None).map_err(|error| Failure::corrupt("no schema").because(error))?;
+        StreamReader::try_new(plain, None).map_err(|error| Failure::corrupt("no schema").because(error))?;
     match reader.next() {
         Some(Ok(rows)) => Ok(rows),
         Some(Err(error)) => Err(Failure::corrupt("no rows").because(error)),
@@ -249,11 +326,16 @@ fn unpack(packed: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-/// The rows as they are stored: text without views, tombstones as a last column.
 fn storable(delta: &TableDelta) -> Result<RecordBatch> {
+    let deleted = delta.deleted.as_ref().map(|deleted| (DELETED, Arc::new(deleted.clone()) as ArrayRef));
+    stored(&delta.rows, deleted)
+}
+
+/// Rows as they are stored: text without views, and what else is to be known of each as a last column.
+pub(super) fn stored(rows: &RecordBatch, mark: Option<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let mut fields = Vec::new();
     let mut columns = Vec::new();
-    for (field, column) in delta.rows.schema().fields().iter().zip(delta.rows.columns()) {
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let stored = match column.data_type() {
             DataType::Utf8View => Some(DataType::Utf8),
             DataType::BinaryView => Some(DataType::Binary),
@@ -271,19 +353,25 @@ fn storable(delta: &TableDelta) -> Result<RecordBatch> {
             }
         }
     }
-    if let Some(deleted) = &delta.deleted {
-        fields.push(Field::new(DELETED, DataType::Boolean, false));
-        columns.push(Arc::new(deleted.clone()) as ArrayRef);
+    if let Some((name, mark)) = mark {
+        fields.push(Field::new(name, mark.data_type().clone(), false));
+        columns.push(mark);
     }
-    batch(Arc::new(Schema::new(fields)), columns, delta.rows.num_rows())
+    batch(Arc::new(Schema::new(fields)), columns, rows.num_rows())
 }
 
 fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+    let (rows, deleted) = unstored(rows, DELETED)?;
+    Ok((rows, deleted.and_then(|deleted| deleted.as_boolean_opt().cloned())))
+}
+
+/// Rows as they were before they were stored, and what `mark` says of each.
+pub(super) fn unstored(rows: &RecordBatch, mark: &str) -> Result<(RecordBatch, Option<ArrayRef>)> {
     let count = rows.num_rows();
     let schema = rows.schema();
-    let has_deleted = schema.fields().last().is_some_and(|field| field.name() == DELETED);
-    let kept = schema.fields().len() - usize::from(has_deleted);
-    let deleted = has_deleted.then(|| rows.column(kept).as_boolean_opt().cloned()).flatten();
+    let has_mark = schema.fields().last().is_some_and(|field| field.name() == mark);
+    let kept = schema.fields().len() - usize::from(has_mark);
+    let marks = has_mark.then(|| Arc::clone(rows.column(kept)));
     let mut fields = Vec::with_capacity(kept);
     let mut columns = Vec::with_capacity(kept);
     for (field, column) in schema.fields().iter().zip(rows.columns()).take(kept) {
@@ -299,7 +387,7 @@ fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
         columns.push(compute::cast(column, &view)?);
         fields.push(Field::new(field.name(), view, field.is_nullable()));
     }
-    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, deleted))
+    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, marks))
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

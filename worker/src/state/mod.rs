@@ -2,3 +2,4 @@
 
 pub mod compact;
 pub mod file;
+pub mod in_flight;

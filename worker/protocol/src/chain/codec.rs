@@ -7,16 +7,19 @@
 //!
 //! The checksum is seeded with the version, and the header is compared byte by byte with the one that the body demands,
 //! so that every flipped bit and every truncation is found, wherever it is.
+//!
+//! Version 2 is a link with rows in flight, which a build that does not know them would lose; all else is version 1.
 
 use super::assignment::Assignment;
-use super::link::{Claim, Link, Pointer};
+use super::link::{Claim, Link, Origin, Pointer};
 use super::name::ObjectName;
 use crate::ids::{Generation, LinkNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const WITHOUT_IN_FLIGHT: u32 = 1;
 
 /// An object that cannot be used. The object's name leads, because it is what the user looks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +93,15 @@ struct Header {
 /// The bytes of a link.
 #[must_use]
 pub fn encode_link(link: &Link) -> Vec<u8> {
-    encode("link", link)
+    let manifest = match link {
+        Link::Start(start) => match &start.origin {
+            Origin::Foreign { manifest, .. } => Some(manifest),
+            Origin::Empty | Origin::Link(_) => None,
+        },
+        Link::Checkpoint(manifest) => Some(manifest),
+    };
+    let in_flight = manifest.is_some_and(|manifest| !manifest.in_flight.is_empty());
+    encode("link", if in_flight { VERSION } else { WITHOUT_IN_FLIGHT }, link)
 }
 
 /// Reads the link that was stored as number `number`.
@@ -109,7 +120,7 @@ pub fn decode_link(number: LinkNumber, bytes: &[u8]) -> Result<Link, DecodeError
 /// The bytes of a claim.
 #[must_use]
 pub fn encode_claim(claim: &Claim) -> Vec<u8> {
-    encode("claim", claim)
+    encode("claim", WITHOUT_IN_FLIGHT, claim)
 }
 
 /// Reads the claim that was stored for `generation`.
@@ -128,7 +139,7 @@ pub fn decode_claim(generation: Generation, bytes: &[u8]) -> Result<Claim, Decod
 /// The bytes of a savepoint's pointer.
 #[must_use]
 pub fn encode_pointer(pointer: &Pointer) -> Vec<u8> {
-    encode("savepoint", pointer)
+    encode("savepoint", WITHOUT_IN_FLIGHT, pointer)
 }
 
 /// Reads the pointer that was stored for the savepoint `name`.
@@ -153,7 +164,7 @@ struct Assigned<T> {
 /// The bytes of an assignment of `job`.
 #[must_use]
 pub fn encode_assignment(job: &str, assignment: &Assignment) -> Vec<u8> {
-    encode("assignment", &Assigned { job: job.to_owned(), assignment })
+    encode("assignment", WITHOUT_IN_FLIGHT, &Assigned { job: job.to_owned(), assignment })
 }
 
 /// Reads the assignment that was stored as `revision`, and the job it is for.
@@ -169,9 +180,9 @@ pub fn decode_assignment(revision: u64, bytes: &[u8]) -> Result<(String, Assignm
     }
 }
 
-fn encode<T: Serialize>(kind: &str, content: &T) -> Vec<u8> {
+fn encode<T: Serialize>(kind: &str, version: u32, content: &T) -> Vec<u8> {
     let body = serde_json::to_vec(content).expect("links have string keys and no failing serializer");
-    let mut bytes = header_line(kind, VERSION, &body);
+    let mut bytes = header_line(kind, version, &body);
     bytes.extend_from_slice(&body);
     bytes
 }

@@ -19,6 +19,17 @@ pub enum FallbackError {
         /// The link that cannot be used.
         bad: LinkNumber,
     },
+    /// Links in between are gone or damaged too, and nobody knows what they said.
+    #[error(
+        "checkpoint link {bad} cannot be used, nor the links between it and link {older}: \
+             restore the objects from a backup, restore a savepoint, or begin anew"
+    )]
+    Gap {
+        /// The link that cannot be used.
+        bad: LinkNumber,
+        /// The newest one that can be read.
+        older: LinkNumber,
+    },
     /// Going back would repeat what sinks have made visible.
     #[error(
         "checkpoint link {bad} cannot be used, and sinks may have committed after link {older}: \
@@ -46,9 +57,11 @@ pub fn fallback(links: &BTreeMap<LinkNumber, Link>, bad: LinkNumber) -> Result<O
         Some(manifest) => commits_nothing_new(manifest, link.committables()),
         None => link.sinks().is_empty(),
     };
-    // A gap is a link whose content nobody knows.
-    if older.0 + 1 != bad.0 || !nothing_left_the_job {
+    if !nothing_left_the_job {
         return Err(FallbackError::Committed { bad, older });
+    }
+    if older.0 + 1 != bad.0 {
+        return Err(FallbackError::Gap { bad, older });
     }
     match link.origin() {
         Origin::Link(number) if links.get(&number).and_then(Link::manifest).is_none() => {

@@ -1,8 +1,9 @@
 //! Whether a plan can go on from a state.
 
 use super::link::{DroppedState, Manifest, Plan};
-use crate::ids::OperatorId;
+use crate::ids::{EdgeId, OperatorId};
 use crate::key_group::MaxParallelism;
+use std::collections::BTreeSet;
 
 /// One reason why a plan cannot go on from a state.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -45,6 +46,15 @@ pub enum Misfit {
         /// The schema that it needs.
         new_schema: serde_json::Value,
     },
+    /// Rows are in flight on a connection that the plan does not have.
+    #[error(
+        "the checkpoint overtook rows that are still on their way ({edge}), and the plan has no place for them: \
+             run the job as it was until a checkpoint or a savepoint has no rows in flight, then change it"
+    )]
+    InFlight {
+        /// The connection.
+        edge: EdgeId,
+    },
 }
 
 /// All reasons why `plan` cannot go on from `manifest`; empty when it can. Operators that are new begin empty.
@@ -68,5 +78,8 @@ pub fn check_fit(manifest: &Manifest, plan: &Plan, max_parallelism: MaxParalleli
             }),
         }
     }
+    let in_flight: BTreeSet<&EdgeId> = manifest.in_flight.iter().flat_map(|file| &file.edges).collect();
+    let homeless = in_flight.into_iter().filter(|edge| !plan.edges.contains(edge));
+    misfits.extend(homeless.map(|edge| Misfit::InFlight { edge: edge.clone() }));
     misfits
 }

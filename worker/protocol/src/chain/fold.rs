@@ -5,7 +5,7 @@
 
 use super::link::{Committables, OperatorState, Origin, Plan, Sizes};
 use crate::ids::{OperatorId, TaskId};
-use crate::snapshot::{KeyGroupRange, OperatorSnapshot, SplitProgress, TaskSnapshot};
+use crate::snapshot::{InFlightFile, KeyGroupRange, OperatorSnapshot, SplitProgress, TaskSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Snapshots that contradict each other or the plan: a mistake in the engine, never in the job.
@@ -44,6 +44,8 @@ pub enum FoldError {
 pub struct Folded {
     /// The state of every operator of the plan.
     pub operators: BTreeMap<OperatorId, OperatorState>,
+    /// What the barriers overtook. Nothing of the state before: its rows have been replayed since.
+    pub in_flight: Vec<InFlightFile>,
     /// What is not confirmed.
     pub committables: Committables,
     /// How large it is.
@@ -83,6 +85,7 @@ pub fn fold(
     let mut seen = BTreeMap::new();
     let mut dropped: BTreeMap<&OperatorId, Vec<(&String, &Vec<KeyGroupRange>)>> = BTreeMap::new();
     let mut sizes = Sizes::default();
+    let in_flight: Vec<InFlightFile> = snapshots.values().filter_map(|task| task.in_flight.clone()).collect();
     for (&task, snapshot) in snapshots {
         sizes.written_bytes += snapshot.cost.bytes;
         for (id, part) in &snapshot.operators {
@@ -107,9 +110,12 @@ pub fn fold(
         sizes.files += state.files.len() as u64;
         sizes.total_bytes += state.files.iter().map(|file| file.bytes).sum::<u64>();
     }
+    sizes.in_flight_bytes = in_flight.iter().map(|file| file.bytes).sum();
+    sizes.files += in_flight.len() as u64;
+    sizes.total_bytes += sizes.in_flight_bytes;
     committables.values_mut().for_each(|waiting| waiting.retain(|id, _| !confirmed.contains(id)));
     committables.retain(|_, waiting| !waiting.is_empty());
-    Ok(Folded { operators, committables, sizes })
+    Ok(Folded { operators, in_flight, committables, sizes })
 }
 
 /// The operators of the plan with the state that they keep over checkpoints; the rest is handed over anew each time.

@@ -1,9 +1,9 @@
 //! What the objects of a chain say.
 
 use super::assignment::Terms;
-use crate::ids::{CheckpointId, EventTime, Generation, LinkNumber, OperatorId};
+use crate::ids::{CheckpointId, EdgeId, EventTime, Generation, LinkNumber, OperatorId};
 use crate::key_group::{KeyGroupMap, MaxParallelism};
-use crate::snapshot::{Committable, KeyGroupRange, SplitProgress, StateFile};
+use crate::snapshot::{Committable, InFlightFile, KeyGroupRange, SplitProgress, StateFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,6 +97,14 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// False for state whose files lie in another place.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Self::Foreign { .. })
+    }
+}
+
 /// A generation begins: its place in the chain, its assignment and its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,6 +141,9 @@ pub struct Start {
     pub savepoints: BTreeMap<String, Pin>,
     /// The head's stop flag, copied by a run that only maintains.
     pub stop: Option<Stop>,
+    /// The value of `spec.restoreFrom` that was used last: it is not used again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
     /// Savepoints of other jobs that are kept for this one and not given up yet: their names, and the folders of those
     /// jobs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -170,6 +181,9 @@ pub struct Manifest {
     pub plan: String,
     /// The state of every operator.
     pub operators: BTreeMap<OperatorId, OperatorState>,
+    /// What its barrier overtook, by the task that it was on its way to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<InFlightFile>,
     /// What is not confirmed yet, of this checkpoint and of those before.
     pub committables: Committables,
     /// Sinks of the plan that commit. Without one, nothing can have been committed.
@@ -196,6 +210,9 @@ pub struct Sizes {
     pub total_bytes: u64,
     /// Number of files that it references.
     pub files: u64,
+    /// Bytes of rows that were in flight.
+    #[serde(default)]
+    pub in_flight_bytes: u64,
 }
 
 /// The state of one operator over all of its tasks.
@@ -235,6 +252,8 @@ pub struct Plan {
     pub operators: BTreeMap<OperatorId, OperatorPlan>,
     /// The sinks among them that commit.
     pub sinks: BTreeSet<OperatorId>,
+    /// The connections between its chains.
+    pub edges: BTreeSet<EdgeId>,
     /// What to do with the state of operators that the plan no longer has.
     pub dropped_state: DroppedState,
 }
@@ -378,8 +397,14 @@ impl Link {
 }
 
 impl Manifest {
-    /// The paths of all files of keyed state.
+    /// All files of keyed state.
     pub fn files(&self) -> impl Iterator<Item = &StateFile> {
         self.operators.values().flat_map(|operator| &operator.files)
+    }
+
+    /// The paths of all files that it needs.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let in_flight = self.in_flight.iter().map(|file| file.path.as_str());
+        self.files().map(|file| file.path.as_str()).chain(in_flight)
     }
 }

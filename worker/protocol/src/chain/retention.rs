@@ -75,10 +75,10 @@ fn oldest_retained(links: &BTreeMap<LinkNumber, Link>, retain: u32) -> Option<Li
 }
 
 fn paths(link: &Link) -> impl Iterator<Item = &str> {
-    link.manifest().into_iter().flat_map(Manifest::files).map(|file| file.path.as_str())
+    link.manifest().into_iter().flat_map(Manifest::paths)
 }
 
-/// The generation that wrote a file of keyed state, from its name `state/<operator>/<generation>-<uuid>`.
+/// The generation that wrote a file of state, from its name `state/<operator>/<generation>-<uuid>`.
 #[must_use]
 pub fn generation_of_state_object(name: &str) -> Option<Generation> {
     let (operator, file) = name.strip_prefix("state/")?.rsplit_once('/')?;

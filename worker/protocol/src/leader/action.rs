@@ -6,19 +6,21 @@ use super::notice::{End, Notice};
 use crate::chain::{Assignment, Committables, Manifest, ObjectName, Prefix, Start};
 use crate::ids::{CheckpointId, Generation};
 use crate::key_group::KeyGroupMap;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Something that the leader wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send a request to the store and answer it with [`Event::Stored`].
+    /// Send a request to the store and answer it with [`Event::Stored`](super::Event::Stored).
     Store {
         /// The number for the answer.
         op: OpId,
         /// What to do.
         request: Request,
     },
-    /// Start all tasks of a generation; answer with [`Event::Deployed`] or [`Event::DeployFailed`].
+    /// Start all tasks of a generation; answer with [`Event::Deployed`](super::Event::Deployed) or
+    /// [`Event::DeployFailed`](super::Event::DeployFailed).
     Deploy {
         /// The generation.
         generation: Generation,
@@ -27,7 +29,7 @@ pub enum Action {
         /// The state to begin with; `None` for nothing.
         restore: Option<Box<Restore>>,
     },
-    /// Stop all tasks of the generation at once; answer with [`Event::Cancelled`].
+    /// Stop all tasks of the generation at once; answer with [`Event::Cancelled`](super::Event::Cancelled).
     Cancel {
         /// The generation.
         generation: Generation,
@@ -58,7 +60,8 @@ pub enum Action {
         /// The attempt id of its link.
         attempt: String,
     },
-    /// Make committables visible; answer with [`Event::Committed`]. May name what has been committed before.
+    /// Make committables visible; answer with [`Event::Committed`](super::Event::Committed). May name what has been
+    /// committed before.
     Commit {
         /// The right to do so.
         permit: Permit,
@@ -141,7 +144,7 @@ pub enum Request {
 }
 
 /// What a barrier asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BarrierKind {
     /// A snapshot.
     Checkpoint,
@@ -154,7 +157,7 @@ pub enum BarrierKind {
 }
 
 /// The state that a generation begins with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restore {
     /// The manifest.
     pub manifest: Manifest,

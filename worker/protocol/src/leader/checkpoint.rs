@@ -216,6 +216,7 @@ impl Leader {
         let stop = attempt.goal.and_then(Goal::stop);
         let mut manifest = self.empty_manifest(attempt);
         manifest.operators = folded.operators;
+        manifest.in_flight = folded.in_flight;
         manifest.committables = folded.committables;
         manifest.sizes = folded.sizes;
         manifest.stop = stop;
@@ -224,16 +225,17 @@ impl Leader {
 
     /// Writes the newest state down once more: with a new name, or without what has been confirmed since.
     pub(super) fn put_copy(&mut self, stop: Option<Stop>) {
-        // Files of another place cannot be listed as the job's own.
-        let Some(base) = manifest_of(&self.base, &self.view.links).filter(|_| matches!(self.base, Origin::Link(_)))
-        else {
+        // Files of another place are none that a manifest of this chain may name.
+        let own = self.base.is_own().then(|| manifest_of(&self.base, &self.view.links)).flatten();
+        let Some(base) = own.cloned() else {
             return;
         };
-        let base = base.clone();
         let attempt = self.begin_attempt(None);
-        let (operators, sizes) = (base.operators.clone(), Sizes { written_bytes: 0, ..base.sizes });
+        let (operators, in_flight) = (base.operators, base.in_flight);
+        let sizes = Sizes { written_bytes: 0, ..base.sizes };
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
+        manifest.in_flight = in_flight;
         manifest.sizes = sizes;
         manifest.stop = stop;
         manifest.committables = self.unconfirmed.clone();
@@ -267,6 +269,7 @@ impl Leader {
             },
             plan: start.plan.clone(),
             operators: BTreeMap::new(),
+            in_flight: Vec::new(),
             committables: BTreeMap::new(),
             sinks: start.sinks.clone(),
             savepoints,

@@ -164,6 +164,7 @@ impl Leader {
             key_groups: draft.key_groups,
             plan: draft.plan,
             sinks: draft.sinks,
+            restored_from: draft.restored_from,
         };
         self.errand = draft.errand;
         self.already = if self.own_start.is_none() { Already::Yes } else { Already::No };

@@ -4,6 +4,7 @@ use super::options::Options;
 use crate::chain::Assignment;
 use crate::ids::{CheckpointId, Generation, TaskId};
 use crate::snapshot::TaskSnapshot;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One request to the store; its answer carries the same number.
@@ -59,6 +60,15 @@ pub enum Event {
         task: TaskId,
         /// Whose fault it is.
         cause: DeclineCause,
+        /// For the user.
+        message: String,
+    },
+    /// A worker with tasks of the generation is gone: they may or may not go on, and are not waited for.
+    WorkerLost {
+        /// The generation.
+        generation: Generation,
+        /// The worker's ordinal.
+        worker: u32,
         /// For the user.
         message: String,
     },
@@ -172,7 +182,7 @@ pub enum Outcome {
 }
 
 /// What an error asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The user must change something.
     User,
@@ -187,7 +197,7 @@ pub enum ErrorKind {
 }
 
 /// Why a task declined a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeclineCause {
     /// The store did not take the state: no reason to end a generation.
     Store,

@@ -305,6 +305,9 @@ impl Leader {
             Event::Declined { generation, checkpoint, task, cause, message } => {
                 self.on_declined((generation, checkpoint, task), cause, &message);
             }
+            Event::WorkerLost { generation, message, .. } => {
+                self.on_failure(generation, Failure { task: None, kind: ErrorKind::Transient, message });
+            }
             Event::TaskFailed { generation, task, kind, message } => {
                 self.on_failure(generation, Failure { task: Some(task), kind, message });
             }

@@ -25,6 +25,8 @@ pub struct Options {
     pub plan: Plan,
     /// Run the job, or only look after its state.
     pub mode: Mode,
+    /// The value of `spec.restoreFrom` that counts as used once this run has begun; each start keeps it.
+    pub restored_from: Option<String>,
     /// When and how checkpoints are taken.
     pub checkpoint: CheckpointOptions,
     /// What follows a failure.
@@ -145,6 +147,8 @@ pub struct CheckpointOptions {
     pub min_pause_ms: u64,
     /// A checkpoint that takes longer is aborted, in milliseconds.
     pub timeout_ms: u64,
+    /// Barriers overtake what waits before them this long after the begin, in milliseconds; `None`: never.
+    pub unaligned_after_ms: Option<u64>,
     /// This many may fail in a row; one more ends the generation.
     pub tolerable_failures: u32,
     /// This many completed checkpoints are kept.

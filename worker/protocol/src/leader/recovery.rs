@@ -48,10 +48,8 @@ impl Leader {
         let then = match kind {
             ErrorKind::User => Then::End(End::Failed { kind, message: message.clone() }),
             ErrorKind::Fenced => Then::End(End::Fenced { message: message.clone() }),
-            // There is no older state of another place to go back to.
-            ErrorKind::Corrupt if matches!(self.base, Origin::Foreign { .. }) => {
-                Then::End(End::Failed { kind, message: message.clone() })
-            }
+            // Trying again reads the same files of a place that nobody here looks after.
+            ErrorKind::Corrupt if !self.base.is_own() => Then::End(End::Failed { kind, message: elsewhere(&message) }),
             ErrorKind::Transient | ErrorKind::Corrupt | ErrorKind::Bug => self.restart_or_end(kind, &message),
         };
         let restart_in_ms = match &then {
@@ -152,4 +150,11 @@ impl Leader {
             _ => self.stop_requested = true,
         }
     }
+}
+
+fn elsewhere(message: &str) -> String {
+    format!(
+        "the state that the job was to begin with cannot be used: {message}; \
+         begin with another, with a savepoint of the job, or anew"
+    )
 }

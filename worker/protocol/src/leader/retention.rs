@@ -29,7 +29,7 @@ impl Leader {
         let mut retirement = retire(&self.view.links, &unreadable, &head, self.options().checkpoint.retain);
         if !self.rules.hold(Rule::SpareReferenced) {
             let retired = retirement.links.iter().filter_map(|number| self.view.links.get(number)?.manifest());
-            retirement.files = retired.flat_map(Manifest::files).map(|file| file.path.clone()).collect();
+            retirement.files = retired.flat_map(Manifest::paths).map(str::to_owned).collect();
         }
         if retirement.links.is_empty() {
             return;

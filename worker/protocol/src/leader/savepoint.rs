@@ -11,12 +11,10 @@ use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{ObjectName, Origin, Pin, Pointer, decode_pointer, encode_pointer};
+use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
 use crate::ids::LinkNumber;
+use crate::name;
 use std::collections::BTreeSet;
-
-/// Bytes of a savepoint's name.
-const NAME_LIMIT: usize = 200;
 
 /// A savepoint that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +30,11 @@ impl Wish {
     }
 }
 
-/// Whether a savepoint's name is one that every store and file system takes.
-fn valid_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
-}
-
 impl Leader {
     pub(super) fn on_savepoint_requested(&mut self, name: String, uid: String, then: Then) {
         let failed = |message: String| Notice::SavepointFailed { name: name.clone(), uid: uid.clone(), message };
-        if !valid_name(&name) {
-            let message = format!("{name:?} is no name for a savepoint: use up to {NAME_LIMIT} of a-z, 0-9, - _ and .");
+        if !name::is_savepoint(&name) {
+            let message = format!("{name:?} is no name for a savepoint: use {}", name::SAVEPOINT_RULE);
             return self.report(failed(message));
         }
         if let Some(wish) = self.wishes.iter().find(|wish| wish.name == name) {
@@ -115,11 +107,11 @@ impl Leader {
         };
         for operation in operations {
             match operation {
-                Operation::CreateSavepoint { name, uid } if matches!(self.base, Origin::Link(_)) => {
+                Operation::CreateSavepoint { name, uid } if self.restored.is_some() && self.base.is_own() => {
                     self.on_savepoint_requested(name, uid, Then::Continue);
                 }
                 Operation::CreateSavepoint { name, uid } => {
-                    let message = "the job has no completed checkpoint of its own".to_owned();
+                    let message = "the job has no completed checkpoint of its own: run it first".to_owned();
                     self.report(Notice::SavepointFailed { name, uid, message });
                 }
                 Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),

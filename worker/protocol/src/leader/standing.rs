@@ -50,6 +50,7 @@ pub(super) struct Draft {
     pub(super) key_groups: KeyGroupMap,
     pub(super) plan: String,
     pub(super) sinks: BTreeSet<crate::ids::OperatorId>,
+    pub(super) restored_from: Option<String>,
 }
 
 /// The manifest that an origin stands for.
@@ -214,8 +215,9 @@ fn draft_run(
         },
         Resume::Foreign { location, mut manifest, pin } => {
             if begin.rules.hold(Rule::DropForeign) {
-                // Its committables are its own job's to commit.
+                // What was prepared and what writers go on with is its own job's to make visible.
                 manifest.committables.clear();
+                manifest.operators.values_mut().for_each(|operator| operator.writers.clear());
             }
             holds.extend(pin.clone().map(|pin| (pin, location.clone())));
             Origin::Foreign { location, manifest, pin }
@@ -260,6 +262,7 @@ fn draft_run(
         key_groups: key_groups.map_err(|error| user(error.to_string()))?,
         plan: options.plan.fingerprint.clone(),
         sinks: options.plan.sinks.clone(),
+        restored_from: restored_from(view, options),
     })
 }
 
@@ -300,6 +303,7 @@ fn draft_copy(
         key_groups: start.key_groups.clone(),
         plan: start.plan.clone(),
         sinks: start.sinks.clone(),
+        restored_from: restored_from(view, options),
     })
 }
 
@@ -318,6 +322,10 @@ pub(super) fn savepoint_origin(name: &str, known: &BTreeMap<String, Pin>, view: 
             None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
         }),
     }
+}
+
+fn restored_from(view: &View, options: &Options) -> Option<String> {
+    options.restored_from.clone().or_else(|| newest_start(view)?.restored_from.clone())
 }
 
 fn newest_start(view: &View) -> Option<&Start> {

@@ -1,6 +1,6 @@
 //! Processes start, die, freeze and thaw, objects are damaged, and users ask for things.
 
-use crate::tasks::{EXTRA_CODE, SPLITS, extra, sink, source, sum};
+use crate::tasks::{EXTRA_CODE, SPLITS, channel, extra, sink, source, sum};
 use crate::world::{Item, Proc, Process, Start, WORKERS, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
@@ -74,10 +74,12 @@ impl World {
             direction,
             max_parallelism: MaxParallelism::new(u32::from(SPLITS)).expect("a few key groups"),
             mode: self.mode(kind),
+            restored_from: None,
             checkpoint: CheckpointOptions {
                 interval_ms: Some(self.interval_ms),
                 min_pause_ms: 0,
                 timeout_ms: 300,
+                unaligned_after_ms: None,
                 tolerable_failures: 2,
                 retain: self.retain,
             },
@@ -251,6 +253,7 @@ pub(crate) fn plan(code: &str) -> Plan {
         fingerprint: format!("plan {code}"),
         operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))].into(),
         sinks: [sink()].into(),
+        edges: [channel()].into(),
         ..Plan::default()
     };
     if code == EXTRA_CODE {

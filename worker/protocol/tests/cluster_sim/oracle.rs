@@ -82,7 +82,13 @@ impl World {
 
     fn positions(&self, origin: &Origin) -> Positions {
         let beginning = || (0..SPLITS).map(|split| (split, 0)).collect();
-        self.state_of(origin).map_or_else(beginning, |manifest| positions_of(&manifest))
+        let Some(manifest) = self.state_of(origin) else { return beginning() };
+        let mut positions = positions_of(&manifest);
+        // What was in flight is counted by whoever goes on.
+        for (split, rows) in manifest.in_flight.iter().filter_map(|file| self.store.intact_file(&file.path)).flatten() {
+            *positions.entry(*split).or_default() -= rows;
+        }
+        positions
     }
 
     /// An object has come to be; `before` was the head until then.
@@ -306,8 +312,8 @@ impl World {
 
     fn check_files(&self, what: &str, link: LinkNumber) -> Result<(), String> {
         let manifest = self.manifest(link).ok_or_else(|| format!("{what}: link {link} is gone"))?;
-        match manifest.files().find(|file| !self.store.has_file(&file.path)) {
-            Some(file) => Err(format!("{what}: file {} is gone", file.path)),
+        match manifest.paths().find(|path| !self.store.has_file(path)) {
+            Some(path) => Err(format!("{what}: file {path} is gone")),
             None => Ok(()),
         }
     }

@@ -35,7 +35,7 @@ impl World {
         match action {
             Action::Store { op, request } => self.request(process, op, request),
             Action::Deploy { generation, start, restore } => {
-                self.deploy(process, generation, &start, restore.as_deref())
+                self.deploy(process, generation, &start, restore.as_deref());
             }
             Action::Cancel { generation } => self.cancel(process, generation),
             Action::InjectBarrier { generation, checkpoint, kind } => {

@@ -59,6 +59,10 @@ impl Store {
         self.backup.get(name).or_else(|| self.objects.get(name))
     }
 
+    pub(crate) fn intact_file(&self, path: &str) -> Option<&Sums> {
+        self.files.get(path).or_else(|| self.file_backup.get(path))
+    }
+
     pub(crate) fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(path) || self.file_backup.contains_key(path)
     }
@@ -144,6 +148,7 @@ impl Store {
             plan: "plan".to_owned(),
             operators: [(source(), read), (sum(), counted), (sink(), operator("sink"))].into(),
             committables: [(sink(), [(foreign.id.clone(), foreign)].into())].into(),
+            in_flight: Vec::new(),
             sinks: [sink()].into(),
             savepoints: BTreeMap::new(),
             stop: None,

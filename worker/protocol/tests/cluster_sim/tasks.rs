@@ -1,15 +1,15 @@
 //! Tasks as exact counters: each owns some splits (split k is key group k), counts their rows in keyed state, and hands
-//! the rows to a sink with committables.
+//! the rows to a sink with committables. Between reading and counting a row waits in a channel; some barriers overtake it.
 
 use crate::rng::Rng;
 use crate::store::Store;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weir_protocol::chain::{Manifest, Start, subtract_ranges};
 use weir_protocol::leader::Restore;
 use weir_protocol::snapshot::{
-    Committable, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
+    Committable, InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
 };
-use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
+use weir_protocol::{CheckpointId, EdgeId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
 
 pub(crate) const SPLITS: u16 = 4;
 pub(crate) const ROWS: u64 = 12;
@@ -27,6 +27,11 @@ pub(crate) fn sum() -> OperatorId {
 
 pub(crate) fn sink() -> OperatorId {
     OperatorId("sink".to_owned())
+}
+
+/// The channel between reading and counting.
+pub(crate) fn channel() -> EdgeId {
+    EdgeId("rows".to_owned())
 }
 
 /// An operator that only the code of this name has.
@@ -61,6 +66,8 @@ pub(crate) struct Task {
     generation: Generation,
     owned: Vec<u16>,
     positions: BTreeMap<u16, u64>,
+    /// Read and not counted yet.
+    queue: VecDeque<Row>,
     sums: Sums,
     changed: BTreeSet<u16>,
     written: Vec<Row>,
@@ -75,7 +82,7 @@ pub(crate) struct Task {
 /// What a snapshot leaves in the world, before it is acknowledged.
 pub(crate) struct Taken {
     pub(crate) snapshot: TaskSnapshot,
-    pub(crate) file: Option<(String, Sums)>,
+    pub(crate) files: Vec<(String, Sums)>,
     pub(crate) staged: Option<(String, Vec<Row>)>,
 }
 
@@ -106,6 +113,7 @@ pub(crate) fn deploy(start: &Start, restore: Option<&Restore>, store: &Store) ->
     let mut sums = Sums::new();
     let mut positions: BTreeMap<u16, u64> = (0..SPLITS).map(|split| (split, 0)).collect();
     let mut files = BTreeMap::new();
+    let mut in_flight = Sums::new();
     if let Some(restore) = restore {
         let operators = &restore.manifest.operators;
         sums = read_sums(&operators[&sum()].files, &stored)?;
@@ -117,21 +125,31 @@ pub(crate) fn deploy(start: &Start, restore: Option<&Restore>, store: &Store) ->
         if known && start.terms.code != EXTRA_CODE {
             return Err(format!("revision {} has no place for the state of its other operator", start.terms.revision));
         }
+        for file in &restore.manifest.in_flight {
+            let content = stored(&file.path).ok_or_else(|| format!("file {} is needed and gone", file.path))?;
+            in_flight.extend(content);
+        }
     }
     for (split, position) in &positions {
         let counted = sums.get(split).copied().unwrap_or(0);
-        if counted != *position {
-            return Err(format!("split {split} was read to {position} but {counted} rows are counted"));
+        let waiting = in_flight.get(split).copied().unwrap_or(0);
+        if counted + waiting != *position {
+            let found = format!("{counted} rows are counted and {waiting} in flight");
+            return Err(format!("split {split} was read to {position} but {found}"));
         }
     }
     let tasks = (0..start.key_groups.parallelism()).map(|subtask| {
         let owned: Vec<u16> =
             (0..SPLITS).filter(|group| start.key_groups.owner(KeyGroup(*group)) == Some(subtask)).collect();
         let mine = |group: &u16| owned.contains(group);
+        let waiting = in_flight.iter().filter(|(group, _)| mine(group));
+        let rows =
+            waiting.flat_map(|(split, rows)| (positions[split] - rows..positions[split]).map(|row| (*split, row)));
         Task {
             id: TaskId { chain: 0, subtask },
             generation: start.generation,
             positions: positions.iter().filter(|(split, _)| mine(split)).map(|(split, at)| (*split, *at)).collect(),
+            queue: rows.collect(),
             sums: sums.iter().filter(|(group, _)| mine(group)).map(|(group, sum)| (*group, *sum)).collect(),
             // What lies elsewhere is written as new.
             changed: sums.keys().copied().filter(|group| elsewhere && mine(group)).collect(),
@@ -153,14 +171,21 @@ impl Task {
         if self.stopped.is_none() {
             for (split, position) in &mut self.positions {
                 for _ in 0..rng.within(0, 2).min(ROWS - *position) {
-                    self.written.push((*split, *position));
+                    self.queue.push_back((*split, *position));
                     *position += 1;
-                    *self.sums.entry(*split).or_default() += 1;
-                    self.changed.insert(*split);
                 }
             }
+            self.count(rng.within(0, self.queue.len() as u64));
         }
         self.positions.values().all(|position| *position == ROWS)
+    }
+
+    fn count(&mut self, rows: u64) {
+        for (split, row) in self.queue.drain(..rows as usize) {
+            self.written.push((split, row));
+            *self.sums.entry(split).or_default() += 1;
+            self.changed.insert(split);
+        }
     }
 
     /// Takes a snapshot at a barrier; `None` for a barrier that comes too late or twice.
@@ -173,6 +198,9 @@ impl Task {
             self.stopped = Some(checkpoint);
         }
         let name = format!("{}-{}x{checkpoint}", self.generation, self.id.subtask);
+        if stop || rng.chance(50) {
+            self.count(self.queue.len() as u64);
+        }
         let compact = rng.chance(30);
         let groups: Vec<u16> = match compact {
             true => self.sums.keys().copied().collect(),
@@ -181,12 +209,33 @@ impl Task {
         self.changed.clear();
         let mut pending = Pending { checkpoint, added: Vec::new(), dropped: BTreeMap::new(), committable: None };
         let file = (!groups.is_empty()).then(|| self.write(&name, &groups, compact, &mut pending));
+        let overtaken = self.overtaken(&name);
+        let in_flight = overtaken.as_ref().map(|(path, rows)| self.in_flight(path, rows));
         let staged = (!self.written.is_empty()).then(|| {
             pending.committable = Some(Committable { id: name.clone(), payload: serde_json::Value::Null });
             (name, std::mem::take(&mut self.written))
         });
         self.pending.push(pending);
-        Some(Taken { snapshot: self.snapshot(), file, staged })
+        let files = file.into_iter().chain(overtaken).collect();
+        Some(Taken { snapshot: TaskSnapshot { in_flight, ..self.snapshot() }, files, staged })
+    }
+
+    fn overtaken(&self, name: &str) -> Option<(String, Sums)> {
+        let mut rows = Sums::new();
+        self.queue.iter().for_each(|(split, _)| *rows.entry(*split).or_default() += 1);
+        (!rows.is_empty()).then(|| (format!("state/in-flight/{name}"), rows))
+    }
+
+    fn in_flight(&self, path: &str, rows: &Sums) -> InFlightFile {
+        InFlightFile {
+            path: path.to_owned(),
+            edges: [channel()].into(),
+            subtask: self.id.subtask,
+            key_groups: self.owned.iter().map(|group| one(*group)).collect(),
+            bytes: 1,
+            rows: rows.values().sum(),
+            checksum: 0,
+        }
     }
 
     fn write(&mut self, name: &str, groups: &[u16], compact: bool, pending: &mut Pending) -> (String, Sums) {
@@ -233,7 +282,7 @@ impl Task {
         if self.extra {
             operators.insert(extra(), OperatorSnapshot::default());
         }
-        TaskSnapshot { task: self.id, operators, cost: SnapshotCost::default() }
+        TaskSnapshot { task: self.id, operators, in_flight: None, cost: SnapshotCost::default() }
     }
 
     pub(crate) fn completed(&mut self, checkpoint: CheckpointId) {

@@ -66,18 +66,18 @@ impl World {
             let task = taken.snapshot.task;
             let (cause, message) = (DeclineCause::Task, "chance".to_owned());
             // The file is there all the same: what is pending goes into the next checkpoint.
-            self.store.files.extend(taken.file);
+            self.store.files.extend(taken.files);
             return self.message(process, Event::Declined { generation, checkpoint, task, cause, message });
         }
-        let (snapshot, file) = (Box::new(taken.snapshot), taken.file);
+        let (snapshot, files) = (Box::new(taken.snapshot), taken.files);
         let (delay, life) = (self.delay(), self.workers[worker].life);
-        let uploaded = Box::new(Uploaded { process, generation, checkpoint, snapshot, file });
+        let uploaded = Box::new(Uploaded { process, generation, checkpoint, snapshot, files });
         self.after(delay, Item::Upload(worker, life, uploaded));
     }
 
     pub(crate) fn uploaded(&mut self, uploaded: Uploaded) {
-        let Uploaded { process, generation, checkpoint, snapshot, file } = uploaded;
-        self.store.files.extend(file);
+        let Uploaded { process, generation, checkpoint, snapshot, files } = uploaded;
+        self.store.files.extend(files);
         self.message(process, Event::Acked { generation, checkpoint, snapshot });
     }
 

@@ -79,7 +79,7 @@ pub(crate) struct Uploaded {
     pub(crate) generation: Generation,
     pub(crate) checkpoint: CheckpointId,
     pub(crate) snapshot: Box<TaskSnapshot>,
-    pub(crate) file: Option<(String, Sums)>,
+    pub(crate) files: Vec<(String, Sums)>,
 }
 
 /// A process that is to start.

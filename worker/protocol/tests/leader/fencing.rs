@@ -176,7 +176,7 @@ fn what_an_old_generation_says_is_ignored() {
     rig.savepoint(&mut store, "s", Then::Continue);
     let checkpoint = rig.barriers.last().expect("a barrier was sent").0;
     let (operators, cost) = (std::collections::BTreeMap::new(), weir_protocol::snapshot::SnapshotCost::default());
-    let snapshot = Box::new(weir_protocol::snapshot::TaskSnapshot { task, operators, cost });
+    let snapshot = Box::new(weir_protocol::snapshot::TaskSnapshot { task, operators, in_flight: None, cost });
     let cause = weir_protocol::leader::DeclineCause::Task;
     let before = (store.clone(), rig.leader.status());
     let tasks = || [task].into();

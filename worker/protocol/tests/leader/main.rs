@@ -2,6 +2,7 @@
 
 mod assignments;
 mod crashes;
+mod elsewhere;
 mod fencing;
 mod forks;
 mod rig;

@@ -77,11 +77,13 @@ pub(crate) fn options(incarnation: &str, mode: Mode) -> Options {
             sinks: [sink()].into(),
             ..Plan::default()
         },
+        restored_from: None,
         mode,
         checkpoint: CheckpointOptions {
             interval_ms: None,
             min_pause_ms: 0,
             timeout_ms: 1_000,
+            unaligned_after_ms: None,
             tolerable_failures: 0,
             retain: 1,
         },
@@ -310,6 +312,7 @@ impl Rig {
             }
             TaskSnapshot {
                 task: *task,
+                in_flight: None,
                 operators: [(sink(), sunk), (sum(), summed)].into(),
                 cost: SnapshotCost::default(),
             }

@@ -7,6 +7,7 @@ use crate::cli::exit::{Code, Refusal};
 use crate::cli::{job, run};
 use crate::job::measure::{Measure, Measured, measure};
 use crate::job::runner::{Job, Runner};
+use crate::job::workers::{Here, Workers};
 use crate::job::{budget, settings};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -65,19 +66,20 @@ pub(super) fn run() -> Result<Code, Refusal> {
     let task: Task = serde_json::from_reader(std::io::stdin())
         .map_err(|error| Refusal::user(format!("error: this command is for the benchmark's own use: {error}")))?;
     let planned = job::plan_text("the benchmark's job", &task.manifest, None)?;
-    let state = job::open_state(&planned.job, Some(&task.state_dir))?;
+    let state = job::open_state(&planned.job, Some(&task.state_dir), None)?;
     let mode = Mode::Run { resume: Resume::Empty, stops: Stops::Lift };
-    let mut options = settings::options(&planned.job, &planned.plan, planned.job.parallelism, mode)
+    let claimant = state.claimant.clone();
+    let mut options = settings::options(&planned.job, &planned.plan, claimant, planned.job.parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;
     options.checkpoint.interval_ms = task.checkpoint_interval_ms;
-    let runner = Runner::new(Job {
+    let mut runner = Runner::new(Job {
         plan: Arc::clone(&planned.plan),
         options,
-        store: Arc::clone(&state.store) as _,
+        store: Arc::clone(&state.store),
         uid: state.uid.clone(),
-        speed: None,
-        state_budget: budget::of_this_machine(),
+        workers: Workers::default(),
     });
+    runner.work_here(Here::alone(None, budget::of_this_machine()));
     let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
     let (end, measured) = measure(runner, wanted);
     match run::tell(&planned.job.name, end, true)? {

@@ -1,6 +1,7 @@
-//! `weir bench`: what queries cost on this machine.
+//! `weir bench`: what queries, and what data between workers, cost on this machine.
 
 mod child;
+mod exchange;
 mod nexmark;
 
 use super::exit::{Code, Refusal};
@@ -11,7 +12,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Measure what queries cost on this machine.
+/// Measure what queries, and data between workers, cost on this machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -21,8 +22,11 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Nexmark(Nexmark),
+    Exchange(exchange::Arguments),
     #[command(hide = true)]
     Measure,
+    #[command(hide = true)]
+    Send,
 }
 
 /// Run queries of the Nexmark benchmark over generated events into a blackhole.
@@ -72,7 +76,9 @@ struct Nexmark {
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::Nexmark(arguments) => arguments.run(),
+        Command::Exchange(arguments) => exchange::run(arguments),
         Command::Measure => child::run(),
+        Command::Send => exchange::send(),
     }
 }
 

@@ -1,69 +1,63 @@
 //! Makes and deletes savepoints of a job that does not run.
 
 use super::Found;
-use crate::checkpoint::store::directory::DirectoryStore;
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::job;
 use crate::connector::{Committer, CommitterContext};
-use crate::job::directory::lock::DirectoryLock;
-use crate::job::directory::state;
+use crate::failure::{Failure, Kind};
 use crate::job::maintain::Maintenance;
 use crate::plan::NodeKind;
 use std::collections::BTreeMap;
-use std::path::Path;
 use weir_protocol::OperatorId;
 use weir_protocol::leader::{Notice, Operation};
+use weir_protocol::name;
 
 /// `weir savepoint create`.
-pub(super) fn create(found: &Found, name: &str, secrets: Option<&Path>) -> Result<Code, Refusal> {
+pub(super) fn create(found: &Found, name: &str) -> Result<Code, Refusal> {
+    if !name::is_savepoint(name) {
+        let rule = name::SAVEPOINT_RULE;
+        return Err(Refusal::user(format!("error: {name:?} is no name for a savepoint\nhint: use {rule}")));
+    }
     let request = format!("curl --json '{{\"name\": \"{name}\"}}' http://ADDRESS/v1/savepoints");
     let uid = uuid::Uuid::new_v4().to_string();
-    let notices = maintain(found, secrets, &request, Operation::CreateSavepoint { name: name.to_owned(), uid })?;
+    let notices = maintain(found, &request, Operation::CreateSavepoint { name: name.to_owned(), uid })?;
     finish(&notices, name)
 }
 
 /// `weir savepoint delete`.
-pub(super) fn delete(found: &Found, name: &str, secrets: Option<&Path>) -> Result<Code, Refusal> {
+pub(super) fn delete(found: &Found, name: &str) -> Result<Code, Refusal> {
     found.pin(name)?;
     let request = format!("curl -X DELETE http://ADDRESS/v1/savepoints/{name}");
-    let notices = maintain(found, secrets, &request, Operation::DeleteSavepoint { name: name.to_owned() })?;
+    let notices = maintain(found, &request, Operation::DeleteSavepoint { name: name.to_owned() })?;
     finish(&notices, name)
 }
 
-fn maintain(
-    found: &Found,
-    secrets: Option<&Path>,
-    request: &str,
-    operation: Operation,
-) -> Result<Vec<Notice>, Refusal> {
-    let directory = &found.directory;
-    let lock = DirectoryLock::take(directory).map_err(|failure| {
-        let text = failure.chain();
-        let hint = format!("a running job does this itself, at the address of weir run --http ADDRESS: {request}");
-        Refusal::user(format!("error: {text}\nhint: {hint}"))
-    })?;
-    let store = DirectoryStore::open(directory)?;
-    store.remove_partial()?;
+fn maintain(found: &Found, request: &str, operation: Operation) -> Result<Vec<Notice>, Refusal> {
+    let refused = |failure: Failure| match failure.kind {
+        Kind::User => {
+            let hint = format!("a running job does this itself, at the address of weir run --http ADDRESS: {request}");
+            Refusal::user(format!("error: {}\nhint: {hint}", failure.chain()))
+        }
+        _ => Refusal::from(failure),
+    };
+    let state = found.place.hold(&found.history.job).map_err(refused)?;
     let start = found.history.newest_start().ok_or_else(|| {
         Refusal::user(format!(
             "error: no readable start of job {} is left in {}: run the job first",
-            found.history.job,
-            directory.display()
+            found.history.job, found.place
         ))
     })?;
     let maintenance = Maintenance {
-        store: &store,
+        state: &state,
         start,
         retain: found.manifest.as_ref().map(|manifest| manifest.job.checkpoint.retain),
-        committers: committers(found, secrets)?,
+        committers: committers(found, &state.uid)?,
     };
-    let notices = maintenance.run(operation)?;
-    drop(lock);
-    Ok(notices)
+    maintenance.run(operation).map_err(refused)
 }
 
 /// Those who commit what the job left: a run that was killed may not have come to it. That takes the job's plan.
-fn committers(found: &Found, secrets: Option<&Path>) -> Result<BTreeMap<OperatorId, Box<dyn Committer>>, Refusal> {
+fn committers(found: &Found, uid: &str) -> Result<BTreeMap<OperatorId, Box<dyn Committer>>, Refusal> {
     let standing = found.history.standing()?;
     if standing.committables.is_empty() {
         return Ok(BTreeMap::new());
@@ -74,11 +68,10 @@ fn committers(found: &Found, secrets: Option<&Path>) -> Result<BTreeMap<Operator
              hint: give the job's manifest too, or run and stop the job first",
         ));
     };
-    let planned = job::plan_text(&manifest.name, &manifest.text, secrets)?;
-    let uid = state::uid(&found.directory, &planned.job.name)?;
+    let planned = job::plan_text(&manifest.name, &manifest.text, found.secrets.as_deref())?;
     let committers = planned.plan.nodes.iter().filter_map(|node| match (&node.kind, &node.id) {
         (NodeKind::Sink(sink), Some(id)) => {
-            Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: uid.clone() })?))
+            Some((id.clone(), sink.sink.committer(CommitterContext { job_uid: uid.to_owned() })?))
         }
         _ => None,
     });

@@ -7,8 +7,9 @@ use super::exit::{Code, Refusal};
 use super::job;
 use crate::diagnostic::nearest;
 use crate::job::directory::history::History;
+use crate::job::directory::place;
 use clap::Subcommand;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use weir_crds::ValidatedJob;
 use weir_protocol::chain::Pin;
 
@@ -45,13 +46,10 @@ enum Command {
     ///
     /// A running job takes savepoints itself: POST /v1/savepoints, see weir run --http.
     Create {
-        /// The savepoint's name: letters, digits, - _ and .
+        /// The savepoint's name: 1 to 63 of a-z, 0-9 and -, with a letter or a digit first.
         name: String,
         #[command(flatten)]
         place: Place,
-        /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
-        #[arg(long, value_name = "DIR")]
-        secrets: Option<PathBuf>,
     },
     /// Delete a savepoint of a stopped job.
     ///
@@ -61,9 +59,6 @@ enum Command {
         name: String,
         #[command(flatten)]
         place: Place,
-        /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
-        #[arg(long, value_name = "DIR")]
-        secrets: Option<PathBuf>,
     },
 }
 
@@ -72,14 +67,18 @@ enum Command {
 struct Place {
     /// The manifest of the job; - reads standard input. Not needed with --state-dir.
     file: Option<String>,
-    /// The directory of the job's state.
+    /// The job's state: its directory, or its folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 /// The state that was found.
 struct Found {
-    directory: PathBuf,
+    place: place::Place,
+    secrets: Option<PathBuf>,
     history: History,
     manifest: Option<Manifest>,
 }
@@ -95,33 +94,34 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
-        Command::Create { name, place, secrets } => change::create(&place.find()?, name, secrets.as_deref()),
-        Command::Delete { name, place, secrets } => change::delete(&place.find()?, name, secrets.as_deref()),
+        Command::Create { name, place } => change::create(&place.find()?, name),
+        Command::Delete { name, place } => change::delete(&place.find()?, name),
     }
 }
 
 impl Place {
     fn find(&self) -> Result<Found, Refusal> {
         let manifest = self.file.as_deref().map(Manifest::read).transpose()?;
-        let directory = match (&manifest, &self.state_dir) {
-            (Some(manifest), given) => job::directory_of(&manifest.job, given.as_deref())?,
-            (None, Some(given)) => given.clone(),
+        let place = match (&manifest, &self.state_dir) {
+            (Some(manifest), given) => {
+                let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
+                job::place_of(&manifest.job, given.as_deref(), bucket.as_ref())?
+            }
+            (None, Some(given)) => job::place_at(given, None),
             (None, None) => {
                 return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
             }
         };
-        let Some(history) = History::read(&directory)? else {
-            return Err(no_state(&directory));
+        let Some(history) = History::read(&place)? else {
+            return Err(no_state(&place));
         };
         if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.job.name != history.job) {
             return Err(Refusal::user(format!(
-                "error: the state directory {} belongs to the job '{}', not to '{}': choose another with --state-dir",
-                directory.display(),
-                history.job,
-                manifest.job.name
+                "error: the state in {place} belongs to the job '{}', not to '{}': choose another with --state-dir",
+                history.job, manifest.job.name
             )));
         }
-        Ok(Found { directory, history, manifest })
+        Ok(Found { place, secrets: self.secrets.clone(), history, manifest })
     }
 }
 
@@ -152,9 +152,8 @@ impl Found {
     }
 }
 
-fn no_state(directory: &Path) -> Refusal {
+fn no_state(place: &place::Place) -> Refusal {
     Refusal::user(format!(
-        "error: {} holds no state of a job\nhint: run the job first, or name its directory with --state-dir",
-        directory.display()
+        "error: {place} holds no state of a job\nhint: run the job first, or say where its state is with --state-dir"
     ))
 }

@@ -44,7 +44,7 @@ pub(super) fn source(options: &Options, shape: &TableShape) -> Result<Arc<dyn So
     let seed = options.integer("seed", i64::MIN..=i64::MAX).unwrap_or(0).cast_unsigned();
     options.finish()?;
     let maker = Arc::new(Datagen { seed, schema: Arc::clone(&shape.schema), recipes, width });
-    Ok(Arc::new(NumberedSource { maker, course }))
+    Ok(Arc::new(NumberedSource::new(maker, course)))
 }
 
 #[derive(Debug)]

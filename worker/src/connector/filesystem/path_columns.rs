@@ -6,7 +6,6 @@ use crate::failure::{Failure, Result};
 use crate::format;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use std::path::Path;
 
 /// Flink's metadata keys of the filesystem connector.
 pub(super) const METADATA_KEYS: [&str; 4] = ["file.path", "file.name", "file.size", "file.modification-time"];
@@ -26,10 +25,10 @@ pub(super) fn metadata_field(name: &str, key: &str) -> Field {
 }
 
 /// A metadata column.
-pub(super) fn metadata(field: &Field, key: &str, path: &Path, version: Version, rows: usize) -> Result<ArrayRef> {
+pub(super) fn metadata(field: &Field, key: &str, path: &str, version: &Version, rows: usize) -> Result<ArrayRef> {
     let text = match key {
-        "file.path" => path.display().to_string(),
-        "file.name" => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        "file.path" => path.to_owned(),
+        "file.name" => path.rsplit('/').next().unwrap_or_default().to_owned(),
         "file.size" => version.size.to_string(),
         _ => chrono::DateTime::from_timestamp_millis(version.modified_ms)
             .unwrap_or_default()

@@ -1,10 +1,10 @@
 //! The position of a split: which part of which file, and how far it has been read.
 
+use crate::checkpoint::store::s3::Entry;
 use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
-use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 use weir_protocol::snapshot::SplitProgress;
 
 /// A part of a file. It owns the records that begin from `start` on and before `end`.
@@ -25,12 +25,15 @@ pub(super) struct Position {
 }
 
 /// By what a changed file is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version {
     /// Bytes.
     pub(super) size: u64,
     /// Milliseconds since 1970.
     pub(super) modified_ms: i64,
+    /// What a bucket calls the content; absent for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) etag: Option<String>,
 }
 
 /// How far a part has been read.
@@ -64,28 +67,45 @@ impl Position {
     }
 
     /// Refuses to go on in a file that is not the one in which the split was found. It may have grown.
-    pub(super) fn check(&self, path: &Path, now: Version) -> Result<()> {
-        let shown = path.display();
-        let Version { size, modified_ms } = self.version;
-        let what = if now.size < size {
-            format!("has shrunk from {size} to {} bytes", now.size)
+    pub(super) fn check(&self, shown: &str, now: &Version) -> Result<()> {
+        let Version { size, modified_ms, .. } = self.version;
+        if now.size < size {
+            Err(changed(shown, &format!("has shrunk from {size} to {} bytes", now.size)))
         } else if now.size == size && now.modified_ms != modified_ms {
-            "was replaced or written again".to_owned()
+            Err(replaced(shown))
         } else {
-            return Ok(());
-        };
-        Err(Failure::user(format!(
-            "the file {shown} {what} since the job began to read it; put the old file back, or begin anew with --fresh"
-        )))
+            Ok(())
+        }
     }
 }
 
+/// The file has another content.
+pub(super) fn replaced(shown: &str) -> Failure {
+    changed(shown, "was replaced or written again")
+}
+
+fn changed(shown: &str, what: &str) -> Failure {
+    Failure::user(format!(
+        "the file {shown} {what} since the job began to read it; put the old file back, or begin anew with --fresh"
+    ))
+}
+
 impl Version {
+    /// That of a file.
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let modified_ms = metadata.modified().map_or(0, |modified| match modified.duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
-        });
-        Self { size: metadata.len(), modified_ms }
+        Self { size: metadata.len(), modified_ms: metadata.modified().map_or(0, unix_ms), etag: None }
+    }
+
+    /// That of an object.
+    pub(super) fn of_object(entry: &Entry) -> Self {
+        let etag = Some(entry.etag.trim_matches('"').to_owned());
+        Self { size: entry.bytes, modified_ms: unix_ms(entry.modified), etag }
+    }
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     }
 }

@@ -1,8 +1,10 @@
 //! Reads splits: one at a time, in batches of bounded size.
 
-use super::listing::unreadable;
+use super::content::Content;
+use super::location::unreadable;
+use super::object::Trouble;
 use super::path_columns;
-use super::position::{Position, Progress, Version};
+use super::position::{Position, Progress};
 use super::source::{Compression, Config};
 use crate::batch::{self, Batch};
 use crate::connector::{BadRecord, Poll, ReaderContext, SourceReader, SourceRows};
@@ -13,15 +15,17 @@ use crate::format::{self, BadRecords, Format, RecordDecoder, RecordFormat};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
+use std::time::Instant;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
 /// A batch ends when this many bytes were read for it.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// Bytes of a compressed file that are passed over before the task looks after its messages again.
+const SKIPPED_AT_ONCE: u64 = 4 << 20;
 
 /// How much of a bad record a message shows.
 const SHOWN: usize = 200;
@@ -53,9 +57,19 @@ enum Place {
 /// A split in hand.
 struct Part {
     name: Arc<str>,
-    path: PathBuf,
+    /// The file's whole name, for people.
+    path: String,
+    /// Why reading it failed, where the error cannot say.
+    trouble: Trouble,
     position: Position,
     watermark: EventTime,
+}
+
+/// Whether all that was read before is passed over.
+#[derive(PartialEq, Eq)]
+enum Skipped {
+    All,
+    ThereIsMore,
 }
 
 struct Open {
@@ -65,8 +79,20 @@ struct Open {
 }
 
 enum Input {
-    Records { reader: RecordReader, decoder: Box<dyn RecordDecoder>, lines: u64 },
-    RowGroups { reader: RowGroupReader, rows: u64 },
+    /// Of a compressed file, what was read before is passed over, a piece at a time.
+    Skipping {
+        input: Box<dyn Read + Send>,
+        left: u64,
+    },
+    Records {
+        reader: RecordReader,
+        decoder: Box<dyn RecordDecoder>,
+        lines: u64,
+    },
+    RowGroups {
+        reader: RowGroupReader,
+        rows: u64,
+    },
 }
 
 impl FileReader {
@@ -79,9 +105,9 @@ impl FileReader {
 impl SourceReader for FileReader {
     fn add_split(&mut self, split: &SplitProgress) -> Result<()> {
         let position = Position::read(split)?;
-        let path = self.config.location.root.join(&position.file);
+        let path = self.config.location.place.shown(&position.file);
         let name = Arc::from(split.split.as_str());
-        self.waiting.push_back(Part { name, path, position, watermark: split.watermark });
+        self.waiting.push_back(Part { name, path, trouble: Trouble::default(), position, watermark: split.watermark });
         Ok(())
     }
 
@@ -89,14 +115,24 @@ impl SourceReader for FileReader {
         let mut open = match self.current.take() {
             Some(open) => open,
             None => match self.waiting.pop_front() {
-                Some(part) => Open::new(&self.config, &self.columns, part, self.max_rows)?,
+                Some(part) => {
+                    let trouble = part.trouble.clone();
+                    let opened = Open::new(&self.config, &self.columns, part, self.max_rows);
+                    opened.map_err(|failure| trouble.take().unwrap_or(failure))?
+                }
                 None => return Ok(Poll::NeedSplit),
             },
         };
+        let skipped = open.skip(&self.config, &self.columns);
+        if skipped.map_err(|failure| open.part.trouble.take().unwrap_or(failure))? == Skipped::ThereIsMore {
+            self.current = Some(open);
+            // The task looks after barriers and comes back.
+            return Ok(Poll::NotBefore(Instant::now()));
+        }
         let path = open.part.path.clone();
         let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
-            let file = format!("table '{}', file {}", self.config.shape.name, path.display());
-            failure.within(file)
+            let file = format!("table '{}', file {path}", self.config.shape.name);
+            open.part.trouble.take().unwrap_or(failure).within(file)
         })?;
         if !rows.last {
             self.current = Some(open);
@@ -153,7 +189,7 @@ impl Columns {
                     format::constant(field, text, rows)
                         .map_err(|error| Failure::user(format!("the folder's name: {error}")))?
                 }
-                Place::Metadata(key) => path_columns::metadata(field, key, &part.path, part.position.version, rows)?,
+                Place::Metadata(key) => path_columns::metadata(field, key, &part.path, &part.position.version, rows)?,
             });
         }
         Ok(batch::from_columns(&self.schema, columns, rows)?)
@@ -162,9 +198,7 @@ impl Columns {
 
 impl Open {
     fn new(config: &Config, columns: &Columns, part: Part, max_rows: usize) -> Result<Self> {
-        let file = File::open(&part.path).map_err(|error| unreadable(&part.path, error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(&part.path, error))?;
-        part.position.check(&part.path, Version::of(&metadata))?;
+        let file = Content::open(&config.location.place, &part.position, &part.trouble)?;
         let wanted = columns.places.iter().filter_map(|place| match place {
             Place::Partition(column) => Some(*column),
             Place::Data(_) | Place::Metadata(_) => None,
@@ -177,13 +211,36 @@ impl Open {
                 open_records(config, columns, format, file, &part).map_err(|error| broken(&part.path, error))?
             }
             Format::Parquet => open_row_groups(config, columns, file, &part, max_rows)
-                .map_err(|failure| failure.within(format!("file {}", part.path.display())))?,
+                .map_err(|failure| failure.within(format!("file {}", part.path)))?,
         };
         Ok(Self { part, partitions, input })
     }
 
+    /// Passes over a piece of what was read before, if there is any.
+    fn skip(&mut self, config: &Config, columns: &Columns) -> Result<Skipped> {
+        let Input::Skipping { input, left } = &mut self.input else { return Ok(Skipped::All) };
+        let piece = (*left).min(SKIPPED_AT_ONCE);
+        let path = &self.part.path;
+        let passed = io::copy(&mut input.by_ref().take(piece), &mut io::sink()).map_err(|error| broken(path, error))?;
+        if passed < piece {
+            let error =
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was read of it before");
+            return Err(broken(path, error));
+        }
+        *left -= piece;
+        if *left > 0 {
+            return Ok(Skipped::ThereIsMore);
+        }
+        let input = std::mem::replace(input, Box::new(io::empty()));
+        let Format::Records(format) = &config.format else { unreachable!("only records are passed over") };
+        let begun = begin_records(config, columns, format, input, &self.part);
+        self.input = begun.map_err(|error| broken(&self.part.path, error))?;
+        Ok(Skipped::All)
+    }
+
     fn read(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
         match &mut self.input {
+            Input::Skipping { .. } => Err(Failure::bug("rows are asked for before the place where they begin")),
             Input::Records { .. } => self.read_records(config, columns, max_rows),
             Input::RowGroups { reader, rows } => {
                 let read = reader.next_batch()?;
@@ -202,8 +259,8 @@ impl Open {
     fn read_records(&mut self, config: &Config, columns: &Columns, max_rows: usize) -> Result<SourceRows> {
         let Input::Records { reader, decoder, lines } = &mut self.input else { unreachable!("the caller looked") };
         let Position { file, start, end, version, .. } = &self.part.position;
-        let (start, end, version) = (*start, *end, *version);
-        let whole = config.compression_of(&self.part.path) != Compression::None;
+        let (start, end, size) = (*start, *end, version.size);
+        let whole = config.compression_of(&self.part.position.file) != Compression::None;
         let first = reader.offset();
         let mut bad = Vec::new();
         let mut last = false;
@@ -215,7 +272,7 @@ impl Open {
             }
             let Some(record) = reader.next_record().map_err(|error| broken(&self.part.path, error))? else {
                 last = true;
-                if !whole && offset < version.size.min(end) {
+                if !whole && offset < size.min(end) {
                     return Err(Failure::user("the file has shrunk while it was read"));
                 }
                 break;
@@ -242,33 +299,62 @@ fn open_records(
     config: &Config,
     columns: &Columns,
     format: &RecordFormat,
-    mut file: File,
+    file: Content,
     part: &Part,
 ) -> io::Result<Input> {
-    let Position { start, version, read, .. } = part.position;
-    let (offset, lines) = match read {
-        Some(Progress::Records { offset, lines }) => (offset, lines),
-        _ => (start, 0),
-    };
-    // Where a part begins inside of a line, that line belongs to the part before: the byte before tells.
-    let inside = read.is_none() && start > 0;
-    let from = if inside { start - 1 } else { offset };
-    let input: Box<dyn Read + Send> = match config.compression_of(&part.path) {
+    let (size, end) = (part.position.version.size, part.position.end);
+    let from = Beginning::of(&part.position).from;
+    let input: Box<dyn Read + Send> = match config.compression_of(&part.position.file) {
         Compression::Gzip => {
-            let limited = BufReader::with_capacity(128 << 10, file.take(version.size));
-            skip(flate2::bufread::MultiGzDecoder::new(limited), from)?
+            let compressed = BufReader::with_capacity(128 << 10, file.stream(0, size, size)?);
+            Box::new(flate2::bufread::MultiGzDecoder::new(compressed))
         }
-        Compression::Zstd => skip(zstd::stream::read::Decoder::new(file.take(version.size))?, from)?,
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file.stream(0, size, size)?)?),
         Compression::Auto | Compression::None => {
-            file.seek(SeekFrom::Start(from))?;
-            Box::new(file.take(version.size.saturating_sub(from)))
+            let input = file.stream(from, end, size)?;
+            return begin_records(config, columns, format, input, part);
         }
     };
+    match from {
+        0 => begin_records(config, columns, format, input, part),
+        left => Ok(Input::Skipping { input, left }),
+    }
+}
+
+/// Where the records of a part begin.
+struct Beginning {
+    /// The first byte to read.
+    from: u64,
+    /// Lines before it.
+    lines: u64,
+    /// Where a part begins inside of a line, that line belongs to the part before: the byte before tells.
+    inside: bool,
+}
+
+impl Beginning {
+    fn of(position: &Position) -> Self {
+        let (offset, lines) = match position.read {
+            Some(Progress::Records { offset, lines }) => (offset, lines),
+            _ => (position.start, 0),
+        };
+        let inside = position.read.is_none() && position.start > 0;
+        Self { from: if inside { position.start - 1 } else { offset }, lines, inside }
+    }
+}
+
+/// Reads records from `input`, which stands where they begin.
+fn begin_records(
+    config: &Config,
+    columns: &Columns,
+    format: &RecordFormat,
+    input: Box<dyn Read + Send>,
+    part: &Part,
+) -> io::Result<Input> {
+    let Beginning { from, mut lines, inside } = Beginning::of(&part.position);
     let mut reader = RecordReader::new(input, from, format.framing(), config.max_record);
-    let mut lines = lines;
     if inside {
         reader.next_record()?;
-    } else if offset == 0 {
+    } else if from == 0 {
         reader.skip_byte_order_mark()?;
         if format.has_header() {
             lines += reader.next_record()?.map_or(0, |record| record.lines);
@@ -278,18 +364,7 @@ fn open_records(
     Ok(Input::Records { reader, decoder, lines })
 }
 
-fn skip(mut input: impl Read + Send + 'static, bytes: u64) -> io::Result<Box<dyn Read + Send>> {
-    let skipped = io::copy(&mut input.by_ref().take(bytes), &mut io::sink())?;
-    if skipped < bytes {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file is shorter than what was read of it before",
-        ));
-    }
-    Ok(Box::new(input))
-}
-
-fn open_row_groups(config: &Config, columns: &Columns, file: File, part: &Part, max_rows: usize) -> Result<Input> {
+fn open_row_groups(config: &Config, columns: &Columns, file: Content, part: &Part, max_rows: usize) -> Result<Input> {
     let rows = match part.position.read {
         Some(Progress::Rows(rows)) => rows,
         _ => 0,
@@ -301,17 +376,17 @@ fn open_row_groups(config: &Config, columns: &Columns, file: File, part: &Part, 
         skipped_rows: rows,
         max_rows,
     };
-    Ok(Input::RowGroups { reader: RowGroupReader::open(file, selection)?, rows })
+    Ok(Input::RowGroups { reader: file.row_groups(selection)?, rows })
 }
 
 /// A failure while reading: of the disk, or of what is on it.
-fn broken(path: &Path, error: io::Error) -> Failure {
+fn broken(path: &str, error: io::Error) -> Failure {
     use io::ErrorKind as E;
     match error.kind() {
         E::InvalidInput | E::InvalidData | E::UnexpectedEof | E::Other => {
-            Failure::user(format!("the compressed file {} is damaged or ends too early", path.display())).because(error)
+            Failure::user(format!("the compressed file {path} is damaged or ends too early")).because(error)
         }
-        _ => unreadable(path, error),
+        _ => unreadable(&path, error),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The source: files of a path, cut into splits.
 
-use super::listing::{Listing, Location};
+use super::listing::Listing;
+use super::location::{self, Location};
+use super::path_columns;
 use super::reader::FileReader;
-use super::{listing, path_columns};
 use crate::connector::options::Options;
 use crate::connector::{Assignment, Enumerator, Environment, ReaderContext, Source, SourceReader, TableShape};
 use crate::diagnostic::{Diagnostic, nearest};
@@ -116,12 +117,12 @@ impl Source for FileSource {
 
 impl Config {
     /// How this file is compressed; never [`Compression::Auto`].
-    pub(super) fn compression_of(&self, path: &Path) -> Compression {
+    pub(super) fn compression_of(&self, file: &str) -> Compression {
         if matches!(self.format, Format::Parquet) {
             return Compression::None;
         }
         match self.compression {
-            Compression::Auto => match path.extension().and_then(|extension| extension.to_str()) {
+            Compression::Auto => match Path::new(file).extension().and_then(|extension| extension.to_str()) {
                 Some("gz" | "gzip") => Compression::Gzip,
                 Some("zst" | "zstd") => Compression::Zstd,
                 _ => Compression::None,
@@ -131,12 +132,12 @@ impl Config {
     }
 
     /// True when several tasks may read this file, each a part.
-    pub(super) fn is_splittable(&self, path: &Path) -> bool {
+    pub(super) fn is_splittable(&self, file: &str) -> bool {
         let whole_lines = match &self.format {
             Format::Records(format) => format.framing() == Framing::Lines,
             Format::Parquet => true,
         };
-        whole_lines && self.compression_of(path) == Compression::None
+        whole_lines && self.compression_of(file) == Compression::None
     }
 }
 
@@ -157,7 +158,7 @@ fn location(options: &Options, environment: &Environment) -> Option<Location> {
     if written.is_empty() {
         return None;
     }
-    match listing::locate(&written, filter, environment) {
+    match location::locate(&written, filter, options, environment) {
         Ok(location) => Some(location),
         Err((message, hint)) => {
             options.mistake_in("path", message, Some(hint));

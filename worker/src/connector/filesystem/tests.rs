@@ -34,7 +34,7 @@ fn numbers() -> TableShape {
 fn open(folder: &Path, shape: &TableShape, options: &[(&str, &str)]) -> Result<Arc<dyn Source>, String> {
     let mut all = vec![("connector", "filesystem")];
     all.extend_from_slice(options);
-    let environment = Environment { working_directory: folder.to_owned() };
+    let environment = Environment { working_directory: folder.to_owned(), ..Environment::default() };
     connector::source(&Options::of("t", &all), shape, &environment).map_err(|mistakes| {
         let told = mistakes.iter().map(|mistake| match &mistake.hint {
             Some(hint) => format!("{mistake} ({hint})"),
@@ -193,7 +193,7 @@ fn mistakes_in_options_are_told_at_plan_time() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.json"), "").unwrap();
     let json = ("format", "json");
-    let table: [(Pairs, &str); 17] = [
+    let table: [(Pairs, &str); 24] = [
         (&[json], "table 't' needs the option 'path' (add 'path' = '…' to its WITH clause)"),
         (&[("path", "a.json")], "table 't' needs the option 'format' (add 'format' = '…' to its WITH clause)"),
         (
@@ -205,12 +205,40 @@ fn mistakes_in_options_are_told_at_plan_time() {
             "table 't': there is no folder 'DIR/x/', the folder of the pattern 'x/*.json' (DIR/x/*.json), (relative paths start in the folder that weir was started in)",
         ),
         (
+            &[("path", "gs://bucket/a"), json],
+            "table 't': the path 'gs://bucket/a' is on gs://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events', or one of a bucket, such as 's3://bucket/events')",
+        ),
+        (
             &[("path", "s3://b/a"), json],
-            "table 't': the path 's3://b/a' is on s3://, which is not available in this version (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+            "table 't': the path 's3://b/a' names no bucket: 3 to 63 of a-z, 0-9, '-' and '.' expected (write 's3://<bucket>/<folder>')",
+        ),
+        (
+            &[("path", "s3://bucket/{a"), json],
+            "table 't': the path 's3://bucket/{a' is no pattern: a '{' is not closed (a pattern is such as",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.endpiont", "http://minio:9000")],
+            "table 't' has an unknown option 's3.endpiont' (did you mean 's3.endpoint'?)",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.endpoint", "minio:9000")],
+            "table 't': 'minio:9000' is no value for 's3.endpoint': an address such as 'http://minio:9000' expected",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.path-style-access", "yes")],
+            "table 't': 'yes' is no value for 's3.path-style-access': true or false expected",
+        ),
+        (
+            &[("path", "s3://bucket/a"), json, ("s3.secret-key", "hush")],
+            "table 't': 's3.secret-key' needs 's3.access-key' beside it (add 's3.access-key' = '${secret:…}', or leave both to the environment)",
+        ),
+        (
+            &[("path", "a.json"), json, ("s3.region", "eu-west-1")],
+            "table 't': 's3.region' has a meaning only for a path on s3:// (leave it out)",
         ),
         (
             &[("path", "ftp://b/a"), json],
-            "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events')",
+            "table 't': the path 'ftp://b/a' has the unknown scheme 'ftp' (use a path of this machine, such as '/data/events' or 'file:///data/events', or one of a bucket, such as 's3://bucket/events')",
         ),
         (&[("path", "a.json"), ("format", "jsn")], "table 't': there is no format 'jsn' (did you mean 'json'?)"),
         (
@@ -569,5 +597,39 @@ proptest! {
         if let Err(failure) = read_all(&*source, 2) {
             prop_assert_eq!(failure.kind, Kind::User, "{}", failure.chain());
         }
+    }
+}
+
+#[test]
+fn what_was_read_of_a_compressed_file_is_passed_over_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |n: u64| format!("{{\"n\":{n},\"s\":\"{}\"}}\n", "x".repeat(100));
+    let text: String = (0..200_000).map(line).collect();
+    let offset = (0..150_000).map(|n| line(n).len() as u64).sum::<u64>();
+    for (name, bytes) in
+        [("a.json.gz", gzip(text.as_bytes())), ("a.json.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())]
+    {
+        let inside = folder.path().join(name.rsplit_once('.').unwrap().1);
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join(name), bytes).unwrap();
+        let source = open(&inside, &numbers(), &[("path", "."), ("format", "json")]).unwrap();
+        let mut split = fresh(source.enumerator().unwrap().discover().unwrap().remove(0));
+        split.position["read"] = serde_json::json!({"records": {"offset": offset, "lines": 150_000}});
+        let mut reader = source.reader(context(1)).unwrap();
+        reader.add_split(&split).unwrap();
+        let (mut turns, mut numbers) = (0, Vec::new());
+        loop {
+            match reader.poll().unwrap() {
+                Poll::NotBefore(_) => {
+                    turns += 1;
+                    let positions = reader.positions();
+                    assert_eq!(positions, [split.clone()], "a checkpoint meanwhile says where it is to go on");
+                }
+                Poll::Rows(rows) => numbers.extend(firsts(&[rows.batch])),
+                Poll::NeedSplit => break,
+            }
+        }
+        assert!(turns >= 3, "{name}: {turns} turns over {offset} bytes");
+        assert_eq!(numbers, (150_000..200_000).collect::<Vec<i64>>(), "{name}");
     }
 }

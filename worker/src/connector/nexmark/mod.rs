@@ -44,7 +44,7 @@ pub(super) fn source(options: &Options, shape: &TableShape) -> Result<Arc<dyn So
     let seed = options.integer("seed", i64::MIN..=i64::MAX).unwrap_or(0).cast_unsigned();
     options.finish()?;
     let layout = layout.ok_or_else(Vec::new)?;
-    Ok(Arc::new(NumberedSource { maker: Arc::new(Events::new(seed, market, layout)), course }))
+    Ok(Arc::new(NumberedSource::new(Arc::new(Events::new(seed, market, layout)), course)))
 }
 
 fn read_market(options: &Options) -> Market {

@@ -21,13 +21,25 @@ fn course(rate: Option<u64>, end: Option<u64>) -> Course {
 }
 
 fn reader(course: Course) -> Reader {
-    let mut reader = Reader { maker: Arc::new(Numbers), course, projection: vec![0], pace: None, held: Vec::new() };
-    for split in (Dealer { course }).discover().unwrap() {
-        let progress =
-            SplitProgress { split: split.name, position: split.start, watermark: EventTime(5), finished: false };
-        reader.add_split(&progress).unwrap();
-    }
+    let convoy = Arc::<Convoy>::default();
+    let mut reader = member(course, &convoy);
+    splits(course).iter().for_each(|split| reader.add_split(split).unwrap());
     reader
+}
+
+fn member(course: Course, convoy: &Arc<Convoy>) -> Reader {
+    let member = convoy.join();
+    Reader { maker: Arc::new(Numbers), course, projection: vec![0], pace: None, member, held: Vec::new() }
+}
+
+fn splits(course: Course) -> Vec<SplitProgress> {
+    let start = |split: Split| SplitProgress {
+        split: split.name,
+        position: split.start,
+        watermark: EventTime(5),
+        finished: false,
+    };
+    (Dealer { course }).discover().unwrap().into_iter().map(start).collect()
 }
 
 fn numbers(poll: Poll) -> Vec<i64> {
@@ -86,4 +98,45 @@ fn a_position_that_is_not_the_splits_own_is_refused() {
     check("1 of 4", position(u64::MAX, 8), "is not one of its own");
     check("1 of 4", serde_json::json!("8"), "its position cannot be read");
     check("1 of 4", serde_json::json!({"next": -1, "block": 8}), "its position cannot be read");
+}
+
+#[test]
+fn a_reader_far_ahead_waits_for_the_last_one_while_there_is_one() {
+    let course = Course { splits: 2, end: None, rate: None, batch_rows: 8192 };
+    let convoy = Arc::<Convoy>::default();
+    let mut readers: Vec<Reader> = splits(course)
+        .iter()
+        .map(|split| {
+            let mut reader = member(course, &convoy);
+            reader.add_split(split).unwrap();
+            reader
+        })
+        .collect();
+    // How many rows a reader has before it waits; it is not asked for more than four leads.
+    let runs = |reader: &mut Reader| {
+        let mut rows = 0;
+        while rows < 4 * convoy::LEAD {
+            match reader.poll().unwrap() {
+                Poll::Rows(more) => rows += more.batch.num_rows() as u64,
+                Poll::NotBefore(_) => break,
+                Poll::NeedSplit => panic!("the source has no end"),
+            }
+        }
+        rows
+    };
+    // Nobody waits for a reader that has not begun.
+    let mut last = readers.pop().unwrap();
+    let mut first = readers.pop().unwrap();
+    assert_eq!(runs(&mut first), 4 * convoy::LEAD);
+    assert!(matches!(last.poll().unwrap(), Poll::Rows(_)));
+    assert_eq!(runs(&mut first), 0);
+    // The last one catches up, gets ahead, and waits in turn.
+    let rows = runs(&mut last);
+    assert_eq!(rows, 4 * convoy::LEAD);
+    let rows = runs(&mut last);
+    assert!((1..=convoy::LEAD).contains(&rows), "{rows}");
+    assert_eq!(runs(&mut last), 0);
+    assert!(runs(&mut first) > 0);
+    drop(first);
+    assert_eq!(runs(&mut last), 4 * convoy::LEAD);
 }

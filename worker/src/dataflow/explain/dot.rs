@@ -2,6 +2,7 @@
 
 use super::super::graph::{Graph, Out, Role, Root, StepPlan};
 use super::{Frame, spread, step};
+use crate::plan::words::Names;
 use crate::plan::{NodeIndex, Plan};
 use std::fmt::Write;
 
@@ -9,7 +10,9 @@ use std::fmt::Write;
 #[must_use]
 pub fn dot(plan: &Plan, frame: &Frame<'_>) -> String {
     let graph = Graph::of(plan);
+    let names = Names::of(&plan.nodes);
     let mut drawing = Drawing {
+        names: &names,
         plan,
         graph: &graph,
         steps: 0,
@@ -28,6 +31,7 @@ pub fn dot(plan: &Plan, frame: &Frame<'_>) -> String {
 }
 
 struct Drawing<'a> {
+    names: &'a Names,
     plan: &'a Plan,
     graph: &'a Graph,
     steps: usize,
@@ -82,7 +86,7 @@ impl Drawing<'_> {
         let place = self.steps;
         self.steps += 1;
         let mut lines = vec![step::headline(self.plan, node, role)];
-        let shown = step::details(self.plan, node, role)
+        let shown = step::details(self.plan, self.names, node, role)
             .into_iter()
             .filter(|(label, _)| matches!(*label, "connector" | "watermark" | "keeps" | "emits"));
         lines.extend(shown.map(|(label, text)| format!("{label}: {text}")));
@@ -97,7 +101,7 @@ impl Drawing<'_> {
                 Out::Step(step) => (Target::Step(self.step(step)), label.to_owned()),
                 Out::Edge(edge) => {
                     let edge = &self.graph.edges[*edge];
-                    (Target::Chain(edge.to), spread(self.plan, edge, sender))
+                    (Target::Chain(edge.to), spread(self.names, edge, sender))
                 }
             };
             self.arrows.push(Arrow { from, to, label });

@@ -8,6 +8,7 @@ mod step;
 pub use dot::dot;
 
 use super::graph::{Edge, Graph, Out, Role, Root, SpreadPlan, StepPlan};
+use crate::plan::words::Names;
 use crate::plan::{NodeIndex, Plan};
 use std::fmt::Write;
 
@@ -26,7 +27,8 @@ pub struct Frame<'a> {
 #[must_use]
 pub fn text(plan: &Plan, frame: &Frame<'_>) -> String {
     let graph = Graph::of(plan);
-    let mut page = Page { plan, graph: &graph, out: String::new() };
+    let names = Names::of(&plan.nodes);
+    let mut page = Page { plan, graph: &graph, names: &names, out: String::new() };
     let chains = counted(graph.chains.len(), "chain");
     let (tasks, groups) =
         (counted(frame.parallelism as usize, "task"), counted(frame.max_parallelism as usize, "key group"));
@@ -37,9 +39,16 @@ pub fn text(plan: &Plan, frame: &Frame<'_>) -> String {
     page.out
 }
 
+/// The tables of keyed state as an operator describes them, a line each.
+#[must_use]
+pub fn state(schema: &serde_json::Value) -> Vec<String> {
+    step::tables(schema)
+}
+
 struct Page<'a> {
     plan: &'a Plan,
     graph: &'a Graph,
+    names: &'a Names,
     out: String,
 }
 
@@ -76,7 +85,7 @@ impl Page<'_> {
 
     fn node(&mut self, depth: usize, node: NodeIndex, role: Role) {
         self.line(depth, &step::headline(self.plan, node, role));
-        for (label, text) in step::details(self.plan, node, role) {
+        for (label, text) in step::details(self.plan, self.names, node, role) {
             self.line(depth + 1, &format!("{label}: {text}"));
         }
     }
@@ -99,14 +108,14 @@ impl Page<'_> {
             Out::Step(step) => self.step(depth, step),
             Out::Edge(edge) => {
                 let edge = &self.graph.edges[*edge];
-                self.line(depth, &format!("-> chain {}, {}", edge.to, spread(self.plan, edge, node)));
+                self.line(depth, &format!("-> chain {}, {}", edge.to, spread(self.names, edge, node)));
             }
         }
     }
 }
 
 /// How rows find their task on an edge that leaves `node`.
-fn spread(plan: &Plan, edge: &Edge, node: NodeIndex) -> String {
+fn spread(names: &Names, edge: &Edge, node: NodeIndex) -> String {
     let SpreadPlan::Hash(columns) = &edge.spread else {
         return "forward to the task with the same number".to_owned();
     };
@@ -114,7 +123,8 @@ fn spread(plan: &Plan, edge: &Edge, node: NodeIndex) -> String {
         return "all rows to one task".to_owned();
     }
     // What a local part emits begins with the key, as does the output of its node: one schema names both.
-    format!("shuffled by key ({})", step::names(&plan.nodes[node].schema, columns))
+    let names: Vec<&str> = columns.iter().map(|column| names.output(node)[*column].as_str()).collect();
+    format!("shuffled by key ({})", names.join(", "))
 }
 
 fn counted(number: usize, word: &str) -> String {

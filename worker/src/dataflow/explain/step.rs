@@ -3,27 +3,27 @@
 use super::super::graph::Role;
 use crate::connector::Assignment;
 use crate::operator::build::state_schema;
+use crate::plan::words::{Names, duration, is_name, sql};
 use crate::plan::{Calc, Changelog, GroupAggregate, Node, NodeIndex, NodeKind, Plan, SinkNode, SourceNode};
 use arrow::datatypes::Schema;
-use datafusion_physical_expr::expressions::{Column, Literal};
-use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion_physical_expr::expressions::Column;
 use serde_json::Value;
-use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
 /// A step's name, its part, and the id under which its state is kept.
 pub(super) fn headline(plan: &Plan, node: NodeIndex, role: Role) -> String {
     let node = &plan.nodes[node];
+    let name = &node.name;
     match (role, &node.id) {
-        (Role::Local, _) => format!("{}, local part", node.name),
-        (Role::Global, Some(id)) => format!("{}, global part [{id}]", node.name),
-        (_, Some(id)) => format!("{} [{id}]", node.name),
-        (_, None) => node.name.clone(),
+        (Role::Local, _) => format!("{name}, local part"),
+        (Role::Global, Some(id)) => format!("{name}, global part [{id}]"),
+        (_, Some(id)) => format!("{name} [{id}]"),
+        (_, None) => name.clone(),
     }
 }
 
 /// What else there is to say, each with its label.
-pub(super) fn details(plan: &Plan, index: NodeIndex, role: Role) -> Vec<(&'static str, String)> {
+pub(super) fn details(plan: &Plan, names: &Names, index: NodeIndex, role: Role) -> Vec<(&'static str, String)> {
     let node = &plan.nodes[index];
     if role == Role::Local {
         return vec![("keeps", "nothing: combines rows of equal keys before they are sent".to_owned())];
@@ -31,11 +31,12 @@ pub(super) fn details(plan: &Plan, index: NodeIndex, role: Role) -> Vec<(&'stati
     let mut details = match &node.kind {
         NodeKind::Source(source) => of_source(source, node),
         NodeKind::Sink(sink) => of_sink(sink),
-        NodeKind::Calc(calc) => of_calc(calc, &plan.nodes[node.inputs[0]].schema),
-        NodeKind::GroupAggregate(aggregate) => of_group(aggregate),
-        NodeKind::WindowAssign(assign) => vec![("time", name(&plan.nodes[node.inputs[0]].schema, assign.time))],
+        NodeKind::Calc(calc) => of_calc(calc, names.input(node)),
+        NodeKind::GroupAggregate(aggregate) => of_group(aggregate, names.output(index)),
+        NodeKind::WindowAssign(assign) => vec![("time", names.input(node)[assign.time].clone())],
         NodeKind::WindowAggregate(aggregate) => {
-            vec![("time", name(&plan.nodes[node.inputs[0]].schema, aggregate.time))]
+            let time = names.input(node)[aggregate.time].clone();
+            [vec![("time", time)], calls(&names.output(index)[aggregate.keys.len()..], aggregate.calls.len())].concat()
         }
         NodeKind::Union => Vec::new(),
     };
@@ -63,14 +64,15 @@ fn of_source(source: &SourceNode, node: &Node) -> Vec<(&'static str, String)> {
         ("reads", names(&source.table.schema, &source.projection)),
     ];
     if let Some(calc) = &source.compute {
-        details.extend(computed(calc));
+        let input: Vec<String> = read_columns(source);
+        details.extend(computed(calc, &input));
     }
     if let Some(watermark) = &source.watermark {
         let column = name(&node.schema, watermark.column);
-        let idle = watermark
-            .idle_timeout
-            .map_or(String::new(), |idle| format!(", a split is idle after {} ms", idle.as_millis()));
-        details.push(("watermark", format!("{column} AS {}{idle}", expression(&watermark.expression))));
+        let idle =
+            watermark.idle_timeout.map_or(String::new(), |idle| format!(", a split is idle after {}", duration(idle)));
+        let own: Vec<String> = node.schema.fields().iter().map(|field| field.name().clone()).collect();
+        details.push(("watermark", format!("{column} AS {}{idle}", sql(&watermark.expression, &own))));
     }
     details.push(("keeps", "how far each split is read, and its watermark".to_owned()));
     details
@@ -93,37 +95,56 @@ fn connector(options: &crate::connector::options::Options) -> String {
     options.entries().get("connector").map_or_else(|| "unknown".to_owned(), |entry| entry.value.clone())
 }
 
-fn of_calc(calc: &Calc, input: &Schema) -> Vec<(&'static str, String)> {
+/// The columns that a source gives to what is computed: those read, then those about the row.
+fn read_columns(source: &SourceNode) -> Vec<String> {
+    let read = source.projection.iter().map(|column| name(&source.table.schema, *column));
+    read.chain(source.table.metadata.iter().map(|(name, _)| name.clone())).collect()
+}
+
+fn of_calc(calc: &Calc, input: &[String]) -> Vec<(&'static str, String)> {
     let mut details = Vec::new();
-    details.extend(calc.filter.iter().map(|filter| ("filter", expression(filter))));
+    details.extend(calc.filter.iter().map(|filter| ("filter", sql(filter, input))));
     let plain = calc.columns.iter().flatten().zip(calc.schema.fields()).filter_map(|(column, field)| {
-        let column = column.downcast_ref::<Column>()?;
-        let from = name(input, column.index());
-        Some(if &from == field.name() { from } else { format!("{from} AS {}", field.name()) })
+        let from = &input[column.downcast_ref::<Column>()?.index()];
+        Some(if from == field.name() || !is_name(field.name()) {
+            from.clone()
+        } else {
+            format!("{from} AS {}", field.name())
+        })
     });
     let plain: Vec<String> = plain.collect();
     if !plain.is_empty() {
         details.push(("columns", plain.join(", ")));
     }
-    details.extend(computed(calc));
+    details.extend(computed(calc, input));
     details
 }
 
-fn computed(calc: &Calc) -> Vec<(&'static str, String)> {
+fn computed(calc: &Calc, input: &[String]) -> Vec<(&'static str, String)> {
     let columns = calc.columns.iter().flatten().zip(calc.schema.fields());
     let computed = columns.filter(|(column, _)| column.downcast_ref::<Column>().is_none());
-    computed.map(|(column, field)| ("computes", format!("{} AS {}", expression(column), field.name()))).collect()
+    let told = computed.map(|(column, field)| match is_name(field.name()) {
+        true => format!("{} AS {}", sql(column, input), field.name()),
+        false => sql(column, input),
+    });
+    told.map(|text| ("computes", text)).collect()
 }
 
-fn of_group(aggregate: &GroupAggregate) -> Vec<(&'static str, String)> {
-    let forgets =
-        |ttl: std::time::Duration| ("forgets", format!("a group that no row touched for {} ms", ttl.as_millis()));
-    aggregate.state_ttl.map(forgets).into_iter().collect()
+fn of_group(aggregate: &GroupAggregate, output: &[String]) -> Vec<(&'static str, String)> {
+    let mut details = calls(&output[aggregate.keys.len()..], aggregate.calls.len());
+    let forgets = |ttl: Duration| ("forgets", format!("a group that no row touched for {}", duration(ttl)));
+    details.extend(aggregate.state_ttl.map(forgets));
+    details
+}
+
+fn calls(names: &[String], count: usize) -> Vec<(&'static str, String)> {
+    let calls = &names[..count.min(names.len())];
+    if calls.is_empty() { Vec::new() } else { vec![("computes", calls.join(", "))] }
 }
 
 /// The tables of keyed state, as their operator describes them.
 /// The state of windows says what the windows are beside its tables.
-fn tables(schema: &Value) -> Vec<String> {
+pub(super) fn tables(schema: &Value) -> Vec<String> {
     let tables = schema.get("tables").unwrap_or(schema);
     tables.as_array().into_iter().flatten().map(table).collect()
 }
@@ -134,11 +155,7 @@ fn table(table: &Value) -> String {
     let keys = table.get("key_columns").and_then(Value::as_u64).map_or(0, |keys| keys as usize).min(columns.len());
     let gathers = list(table, "accumulators").filter_map(|one| {
         let gathers = one.get("gathers")?.as_str()?;
-        Some(
-            one.get("argument")
-                .and_then(Value::as_str)
-                .map_or_else(|| gathers.to_owned(), |of| format!("{gathers} of {of}")),
-        )
+        Some(format!("{gathers}({})", one.get("argument").and_then(Value::as_str).unwrap_or("*")))
     });
     let mut values: Vec<String> = gathers.collect();
     if values.is_empty() {
@@ -160,31 +177,8 @@ fn list<'a>(table: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     table.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn expression(expression: &Arc<dyn PhysicalExpr>) -> String {
-    moved(expression).unwrap_or_else(|| Sql(expression.as_ref()).to_string())
-}
-
-/// A moment moved by a constant interval, as it is written in SQL: most watermarks are such.
-fn moved(expression: &Arc<dyn PhysicalExpr>) -> Option<String> {
-    let call = expression.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.fun().name() == "plus_interval")?;
-    let [moment, interval] = call.args() else { return None };
-    let micros: i64 = interval.downcast_ref::<Literal>()?.value().to_string().parse().ok()?;
-    let sign = if micros < 0 { '-' } else { '+' };
-    let (seconds, rest) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
-    let fraction = if rest == 0 { String::new() } else { format!(".{rest:06}").trim_end_matches('0').to_owned() };
-    Some(format!("{} {sign} INTERVAL '{seconds}{fraction}' SECOND", Sql(moment.as_ref())))
-}
-
-struct Sql<'a>(&'a dyn PhysicalExpr);
-
-impl fmt::Display for Sql<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_sql(f)
-    }
-}
-
 /// The names of these columns.
-pub(super) fn names(schema: &Schema, columns: &[usize]) -> String {
+fn names(schema: &Schema, columns: &[usize]) -> String {
     columns.iter().map(|column| name(schema, *column)).collect::<Vec<_>>().join(", ")
 }
 

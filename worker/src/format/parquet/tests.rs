@@ -4,6 +4,7 @@ use ::parquet::arrow::ArrowWriter;
 use arrow::array::{Decimal128Array, Int32Array, Int64Array, ListArray, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Int64Type, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 
 fn file(rows: &RecordBatch) -> File {

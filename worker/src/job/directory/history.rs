@@ -1,18 +1,15 @@
-//! The chain of a job as its state directory has it, for those who only look: nothing is written, no lock is taken.
+//! The chain of a job as its store has it, for those who only look: nothing is written, no lock is taken.
 
-use super::state;
-use crate::checkpoint::store::Store;
-use crate::checkpoint::store::directory::DirectoryStore;
+use super::place::{Place, Seen};
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
 use weir_protocol::LinkNumber;
 use weir_protocol::chain::{self, Committables, Link, Manifest, ObjectName, Origin, Pin, Prefix, Start, Stop};
 
 /// A running job deletes links while they are read: the reading begins anew this many times.
 const ROUNDS: usize = 10;
 
-/// What a state directory says about its job.
+/// What a store says about its job.
 #[derive(Debug)]
 pub struct History {
     /// The job's name.
@@ -23,6 +20,8 @@ pub struct History {
     pub damaged: BTreeMap<LinkNumber, String>,
     /// The job was deleted: its state can no longer be used.
     pub deleted: bool,
+    /// Where its files are, for one who goes on from them in another place.
+    pub location: String,
 }
 
 /// Where a job stands.
@@ -30,6 +29,8 @@ pub struct History {
 pub struct Standing<'a> {
     /// The state that a run goes on from; `None` for its beginning.
     pub manifest: Option<&'a Manifest>,
+    /// The folder of another place that its files are in; `None` for the job's own.
+    pub location: Option<&'a str>,
     /// Newer checkpoints that cannot be used.
     pub skipped: Vec<LinkNumber>,
     /// Why the job stands still, if it was not a crash and it does not run.
@@ -39,27 +40,31 @@ pub struct Standing<'a> {
 }
 
 impl History {
-    /// Reads the state in `directory`; `None` when it holds no state yet. Fails with kind `User` when there is no such
-    /// directory.
-    pub fn read(directory: &Path) -> Result<Option<Self>> {
-        let store = DirectoryStore::existing(directory)?;
-        let Some(job) = state::job(directory)? else {
+    /// Reads the state in `place`; `None` when it holds no state yet. Fails with kind `User` when there is no such
+    /// directory or bucket.
+    pub fn read(place: &Place) -> Result<Option<Self>> {
+        let Some(seen) = place.look()? else {
             return Ok(None);
         };
         for _ in 0..ROUNDS {
-            if let Some(history) = Self::read_once(&store, &job)? {
+            if let Some(history) = Self::read_once(&seen)? {
                 return Ok(Some(history).filter(|history| history.head().is_some()));
             }
         }
-        let message =
-            format!("the checkpoints in {} change faster than they can be read: try again", directory.display());
+        let message = format!("the checkpoints in {place} change faster than they can be read: try again");
         Err(Failure::transient(message))
     }
 
     /// `None` when a link went away meanwhile.
-    fn read_once(store: &dyn Store, job: &str) -> Result<Option<Self>> {
-        let deleted = store.get(&ObjectName::Deleted.to_string())?.is_some();
-        let mut history = Self { job: job.to_owned(), links: BTreeMap::new(), damaged: BTreeMap::new(), deleted };
+    fn read_once(seen: &Seen) -> Result<Option<Self>> {
+        let store = seen.store.as_ref();
+        let mut history = Self {
+            job: seen.job.clone().unwrap_or_default(),
+            links: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            deleted: store.get(&ObjectName::Deleted.to_string())?.is_some(),
+            location: seen.location.clone(),
+        };
         for name in store.list(Prefix::Chain.as_str())? {
             let Some(ObjectName::Link(number)) = chain::parse_name(&name) else { continue };
             let Some(body) = store.get(&name)? else {
@@ -73,6 +78,9 @@ impl History {
                     history.damaged.insert(number, error.to_string());
                 }
             }
+        }
+        if let (None, Some(start)) = (&seen.job, history.newest_start()) {
+            history.job = start.job.clone();
         }
         Ok(Some(history))
     }
@@ -136,17 +144,14 @@ impl History {
             skipped.push(number);
             origin = chain::fallback(&self.links, number).map_err(no_way)?;
         }
-        let manifest = match origin {
-            Origin::Link(number) => Some(self.manifest(number)?),
-            Origin::Empty => None,
-            Origin::Foreign { .. } => match newest {
-                Link::Start(start) => match &start.origin {
-                    Origin::Foreign { manifest, .. } => Some(manifest.as_ref()),
-                    Origin::Empty | Origin::Link(_) => None,
-                },
-                Link::Checkpoint(_) => None,
+        let (manifest, location) = match (origin, newest) {
+            (Origin::Link(number), _) => (Some(self.manifest(number)?), None),
+            (Origin::Foreign { .. }, Link::Start(start)) => match &start.origin {
+                Origin::Foreign { location, manifest, .. } => (Some(manifest.as_ref()), Some(location.as_str())),
+                Origin::Empty | Origin::Link(_) => (None, None),
             },
+            (Origin::Empty | Origin::Foreign { .. }, _) => (None, None),
         };
-        Ok(Standing { manifest, skipped, stop: newest.stop(), committables: newest.committables() })
+        Ok(Standing { manifest, location, skipped, stop: newest.stop(), committables: newest.committables() })
     }
 }

@@ -22,14 +22,7 @@ impl DirectoryLock {
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failure)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            // Only for the message; the number may be missing when the holder has just begun.
-            let _ = file.read_to_string(&mut holder);
-            let who = if holder.trim().is_empty() {
-                "another process".to_owned()
-            } else {
-                format!("process {}", holder.trim())
-            };
+            let who = holder_of(&mut file);
             return Err(Failure::user(format!(
                 "the state directory {} is in use by {who}: stop it, or choose another with --state-dir",
                 directory.display()
@@ -41,6 +34,24 @@ impl DirectoryLock {
             .map_err(failure)?;
         Ok(Self { _file: file })
     }
+
+    /// The process that holds the lock of `directory`, for a message; `None` when there is none.
+    #[must_use]
+    pub fn holder(directory: &Path) -> Option<String> {
+        let mut file = File::open(directory.join("lock")).ok()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => None,
+            Err(_) => Some(holder_of(&mut file)),
+        }
+    }
+}
+
+/// Who holds a lock, as its file says; the number may be missing when the holder has just begun.
+fn holder_of(file: &mut File) -> String {
+    let mut holder = String::new();
+    // Only for a message.
+    let _ = file.read_to_string(&mut holder);
+    if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) }
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ struct Identity {
 /// is another job's.
 pub fn uid(directory: &Path, job: &str) -> Result<String> {
     match read(directory)? {
-        None => create(directory, job),
+        None => {
+            create(directory, job)?;
+            uid(directory, job)
+        }
         Some(identity) if identity.job == job => Ok(identity.uid),
         Some(identity) => Err(Failure::user(format!(
             "the state directory {} belongs to the job '{}', not to '{job}': choose another with --state-dir",
@@ -41,20 +44,23 @@ fn read(directory: &Path) -> Result<Option<Identity>> {
     }
 }
 
-fn create(directory: &Path, job: &str) -> Result<String> {
+/// Several processes of a job may come at the same time: the first one's uid stands.
+fn create(directory: &Path, job: &str) -> Result<()> {
     let identity = Identity { job: job.to_owned(), uid: uuid::Uuid::new_v4().to_string() };
     let failure = |error: std::io::Error| {
         Failure::user(format!("{} could not be written", directory.join("job.json").display())).because(error)
     };
     let body = serde_json::to_vec_pretty(&identity)
         .map_err(|error| Failure::bug("the job's identity could not be written").because(error))?;
-    let partial = directory.join(".partial-job");
-    fs::write(&partial, body)
+    let partial = directory.join(format!(".partial-{}", identity.uid));
+    let linked = fs::write(&partial, body)
         .and_then(|()| fs::File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, directory.join("job.json")))
-        .and_then(|()| fs::File::open(directory)?.sync_all())
-        .map_err(failure)?;
-    Ok(identity.uid)
+        .and_then(|()| fs::hard_link(&partial, directory.join("job.json")));
+    let _ = fs::remove_file(&partial);
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failure(error)),
+        _ => fs::File::open(directory).and_then(|folder| folder.sync_all()).map_err(failure),
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +78,12 @@ mod tests {
         assert_eq!(job(folder.path()).unwrap().as_deref(), Some("one"));
         let refused = uid(folder.path(), "two").unwrap_err().to_string();
         assert!(refused.contains("belongs to the job 'one', not to 'two'"), "{refused}");
+        let fresh = tempfile::tempdir().unwrap();
+        let uids = std::thread::scope(|scope| {
+            let come = || scope.spawn(|| uid(fresh.path(), "one").unwrap());
+            [come(), come(), come(), come()].map(|one| one.join().unwrap())
+        });
+        assert!(uids.iter().all(|uid| *uid == uids[0]), "those who come at the same time agree: {uids:?}");
         fs::write(folder.path().join("job.json"), "{").unwrap();
         assert!(job(folder.path()).unwrap_err().to_string().contains("job.json is damaged"));
     }

@@ -223,6 +223,16 @@ impl Layout {
 }
 
 impl Kind {
+    /// The aggregate function that it belongs to. With the argument's type it says how values are held.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::CountRows | Self::CountValues => "COUNT",
+            Self::SumWords | Self::SumFloats | Self::SumDecimals => "SUM",
+            Self::Extreme(Side::Least, _) => "MIN",
+            Self::Extreme(Side::Greatest, _) => "MAX",
+        }
+    }
+
     /// Words of such an accumulator.
     pub(super) fn words(self) -> usize {
         match self {

@@ -6,6 +6,7 @@ use super::layout::{Accumulator, KEY_GROUP, Kind, Layout, SEEN, Shape, flag};
 use super::partial;
 use super::rows::{RowBuffer, RowSet};
 use crate::failure::{Failure, Result};
+use crate::format::sql_type;
 use crate::operator::snapshot::TableDelta;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::buffer::ScalarBuffer;
@@ -86,11 +87,9 @@ impl Table<'_> {
     /// The description of the table: columns with types, how many of them are the key, what the accumulators gather, and,
     /// when rows die by themselves, the column whose event time ends them.
     pub(super) fn schema(&self) -> serde_json::Value {
-        let column = |field: &FieldRef| json!({"name": field.name(), "type": field.data_type().to_string()});
-        let accumulator = |one: &Accumulator| {
-            let argument = one.data_type.as_ref().map(ToString::to_string);
-            json!({"gathers": format!("{:?}", one.kind), "argument": argument})
-        };
+        let column = |field: &FieldRef| json!({"name": field.name(), "type": sql_type(field.data_type())});
+        let accumulator =
+            |one: &Accumulator| json!({"gathers": one.kind.name(), "argument": one.data_type.as_ref().map(sql_type)});
         json!({
             "table": self.name,
             "key_columns": self.key_columns(),

@@ -9,6 +9,7 @@ use super::rows::RowSet;
 use super::state::{key_field, record_batch};
 use super::value::{from_words, to_words};
 use crate::failure::{Failure, Result};
+use crate::format::sql_type;
 use crate::operator::snapshot::TableDelta;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
@@ -93,7 +94,7 @@ pub(super) fn read(
 /// The table's description.
 pub(super) fn table_schema(layout: &Layout, accumulator: usize) -> serde_json::Value {
     let fields = fields(layout, accumulator);
-    let column = |field: &FieldRef| json!({"name": field.name(), "type": field.data_type().to_string()});
+    let column = |field: &FieldRef| json!({"name": field.name(), "type": sql_type(field.data_type())});
     json!({
         "table": table_name(accumulator),
         "key_columns": fields.len() - 1,

@@ -57,6 +57,11 @@ impl Catalog {
         self.tables.get(name)
     }
 
+    /// All declared tables.
+    pub(in crate::sql) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.tables.values()
+    }
+
     /// True if a table or view has this name.
     pub(in crate::sql) fn contains(&self, name: &str) -> bool {
         self.tables.contains_key(name) || self.views.contains_key(name)

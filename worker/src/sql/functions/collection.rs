@@ -1,5 +1,7 @@
 //! Functions of arrays and rows.
 
+pub(super) mod array;
+
 use super::arguments::Call;
 use super::definition::Function;
 use super::definition::Kind::Any;

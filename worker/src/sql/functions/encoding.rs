@@ -1,15 +1,19 @@
 //! Hashes, Base64 and parts of URLs.
 
+mod charset;
+
 use super::arguments::{Call, Texts};
 use super::definition::Function;
-use super::definition::Kind::{Integer, Text};
+use super::definition::Kind::{Any, Integer, Text};
 use super::definition::Returns;
 use super::text::{PartColumn, TextColumn};
-use arrow::array::{ArrayRef, AsArray};
+use super::typing::sql_name;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
-use datafusion_common::Result;
+use charset::Charset;
 use datafusion_common::config::ConfigOptions;
+use datafusion_common::{Result, plan_err};
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use datafusion_functions::crypto;
 use std::fmt::Write;
@@ -84,6 +88,75 @@ pub(super) const FUNCTIONS: &[Function] = &[
         }
         Ok(column.finish())
     }),
+    Function::new(
+        "encode",
+        "ENCODE(text, charset)",
+        "its bytes in US-ASCII, ISO-8859-1, UTF-8, UTF-16, UTF-16BE or UTF-16LE",
+        &[Text, Text],
+        Returns::By(|_, _| Ok(DataType::BinaryView)),
+        |call| {
+            let (texts, charsets) = (call.texts(0)?, call.texts(1)?);
+            let mut column = BinaryViewBuilder::with_capacity(call.rows);
+            for row in 0..call.rows {
+                let found = texts.get(row).zip(charset(call, charsets, row)?);
+                column.append_option(found.map(|(text, charset)| charset.encode(text)));
+            }
+            Ok(Arc::new(column.finish()))
+        },
+    ),
+    Function::new(
+        "decode",
+        "DECODE(bytes, charset)",
+        "the text that bytes are in a character set",
+        &[Any, Text],
+        Returns::By(|types, _| match &types[0] {
+            DataType::BinaryView | DataType::Null => Ok(DataType::Utf8View),
+            other => plan_err!("BYTES are needed, not {}", sql_name(other)),
+        }),
+        |call| {
+            let (bytes, charsets) = (cast(&call.array(0)?, &DataType::BinaryView)?, call.texts(1)?);
+            let bytes = bytes.as_binary_view();
+            let mut column = TextColumn::new(call.rows);
+            for row in 0..call.rows {
+                let found = charset(call, charsets, row)?.filter(|_| bytes.is_valid(row));
+                column.push(found.map(|charset| charset.decode(bytes.value(row))).as_deref());
+            }
+            Ok(column.finish())
+        },
+    ),
+    Function::new(
+        "url_encode",
+        "URL_ENCODE(text)",
+        "as a part of a URL's query: + for a blank, % and hexadecimal digits for what needs them",
+        &[Text],
+        Returns::Text,
+        |call| {
+            let texts = call.texts(0)?;
+            let mut column = TextColumn::new(call.rows);
+            for row in 0..call.rows {
+                match texts.get(row) {
+                    Some(text) => column.write(|out| encode_url(text, out)),
+                    None => column.push_null(),
+                }
+            }
+            Ok(column.finish())
+        },
+    ),
+    Function::new(
+        "url_decode",
+        "URL_DECODE(text)",
+        "a part of a URL's query as text; NULL if it is malformed",
+        &[Text],
+        Returns::Text,
+        |call| {
+            let texts = call.texts(0)?;
+            let mut column = TextColumn::new(call.rows);
+            for row in 0..call.rows {
+                column.push(texts.get(row).and_then(decode_url).as_deref());
+            }
+            Ok(column.finish())
+        },
+    ),
     Function::new(
         "parse_url",
         "PARSE_URL(url, part [, key])",
@@ -196,6 +269,42 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// As Java's `URLEncoder` with UTF-8.
+fn encode_url(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'.' | b'-' | b'*' | b'_' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => write!(out, "%{byte:02X}").expect("a string takes all text"),
+        }
+    }
+}
+
+/// As Java's `URLDecoder` with UTF-8.
+fn decode_url(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2)?;
+                rest = after;
+                let digit = |place: usize| char::from(digits[place]).to_digit(16);
+                (digit(0)? * 16 + digit(1)?) as u8
+            }
+            byte => *byte,
+        });
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn charset(call: &Call<'_>, names: Texts<'_>, row: usize) -> Result<Option<Charset>> {
+    names.get(row).map(|name| Charset::named(name).map_err(|message| call.mistake(message))).transpose()
+}
+
 fn parse_url(call: &Call<'_>) -> Result<ArrayRef> {
     let (urls, parts) = (call.texts(0)?, call.texts(1)?);
     let keys = if call.count() > 2 { Some(call.texts(2)?) } else { None };
@@ -269,6 +378,21 @@ mod tests {
              PARSE_URL('http://u:p@h:80/', 'USERINFO') -> STRING u:p
              PARSE_URL('http://u:p@h:80/', 'AUTHORITY') -> STRING u:p@h:80
              PARSE_URL('http://u:p@h:80/', 'HOST') -> STRING h
+             ENCODE('é€', 'UTF-8') -> BYTES c3a9e282ac
+             ENCODE('é€', 'iso-8859-1') -> BYTES e93f
+             ENCODE('é', 'US-ASCII') -> BYTES 3f
+             ENCODE('a', 'UTF-16') -> BYTES feff0061
+             ENCODE('a', 'UTF-16LE') -> BYTES 6100
+             ENCODE('a', 'UTF-7') -> error there is no character set 'UTF-7'
+             DECODE(ENCODE('é𝄞', 'UTF-16'), 'UTF-16') -> STRING é𝄞
+             DECODE(ENCODE('é', 'UTF-16LE'), 'UTF-16LE') -> STRING é
+             DECODE(ENCODE('é', 'UTF-8'), 'US-ASCII') -> STRING ��
+             DECODE(ENCODE('é', 'ISO-8859-1'), 'ISO-8859-1') -> STRING é
+             DECODE(1, 'UTF-8') -> error BYTES are needed
+             URL_ENCODE('a b/é~*') -> STRING a+b%2F%C3%A9%7E*
+             URL_DECODE('a+b%2f%C3%A9') -> STRING a b/é
+             URL_DECODE('100%') -> STRING NULL
+             URL_DECODE('%zz') -> STRING NULL
              PARSE_URL('nonsense', 'HOST') -> STRING NULL",
         );
     }

@@ -51,6 +51,7 @@ const FAMILIES: &[Family] = &[
     Family { title: "Hashes and encodings", functions: encoding::FUNCTIONS },
     Family { title: "JSON", functions: json::FUNCTIONS },
     Family { title: "Arrays and rows", functions: collection::FUNCTIONS },
+    Family { title: "Elements of arrays", functions: collection::array::FUNCTIONS },
 ];
 
 /// All scalar functions. Names and aliases are in lower case.

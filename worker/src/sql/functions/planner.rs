@@ -115,6 +115,9 @@ impl Typed {
         if exact && operator == DecimalOperator::Modulo {
             return call(arithmetic::udf("mod"), vec![left, right]);
         }
+        if exact && operator == DecimalOperator::Divide {
+            return call(arithmetic::udf("/"), vec![left, right]);
+        }
         if let Some(shifted) = shift(operator, &left, &right, &left_type, &right_type) {
             return PlannerResult::Planned(shifted);
         }
@@ -176,6 +179,9 @@ mod tests {
              1 + CAST(1 AS BIGINT) -> BIGINT 2
              2147483647 + 1 -> INT -2147483648
              5 / 2 -> INT 2
+             5 / CAST(2 AS BIGINT) -> BIGINT 2
+             CAST(-128 AS TINYINT) / CAST(-1 AS TINYINT) -> TINYINT -128
+             5 / CAST(NULL AS INT) -> INT NULL
              -5 / 2 -> INT -2
              1 / 0 -> error zero
              1e0 / 0 -> DOUBLE inf
@@ -209,7 +215,9 @@ mod tests {
              3 IN (1, 2, 3) -> BOOLEAN true
              4 BETWEEN 1 AND 3 -> BOOLEAN false
              'flink' LIKE 'fl%' -> BOOLEAN true
-             NULL IS NOT DISTINCT FROM NULL -> BOOLEAN true",
+             NULL IS NOT DISTINCT FROM NULL -> BOOLEAN true
+             (TIMESTAMP '2026-01-01 09:00:00', INTERVAL '1' HOUR) OVERLAPS (TIMESTAMP '2026-01-01 10:00:00', TIMESTAMP '2026-01-01 09:30:00') -> BOOLEAN true
+             (DATE '2026-01-01', DATE '2026-01-02') OVERLAPS (DATE '2026-01-03', DATE '2026-01-04') -> BOOLEAN false",
         );
     }
 }

@@ -9,7 +9,7 @@ use super::definition::Kind::{Integer, Text};
 use super::definition::Returns;
 use super::text::{PartColumn, TextColumn};
 use ::regex::{CaptureLocations, Regex};
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, Int32Array};
 use datafusion_common::{DataFusionError, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -42,6 +42,34 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[Text, Text, Text],
         Returns::Text,
         regexp_replace,
+    ),
+    Function::new(
+        "regexp_substr",
+        "REGEXP_SUBSTR(text, pattern)",
+        "the first match; NULL if there is none",
+        &[Text, Text],
+        Returns::Text,
+        regexp_extract,
+    ),
+    Function::new(
+        "regexp_count",
+        "REGEXP_COUNT(text, pattern)",
+        "how many matches there are",
+        &[Text, Text],
+        Returns::Int,
+        |call| numbers(call, |pattern, text| pattern.regex.find_iter(text).count()),
+    ),
+    Function::new(
+        "regexp_instr",
+        "REGEXP_INSTR(text, pattern)",
+        "where the first match begins, counted from 1; 0 if there is none",
+        &[Text, Text],
+        Returns::Int,
+        |call| {
+            numbers(call, |pattern, text| {
+                pattern.regex.find(text).map_or(0, |found| text[..found.start()].chars().count() + 1)
+            })
+        },
     ),
     Function::new(
         "similar_to",
@@ -197,6 +225,18 @@ fn regexp(call: &Call<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(BooleanArray::from(matches)))
 }
 
+/// A number about the matches in each text.
+fn numbers(call: &Call<'_>, number: impl Fn(&Pattern, &str) -> usize) -> Result<ArrayRef> {
+    let texts = call.texts(0)?;
+    let mut patterns = Patterns::new(call.texts(1)?);
+    let mut column = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        let found = texts.get(row).zip(patterns.get(row)?);
+        column.push(found.map(|(text, pattern)| i32::try_from(number(pattern, text)).unwrap_or(i32::MAX)));
+    }
+    Ok(Arc::new(Int32Array::from(column)))
+}
+
 fn similar_to(call: &Call<'_>) -> Result<ArrayRef> {
     let (texts, patterns) = (call.texts(0)?, call.texts(1)?);
     let constant = patterns.constant().map(|sql| Pattern::compiled(&sql_pattern(sql))).transpose()?;
@@ -309,6 +349,12 @@ mod tests {
              REGEXP('abc', '') -> BOOLEAN false
              REGEXP_REPLACE('foobar', 'oo|ar', '') -> STRING fb
              REGEXP_REPLACE('foobar', 'o', '$1') -> STRING f$1$1bar
+             REGEXP_SUBSTR('foobar', 'o+') -> STRING oo
+             REGEXP_SUBSTR('foobar', 'x') -> STRING NULL
+             REGEXP_COUNT('foobar', 'o') -> INT 2
+             REGEXP_COUNT('foobar', 'x') -> INT 0
+             REGEXP_INSTR('éfoo', 'o+') -> INT 3
+             REGEXP_INSTR('foo', 'x') -> INT 0
              'abc' SIMILAR TO 'a%' -> BOOLEAN true
              'abc' SIMILAR TO 'a' -> BOOLEAN false
              'a.c' NOT SIMILAR TO 'a.c|x' -> BOOLEAN false

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 /// Rewrites every expression in a part of a syntax tree:
 /// - `FLOOR(x TO unit)`, `CEIL(x TO unit)` and the units of TIMESTAMPADD and TIMESTAMPDIFF become arguments of functions;
 /// - IF, COALESCE, IFNULL and NULLIF become a CASE, which does not evaluate the branch that it does not take;
-/// - SIMILAR TO becomes a function;
+/// - SIMILAR TO becomes a function, OVERLAPS two comparisons;
 /// - a number with an exponent becomes a DOUBLE;
 /// - a TIMESTAMP literal gets the precision of its digits.
 pub fn rewrite_syntax(ast: &mut impl VisitMut) {
@@ -36,6 +36,10 @@ pub(super) const SPECIAL: &[(&str, &str)] = &[
     (
         "text [NOT] LIKE pattern",
         "whether it matches: % is any text, _ any character, and \\ takes what follows as it is",
+    ),
+    (
+        "(begin, end) OVERLAPS (begin, end)",
+        "whether two periods have a moment in common; an end may be a length such as INTERVAL '1' HOUR",
     ),
     ("value IS [NOT] DISTINCT FROM value", "comparison in which NULL equals NULL"),
     ("value IS [NOT] NULL | TRUE | FALSE | UNKNOWN", "a test that is never NULL"),
@@ -67,6 +71,7 @@ fn rewrite(expr: Expr) -> Expr {
             let call = call("similar_to", vec![*expr, *pattern]);
             if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call }
         }
+        Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => overlap(*left, *right),
         Expr::TypedString(typed) => Expr::TypedString(with_precision(typed)),
         Expr::Function(function) => rewrite_function(function),
         other => other,
@@ -99,6 +104,35 @@ fn call(name: &str, args: Vec<Expr>) -> Expr {
         over: None,
         within_group: vec![],
     })
+}
+
+/// Two periods have a moment in common: each ends after the other has begun. The ends of a period come in any order, and
+/// the second may be its length.
+fn overlap(left: Expr, right: Expr) -> Expr {
+    let binary = |left: Expr, op, right: Expr| Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) };
+    match (period(&left), period(&right)) {
+        (Some(left), Some(right)) => {
+            let begin = |(one, other): &(Expr, Expr)| call("least", vec![one.clone(), other.clone()]);
+            let end = |(one, other): &(Expr, Expr)| call("greatest", vec![one.clone(), other.clone()]);
+            let first = binary(end(&left), BinaryOperator::GtEq, begin(&right));
+            let second = binary(end(&right), BinaryOperator::GtEq, begin(&left));
+            Expr::Nested(Box::new(binary(first, BinaryOperator::And, second)))
+        }
+        _ => binary(left, BinaryOperator::Overlaps, right),
+    }
+}
+
+/// The two ends of `(begin, end)` or `(begin, length)`.
+fn period(expr: &Expr) -> Option<(Expr, Expr)> {
+    let Expr::Tuple(ends) = expr else { return None };
+    let [begin, end] = ends.as_slice() else { return None };
+    let end = match end {
+        Expr::Interval(_) => {
+            Expr::BinaryOp { left: Box::new(begin.clone()), op: BinaryOperator::Plus, right: Box::new(end.clone()) }
+        }
+        moment => moment.clone(),
+    };
+    Some((begin.clone(), end))
 }
 
 fn text(text: &str) -> Expr {

@@ -4,6 +4,7 @@
 //! nodes of the plan, each table read once with the columns that anything needs.
 
 mod fingerprint;
+mod fuse;
 mod nodes;
 pub(super) mod not_null;
 mod operator_id;
@@ -15,10 +16,11 @@ mod window_input;
 use super::bind::{BoundInsert, Catalog};
 use super::{PlanConfig, errors};
 use crate::diagnostic::Diagnostic;
-use crate::plan::Plan;
+use crate::plan::words::{self, Names};
+use crate::plan::{Node, NodeKind, Plan};
 use datafusion_expr::LogicalPlan;
 use errors::Located;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use steps::Steps;
@@ -71,11 +73,36 @@ pub(super) fn lower(
             mistakes.extend(found);
         }
     }
+    mistakes.extend(of_unused(&builder.nodes, catalog, config));
     if !mistakes.is_empty() {
         mistakes.dedup();
         return Err(mistakes);
     }
-    let nodes = builder.nodes;
+    let nodes = fuse::fuse(builder.nodes).map_err(|error| vec![errors::from_datafusion(&error, catalog)])?;
+    let nodes = named(nodes);
     let fingerprint = fingerprint::of(&nodes, catalog);
     Ok(Plan { nodes, fingerprint, warnings: Vec::new() })
+}
+
+/// Stateful steps are called by what they do, in the words of the script.
+fn named(mut nodes: Vec<Node>) -> Vec<Node> {
+    let names = Names::of(&nodes);
+    for (index, node) in nodes.iter_mut().enumerate() {
+        if let Some(title) = words::title(&names, index, node) {
+            node.name = title;
+        }
+    }
+    nodes
+}
+
+/// What is wrong with the options of tables that are in no node.
+fn of_unused(nodes: &[Node], catalog: &Catalog, config: &PlanConfig) -> Vec<Diagnostic> {
+    let table_of = |node: &Node| match &node.kind {
+        NodeKind::Source(source) => Some(source.table.name.clone()),
+        NodeKind::Sink(sink) => Some(sink.table.name.clone()),
+        _ => None,
+    };
+    let used: BTreeSet<String> = nodes.iter().filter_map(table_of).collect();
+    let unused = catalog.tables().filter(|table| !used.contains(&table.shape.name));
+    unused.filter_map(|table| config.connectors.unused(&table.options(), &table.shape).err()).flatten().collect()
 }

@@ -1,11 +1,13 @@
 //! Pieces of logical plans as nodes of the streaming plan.
 
-use super::operator_id::{self, describe_window};
+use super::fuse;
+use super::operator_id;
 use super::source::Columns;
 use super::steps::{Step, StepOutput, as_timestamp};
 use super::{Settings, SinkInput};
 use crate::diagnostic::Diagnostic;
 use crate::operator::window::Window;
+use crate::plan::left_to_right::left_to_right;
 use crate::plan::{
     Calc, Changelog, GroupAggregate, Node, NodeIndex, NodeKind, SinkNode, WindowAggregate, WindowAssign,
 };
@@ -136,7 +138,8 @@ impl<'a> Builder<'a> {
             Arc::new(PhysicalColumn::new(field.name(), place))
         };
         let columns = self.nodes[node].schema.fields().iter().enumerate().map(column).collect();
-        self.calc(node, Calc { filter: None, columns: Some(columns), schema: schema.clone() })
+        let input = Arc::clone(&self.nodes[node].schema);
+        self.calc(node, Calc { filter: None, input, columns: Some(columns), schema: schema.clone() })
     }
 
     /// The node whose output has just the plan's columns.
@@ -171,7 +174,8 @@ impl<'a> Builder<'a> {
             LogicalPlan::Filter(filter) => {
                 let Relation { node, schema } = self.relation(&filter.input)?;
                 let predicate = physical(&filter.predicate, &schema)?;
-                let calc = Calc { filter: Some(predicate), columns: None, schema: self.nodes[node].schema.clone() };
+                let (input, schema_after) = (self.nodes[node].schema.clone(), self.nodes[node].schema.clone());
+                let calc = Calc { filter: Some(predicate), input, columns: None, schema: schema_after };
                 Ok(Relation { node: self.calc(node, calc), schema })
             }
             LogicalPlan::SubqueryAlias(alias) => {
@@ -212,7 +216,13 @@ impl<'a> Builder<'a> {
     ) -> Result<NodeIndex> {
         let filter = filter.map(|predicate| physical(predicate, &input.schema)).transpose()?;
         let columns = columns.iter().map(|expr| physical(expr, &input.schema)).collect::<Result<Vec<_>>>()?;
-        Ok(self.calc(input.node, Calc { filter, columns: Some(columns), schema: schema.clone() }))
+        let calc = Calc {
+            filter,
+            input: Arc::clone(&self.nodes[input.node].schema),
+            columns: Some(columns),
+            schema: schema.clone(),
+        };
+        Ok(self.calc(input.node, calc))
     }
 
     fn calc(&mut self, input: NodeIndex, calc: Calc) -> NodeIndex {
@@ -228,13 +238,8 @@ impl<'a> Builder<'a> {
         if let Some(known) = self.nodes.iter().position(equal) {
             return known;
         }
-        let name = match (&calc.filter, &calc.columns) {
-            (Some(_), None) => "filter",
-            (Some(_), Some(_)) => "filter and project",
-            (None, _) => "project",
-        };
         let changelog = self.nodes[input].changelog;
-        let (id, name) = (None, name.to_owned());
+        let (id, name) = (None, fuse::name_of(&calc).to_owned());
         self.push(Node { id, name, kind: NodeKind::Calc(calc), inputs: vec![input], schema, changelog })
     }
 
@@ -303,9 +308,15 @@ impl<'a> Builder<'a> {
         if let Some(known) = self.nodes.iter().position(equal) {
             return known;
         }
-        let name = format!("assign windows: {}", describe_window(assign.window));
         let kind = NodeKind::WindowAssign(assign);
-        self.push(Node { id: None, name, kind, inputs: vec![input], schema, changelog: Changelog::Append })
+        self.push(Node {
+            id: None,
+            name: String::new(),
+            kind,
+            inputs: vec![input],
+            schema,
+            changelog: Changelog::Append,
+        })
     }
 
     fn step(&mut self, index: usize) -> Result<NodeIndex> {
@@ -314,25 +325,19 @@ impl<'a> Builder<'a> {
         }
         let step = &self.steps[index];
         let input = self.exact(&step.input)?;
-        let keys: Vec<&str> =
-            step.schema.fields()[..step.keys.len()].iter().map(|field| field.name().as_str()).collect();
-        let by = if keys.is_empty() { "aggregate".to_owned() } else { format!("group by {}", keys.join(", ")) };
         let grown = self.nodes[input].changelog == Changelog::Append;
         let (keys, calls) = (step.keys.clone(), step.calls.clone());
-        let (name, kind, appends) = match step.window {
-            Some((window, time)) => {
-                let name = format!("{by} in windows: {}", describe_window(window));
-                (name, NodeKind::WindowAggregate(WindowAggregate { window, time, keys, calls }), true)
-            }
+        let (kind, appends) = match step.window {
+            Some((window, time)) => (NodeKind::WindowAggregate(WindowAggregate { window, time, keys, calls }), true),
             None => {
                 let appends = calls.is_empty() && grown;
                 let state_ttl = self.settings.state_ttl;
-                (by, NodeKind::GroupAggregate(GroupAggregate { keys, calls, state_ttl }), appends)
+                (NodeKind::GroupAggregate(GroupAggregate { keys, calls, state_ttl }), appends)
             }
         };
         let changelog = if appends { Changelog::Append } else { Changelog::Retract };
         let (id, schema) = (Some(step.id.clone()), step.schema.clone());
-        let node = self.push(Node { id, name, kind, inputs: vec![input], schema, changelog });
+        let node = self.push(Node { id, name: String::new(), kind, inputs: vec![input], schema, changelog });
         self.step_nodes[index] = Some(node);
         Ok(node)
     }
@@ -345,7 +350,8 @@ pub(super) struct Mistaken(pub(super) Vec<Diagnostic>);
 
 /// An expression over the columns of `schema`.
 pub(super) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-    create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+    let plain = create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+    left_to_right(plain)
 }
 
 /// True for a projection to the very columns of its input.

@@ -70,8 +70,8 @@ fn canonical(expr: &Expr) -> String {
     stripped.map_or_else(|_| expr.to_string(), |stripped| stripped.data.to_string())
 }
 
-/// A window in words, as in the format of ids.
-pub(super) fn describe_window(window: Window) -> String {
+/// A window as ids spell it: part of their format.
+fn describe_window(window: Window) -> String {
     let shifted = |offset_ms: i64| if offset_ms == 0 { String::new() } else { format!(" offset {offset_ms} ms") };
     match window {
         Window::Tumble { size_ms, offset_ms } => format!("tumble {size_ms} ms{}", shifted(offset_ms)),

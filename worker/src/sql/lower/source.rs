@@ -86,7 +86,8 @@ impl Builder<'_> {
         let output = Arc::new(table.schema.project(&columns)?);
         let exprs =
             columns.iter().map(|column| raw_expr(table, &table.columns[*column], &raw)).collect::<Result<Vec<_>>>()?;
-        let calc = Calc { filter: None, columns: Some(exprs), schema: output.clone() };
+        let input = Arc::clone(raw.inner());
+        let calc = Calc { filter: None, input, columns: Some(exprs), schema: output.clone() };
         let compute = (!is_identity(&calc, raw.as_arrow())).then_some(calc);
         Ok(Reading { projection, columns, compute, output })
     }

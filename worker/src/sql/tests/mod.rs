@@ -48,6 +48,10 @@ impl Sink for FakeSink {
 }
 
 impl Connectors for FakeConnectors {
+    fn unused(&self, _options: &Options, _shape: &TableShape) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
+
     fn source(&self, options: &Options, _shape: &TableShape) -> std::result::Result<Arc<dyn Source>, Vec<Diagnostic>> {
         check_options(options, &["nexmark", "files"])?;
         Ok(Arc::new(FakeSource))

@@ -1,7 +1,7 @@
 //! Makes sealed files visible by renaming them.
 
 use super::super::super::{CommitOutcome, Committer, Leftovers};
-use super::file::sync_folder_of;
+use super::output::sync_folder_of;
 use crate::failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -87,7 +87,10 @@ impl Committer for RenameCommitter {
                     self.root.join(rename.from).display()
                 )),
             },
-            Err(error) => CommitOutcome::Lost(format!("{} cannot be understood: {error}", committable.id)),
+            Err(error) => CommitOutcome::Lost(format!(
+                "it is no file ({error}): if the table's path was changed, put the old one back until the job has \
+                 stopped with all output committed"
+            )),
         }
     }
 

@@ -1,18 +1,19 @@
-//! One growing file: rows in a format, under a hidden name.
+//! One growing file: rows in a format.
 
 use super::super::super::options::Options;
+use super::output::{Closing, Output, failure};
 use crate::batch::Batch;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::format::encode_json::{JsonEncoder, Op};
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How rows are written.
@@ -103,15 +104,17 @@ fn one_byte(text: &str) -> Result<u8, String> {
 
 /// A growing file.
 pub(super) struct GrowingFile {
-    path: PathBuf,
+    /// Its name for people.
+    shown: String,
+    limit: u64,
     encoder: Encoder,
     bytes: u64,
 }
 
 enum Encoder {
-    Json { file: File, encoder: JsonEncoder, buffer: Vec<u8> },
-    Csv { file: File, format: CsvFormat, header_due: bool, buffer: Vec<u8> },
-    Parquet(Box<ArrowWriter<File>>),
+    Json { output: Output, encoder: JsonEncoder, buffer: Vec<u8> },
+    Csv { output: Output, format: CsvFormat, header_due: bool, buffer: Vec<u8> },
+    Parquet(Box<ArrowWriter<Output>>),
 }
 
 /// Text that is held back before it is written.
@@ -120,56 +123,44 @@ const BUFFER: usize = 256 * 1024;
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
 impl GrowingFile {
-    /// Creates the file, which must not exist. `op` says whether lines of JSON tell what their rows do.
-    pub(super) fn create(path: PathBuf, format: &Format, op: Op, schema: &SchemaRef) -> Result<Self> {
-        let file = create(&path).map_err(|error| failure(&path, error))?;
+    /// Begins a file. `op` says whether lines of JSON tell what their rows do.
+    pub(super) fn create(output: Output, format: &Format, op: Op, schema: &SchemaRef) -> Result<Self> {
+        let (shown, limit) = (output.shown(), output.limit());
         let encoder = match format {
             Format::Json => {
                 let encoder = JsonEncoder::new(schema, op).map_err(|error| Failure::user(error.to_string()))?;
-                Encoder::Json { file, encoder, buffer: Vec::new() }
+                Encoder::Json { output, encoder, buffer: Vec::new() }
             }
-            Format::Csv(csv) => Encoder::Csv { file, format: csv.clone(), header_due: csv.header, buffer: Vec::new() },
+            Format::Csv(csv) => {
+                Encoder::Csv { output, format: csv.clone(), header_due: csv.header, buffer: Vec::new() }
+            }
             Format::Parquet(compression) => {
                 let properties = WriterProperties::builder().set_compression(*compression).build();
-                let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties));
-                Encoder::Parquet(Box::new(writer.map_err(|error| parquet_failure(&path, error))?))
+                let writer = ArrowWriter::try_new(output, Arc::clone(schema), Some(properties));
+                Encoder::Parquet(Box::new(writer.map_err(|error| parquet_failure(&shown, error))?))
             }
         };
-        Ok(Self { path, encoder, bytes: 0 })
+        Ok(Self { shown, limit, encoder, bytes: 0 })
     }
 
     /// Begins with the first `length` bytes of a file of an earlier generation.
     pub(super) fn copy_tail(&mut self, from: &Path, length: u64) -> Result<()> {
-        let path = self.path.clone();
-        let file = match &mut self.encoder {
-            Encoder::Json { file, .. } => file,
-            Encoder::Csv { file, header_due, .. } => {
+        let output = match &mut self.encoder {
+            Encoder::Json { output, .. } => output,
+            Encoder::Csv { output, header_due, .. } => {
                 *header_due &= length == 0;
-                file
+                output
             }
             Encoder::Parquet(_) => return Err(Failure::bug("a Parquet file has no tail to copy")),
         };
-        let copied = File::open(from).and_then(|source| io::copy(&mut source.take(length), file));
-        match copied {
-            Ok(copied) if copied == length => {
-                self.bytes = length;
-                Ok(())
-            }
-            Ok(copied) => Err(Failure::corrupt(format!(
-                "{} has {copied} bytes, the checkpoint has {length} of it: rows are missing from the output",
-                from.display()
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::corrupt(format!(
-                "{} is gone, the checkpoint has {length} bytes of it: rows are missing from the output",
-                from.display()
-            ))),
-            Err(error) => Err(failure(&path, error)),
-        }
+        output.copy_from(from, length)?;
+        self.bytes = length;
+        Ok(())
     }
 
     /// Appends rows.
     pub(super) fn write(&mut self, batch: &Batch) -> Result<()> {
-        let path = &self.path;
+        let shown = &self.shown;
         match &mut self.encoder {
             Encoder::Json { encoder, buffer, .. } => {
                 let before = buffer.len();
@@ -182,9 +173,9 @@ impl GrowingFile {
                 self.bytes += (buffer.len() - before) as u64;
             }
             Encoder::Parquet(writer) => {
-                writer.write(&batch.rows).map_err(|error| parquet_failure(path, error))?;
+                writer.write(&batch.rows).map_err(|error| parquet_failure(shown, error))?;
                 if writer.in_progress_size() > ROW_GROUP_BYTES {
-                    writer.flush().map_err(|error| parquet_failure(path, error))?;
+                    writer.flush().map_err(|error| parquet_failure(shown, error))?;
                 }
                 self.bytes = writer.bytes_written() as u64 + writer.in_progress_size() as u64;
             }
@@ -197,40 +188,55 @@ impl GrowingFile {
         self.bytes
     }
 
+    /// The most bytes that it can have.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes in memory.
+    pub(super) fn held(&self) -> usize {
+        match &self.encoder {
+            Encoder::Json { output, buffer, .. } | Encoder::Csv { output, buffer, .. } => {
+                output.held() + buffer.capacity()
+            }
+            Encoder::Parquet(writer) => writer.inner().held() + writer.memory_size(),
+        }
+    }
+
+    /// The hidden name below the sink's folder, where it has one.
+    pub(super) fn hidden_name(&self) -> Option<&str> {
+        match &self.encoder {
+            Encoder::Json { output, .. } | Encoder::Csv { output, .. } => output.hidden_name(),
+            Encoder::Parquet(writer) => writer.inner().hidden_name(),
+        }
+    }
+
     /// Makes all bytes so far durable.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.spill(0)?;
-        match &self.encoder {
-            Encoder::Json { file, .. } | Encoder::Csv { file, .. } => {
-                file.sync_all().map_err(|error| failure(&self.path, error))
-            }
+        match &mut self.encoder {
+            Encoder::Json { output, .. } | Encoder::Csv { output, .. } => output.sync(),
             Encoder::Parquet(_) => Err(Failure::bug("a Parquet file is durable when it is closed")),
         }
     }
 
-    /// Ends the file and makes it durable, its name too.
-    pub(super) fn seal(mut self) -> Result<u64> {
+    /// Ends the file.
+    pub(super) fn close(mut self) -> Result<Closing> {
         self.spill(0)?;
-        let (path, bytes) = (self.path, self.bytes);
-        let (file, bytes) = match self.encoder {
-            Encoder::Json { file, .. } | Encoder::Csv { file, .. } => (file, bytes),
-            Encoder::Parquet(mut writer) => {
-                writer.finish().map_err(|error| parquet_failure(&path, error))?;
-                let bytes = writer.bytes_written() as u64;
-                (writer.into_inner().map_err(|error| parquet_failure(&path, error))?, bytes)
-            }
-        };
-        file.sync_all().and_then(|()| sync_folder_of(&path)).map_err(|error| failure(&path, error))?;
-        Ok(bytes)
+        let shown = self.shown;
+        match self.encoder {
+            Encoder::Json { output, .. } | Encoder::Csv { output, .. } => output.close(),
+            Encoder::Parquet(writer) => writer.into_inner().map_err(|error| parquet_failure(&shown, error))?.close(),
+        }
     }
 
     fn spill(&mut self, above: usize) -> Result<()> {
-        let (file, buffer) = match &mut self.encoder {
-            Encoder::Json { file, buffer, .. } | Encoder::Csv { file, buffer, .. } => (file, buffer),
+        let (output, buffer) = match &mut self.encoder {
+            Encoder::Json { output, buffer, .. } | Encoder::Csv { output, buffer, .. } => (output, buffer),
             Encoder::Parquet(_) => return Ok(()),
         };
         if buffer.len() > above {
-            file.write_all(buffer).map_err(|error| failure(&self.path, error))?;
+            output.write_all(buffer).map_err(|error| failure(&self.shown, error))?;
             buffer.clear();
         }
         Ok(())
@@ -251,30 +257,13 @@ fn encode_csv(format: &CsvFormat, header: bool, rows: &RecordBatch, buffer: &mut
     Ok(())
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    OpenOptions::new().write(true).create_new(true).open(path)
-}
-
-/// Makes a file's name durable.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-/// A full disk may have room again; what may not be written will not be writable at the next attempt either.
-fn failure(path: &Path, error: io::Error) -> Failure {
-    use io::ErrorKind as E;
-    let kind = match error.kind() {
-        E::PermissionDenied | E::ReadOnlyFilesystem | E::NotADirectory | E::IsADirectory | E::InvalidFilename => {
-            Kind::User
-        }
-        _ => Kind::Transient,
+fn parquet_failure(shown: &str, error: ParquetError) -> Failure {
+    let error = match error {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(error) => return failure(&shown, *error),
+            Err(cause) => ParquetError::External(cause),
+        },
+        other => other,
     };
-    Failure::new(kind, format!("{} could not be written", path.display())).because(error)
-}
-
-fn parquet_failure(path: &Path, error: parquet::errors::ParquetError) -> Failure {
-    Failure::transient(format!("{} could not be written", path.display())).because(error)
+    Failure::transient(format!("{shown} could not be written")).because(error)
 }

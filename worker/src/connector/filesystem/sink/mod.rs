@@ -1,4 +1,4 @@
-//! The `filesystem` sink: rows as files in a folder, each visible exactly once.
+//! The `filesystem` sink: rows as files in a folder or a bucket, each visible exactly once.
 //!
 //! A file grows under a hidden name beside its place and is sealed when it is large or old enough, or at a checkpoint.
 //! The checkpoint's completion renames it. The names tell whose they are:
@@ -8,22 +8,29 @@
 //! <path>/<partition>/part-<job>-<table>-<generation>-<subtask>-<number>.json
 //! ```
 //!
-//! A generation writes only files that it created. Where a file is not sealed at a checkpoint, the checkpoint names its
-//! length, and a restored writer begins with a copy of that much of it.
+//! In a bucket a file grows as an upload in parts of its final name, which the checkpoint's completion completes.
+//!
+//! A generation writes only files and uploads that it created. Where a file is not sealed at a checkpoint, the checkpoint names its
+//! length, and a restored writer begins with a copy of that much of it. An upload always ends at a checkpoint: what is in
+//! its parts cannot be copied before it is completed.
 
 mod commit;
+mod complete;
 mod file;
+mod output;
 mod partition;
 mod writer;
 
 use super::super::options::Options;
-use super::super::{Committer, CommitterContext, Environment, Sink, SinkWriter, TableShape, WriterContext};
+use super::super::{Committer, CommitterContext, Environment, Outside, Sink, SinkWriter, TableShape, WriterContext};
+use super::place::Place;
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
 use commit::RenameCommitter;
+use complete::UploadCommitter;
 use file::Format;
 use partition::Partitioning;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use writer::FileSinkWriter;
@@ -33,7 +40,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// A filesystem sink whose options have been checked.
 struct FileSink {
-    path: PathBuf,
+    place: Place,
     table: String,
     format: Format,
     partitioning: Partitioning,
@@ -66,11 +73,7 @@ pub(crate) fn sink(
     shape: &TableShape,
     environment: &Environment,
 ) -> Result<Arc<dyn Sink>, Vec<Diagnostic>> {
-    let path = options.required("path");
-    let path = local_path(&path, environment).unwrap_or_else(|message| {
-        options.mistake_in("path", message, Some("give a folder of this machine".to_owned()));
-        PathBuf::new()
-    });
+    let place = Place::to_write(options, environment);
     let partitioning = Partitioning::of(shape, options);
     let format = Format::of(options, &partitioning.file_schema(&shape.schema));
     let seals = options.boolean("sink.rolling-policy.on-checkpoint");
@@ -79,29 +82,35 @@ pub(crate) fn sink(
         age: options.duration("sink.rolling-policy.rollover-interval").unwrap_or(LONGEST),
         checkpoint: if seals == Some(false) { AtCheckpoint::GoOn } else { AtCheckpoint::Seal },
     };
-    if let Some(Format::Parquet(_)) = format
-        && rolling.checkpoint == AtCheckpoint::GoOn
-    {
-        let message = "a parquet file cannot go on after a checkpoint".to_owned();
-        options.mistake_in("sink.rolling-policy.on-checkpoint", message, Some("leave the option out".to_owned()));
+    if rolling.checkpoint == AtCheckpoint::GoOn {
+        check_going_on(options, format.as_ref(), place.as_ref());
     }
-    if options.finish().is_ok()
-        && let Err(error) = writable(&path)
+    if let Some(Place::Folder(path)) = &place
+        && environment.outside == Outside::Look
+        && options.finish().is_ok()
+        && let Err(error) = writable(path)
     {
         let message = format!("the folder {} cannot be written: {error}", path.display());
         options.mistake_in("path", message, Some("create it, or give write permission".to_owned()));
     }
     options.finish()?;
-    let format = format.expect("without mistakes there is a format");
-    Ok(Arc::new(FileSink { path, table: shape.name.clone(), format, partitioning, rolling }))
+    let (Some(place), Some(format)) = (place, format) else {
+        unreachable!("what is missing was noted as a mistake");
+    };
+    Ok(Arc::new(FileSink { place, table: shape.name.clone(), format, partitioning, rolling }))
 }
 
-/// The folder that a path option names.
-fn local_path(given: &str, environment: &Environment) -> std::result::Result<PathBuf, String> {
-    let plain = given.strip_prefix("file://").or_else(|| given.strip_prefix("file:")).unwrap_or(given);
-    match plain.split_once("://") {
-        Some((scheme, _)) => Err(format!("paths with '{scheme}://' are not available in this version")),
-        None => Ok(environment.working_directory.join(plain)),
+/// Not every file can go on after a checkpoint.
+fn check_going_on(options: &Options, format: Option<&Format>, place: Option<&Place>) {
+    let key = "sink.rolling-policy.on-checkpoint";
+    if let Some(Place::Bucket(_)) = place {
+        let message =
+            "an object of a bucket ends at each checkpoint, because it could not be continued after a failure";
+        let hint = "leave the option out; a longer spec.checkpoint.interval makes larger objects";
+        options.mistake_in(key, message.to_owned(), Some(hint.to_owned()));
+    } else if let Some(Format::Parquet(_)) = format {
+        let message = "a parquet file cannot go on after a checkpoint".to_owned();
+        options.mistake_in(key, message, Some("leave the option out".to_owned()));
     }
 }
 
@@ -125,8 +134,11 @@ impl Sink for FileSink {
     }
 
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>> {
+        if let Place::Bucket(folder) = &self.place {
+            folder.writable(&stem(&context.job_uid, &self.table))?;
+        }
         let writer = FileSinkWriter::new(
-            &self.path,
+            self.place.clone(),
             &self.table,
             self.format.clone(),
             self.partitioning.clone(),
@@ -141,7 +153,11 @@ impl Sink for FileSink {
     }
 
     fn committer(&self, context: CommitterContext) -> Option<Box<dyn Committer>> {
-        Some(Box::new(RenameCommitter::new(self.path.clone(), stem(&context.job_uid, &self.table))))
+        let stem = stem(&context.job_uid, &self.table);
+        Some(match &self.place {
+            Place::Folder(root) => Box::new(RenameCommitter::new(root.clone(), stem)),
+            Place::Bucket(folder) => Box::new(UploadCommitter::new(folder.clone(), stem)),
+        })
     }
 }
 

@@ -5,16 +5,17 @@ mod rounding;
 
 use super::arguments::{Call, Numbers, Values};
 use super::definition::Function;
-use super::definition::Kind::{Double, Integer, Number, TextOrNumber};
+use super::definition::Kind::{Double, Integer, Number, Same, TextOrNumber};
 use super::definition::Returns;
 use super::text::TextColumn;
 use super::typing::{self, DecimalOperator, decimal_of};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, PrimitiveArray};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, Float64Array, Int64Array, PrimitiveArray};
+use arrow::compute::{cast, try_binary};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
 };
-use datafusion_common::{Result, ScalarValue};
+use arrow::error::ArrowError;
+use datafusion_common::{Result, ScalarValue, internal_err};
 use datafusion_expr::ScalarUDF;
 use random::{Random, random_integer};
 use rounding::{Rounding, round, rounded_type, to_whole, whole_type};
@@ -37,6 +38,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[Number, Number],
         Returns::By(modulo_type),
         modulo,
+    ),
+    // A function, as the optimizer takes operators for cheap and moves them in front of the conditions that guard them.
+    Function::new(
+        "/",
+        "dividend / divisor",
+        "of integers, an integer: cut off toward zero",
+        &[Same, Same],
+        Returns::Common,
+        quotients,
     ),
     Function::new("abs", "ABS(number)", "the absolute value", &[Number], Returns::First, absolute),
     Function::new("sign", "SIGN(number)", "-1, 0 or 1", &[Number], Returns::First, sign),
@@ -166,6 +176,27 @@ fn pairs(call: &Call<'_>, compute: impl Fn(f64, f64) -> f64) -> Result<ArrayRef>
     Ok(Arc::new(results.collect::<Float64Array>()))
 }
 
+fn quotients(call: &Call<'_>) -> Result<ArrayRef> {
+    let (dividends, divisors) = (call.array(0)?, call.array(1)?);
+    match call.returns {
+        DataType::Int8 => quotients_of::<Int8Type>(&dividends, &divisors),
+        DataType::Int16 => quotients_of::<Int16Type>(&dividends, &divisors),
+        DataType::Int32 => quotients_of::<Int32Type>(&dividends, &divisors),
+        DataType::Int64 => quotients_of::<Int64Type>(&dividends, &divisors),
+        other => internal_err!("integers are divided, not {other}"),
+    }
+}
+
+fn quotients_of<T: ArrowPrimitiveType>(dividends: &ArrayRef, divisors: &ArrayRef) -> Result<ArrayRef> {
+    let quotient = |dividend: T::Native, divisor: T::Native| match divisor.is_zero() {
+        true => Err(ArrowError::DivideByZero),
+        // The least number divided by -1 is itself, as in Java.
+        false => Ok(dividend.div_wrapping(divisor)),
+    };
+    let quotients = try_binary::<_, _, _, T>(dividends.as_primitive::<T>(), divisors.as_primitive::<T>(), quotient)?;
+    Ok(Arc::new(quotients))
+}
+
 fn modulo_type(types: &[DataType], _: &[Option<&ScalarValue>]) -> Result<DataType> {
     let (left, right) = (&types[0], &types[1]);
     if left.is_integer() && right.is_integer() {
@@ -220,7 +251,7 @@ fn decimal_scale(data_type: &DataType) -> i8 {
 }
 
 fn longs_of(array: &ArrayRef) -> PrimitiveArray<Int64Type> {
-    arrow::array::AsArray::as_primitive::<Int64Type>(array).clone()
+    array.as_primitive::<Int64Type>().clone()
 }
 
 /// Numbers of one type, each mapped to one of the same.

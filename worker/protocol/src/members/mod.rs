@@ -1,0 +1,342 @@
+//! The workers of a job: who is there, which tasks run where, and who has been lost.
+//!
+//! ```text
+//!                registered      Deploy              all have deployed         Cancel             all have cancelled
+//!  connection ─▶ (or refused) ─▶ wait for workers ─▶ deploying ─▶ running ─▶ cancelling ─▶ idle
+//!                                                        └── a worker is lost: WorkerLost ──┘
+//! ```
+//!
+//! [`Members`] stands between the leader, which knows tasks only by name, and the connections of workers. It answers
+//! [`Event::Deploy`] and [`Event::Cancel`] with one event for the leader when all workers concerned have answered or are
+//! lost. A worker that is lost is not waited for: it is fenced by the next generation, and it ends its tasks by itself when
+//! it misses its leader.
+//!
+//! Invariants: at most one session per ordinal; a message of a session that is not current changes nothing; every
+//! `Cancel` is answered by one `Cancelled`, whatever happens to workers.
+
+mod event;
+mod placement;
+
+pub use event::{Action, Event, Options, Registration, Session};
+pub use placement::Placement;
+
+use crate::ids::{Generation, Now, TaskId};
+use crate::leader;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The workers of a job. See the module's diagram.
+#[derive(Debug)]
+pub struct Members {
+    options: Options,
+    now: Now,
+    sessions: BTreeMap<Session, Member>,
+    /// The assignment that waits for this many workers.
+    gathering: Option<(u64, u32)>,
+    phase: Phase,
+    out: Vec<Action>,
+}
+
+#[derive(Debug)]
+struct Member {
+    worker: Registration,
+    heard: Now,
+    leaving: bool,
+}
+
+#[derive(Debug, Default)]
+struct Deployed {
+    tasks: BTreeSet<TaskId>,
+    sources: BTreeSet<TaskId>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Waiting { generation: Generation, parallelism: u32, workers: u32, since: Now, told: bool },
+    Deploying { generation: Generation, on: BTreeSet<Session>, waiting: BTreeSet<Session>, deployed: Deployed },
+    Running { generation: Generation, on: BTreeSet<Session> },
+    Cancelling { generation: Generation, waiting: BTreeSet<Session>, since: Now },
+}
+
+impl Members {
+    /// No worker yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            now: Now::default(),
+            sessions: BTreeMap::new(),
+            gathering: None,
+            phase: Phase::Idle,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one event and returns what to do, in this order. Time never goes back.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.now = self.now.max(now);
+        self.handle(event);
+        self.look_for_the_lost();
+        self.give_up_cancelling();
+        self.tell_of_waiting();
+        std::mem::take(&mut self.out)
+    }
+
+    /// When it wants an [`Event::Tick`] if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Now> {
+        let lost = self.sessions.values().map(|member| member.heard.after_ms(self.options.lost_after_ms()));
+        let phase = match &self.phase {
+            Phase::Waiting { since, told: false, .. } => Some(since.after_ms(self.options.tell_after_ms)),
+            Phase::Cancelling { since, .. } => Some(since.after_ms(self.options.cancel_timeout_ms)),
+            _ => None,
+        };
+        lost.chain(phase).min()
+    }
+
+    /// True as long as messages of the session count.
+    #[must_use]
+    pub fn is_current(&self, session: Session) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// The ordinal of the worker behind a session.
+    #[must_use]
+    pub fn ordinal(&self, session: Session) -> Option<u32> {
+        self.sessions.get(&session).map(|member| member.worker.ordinal)
+    }
+
+    /// The workers that are there, by session.
+    pub fn workers(&self) -> impl Iterator<Item = (Session, &Registration)> {
+        self.sessions.iter().map(|(session, member)| (*session, &member.worker))
+    }
+
+    fn handle(&mut self, event: Event) {
+        if event.session().is_some_and(|session| !self.is_current(session)) {
+            return;
+        }
+        match event {
+            Event::Registered { session, worker } => self.register(session, worker),
+            Event::Heard { session } => {
+                if let Some(member) = self.sessions.get_mut(&session) {
+                    member.heard = self.now;
+                }
+            }
+            Event::Disconnected { session, message } => self.lose(session, &message),
+            Event::Leaving { session } => {
+                if let Some(member) = self.sessions.get_mut(&session) {
+                    member.leaving = true;
+                }
+            }
+            Event::Gather { revision, workers } => {
+                self.gathering = Some((revision, workers));
+                self.gather();
+            }
+            Event::Deploy { generation, parallelism, workers } => {
+                self.phase = Phase::Waiting { generation, parallelism, workers, since: self.now, told: false };
+                self.place();
+            }
+            Event::Deployed { session, generation, tasks, sources } => {
+                self.on_deployed(session, generation, tasks, sources);
+            }
+            Event::DeployFailed { session, generation, kind, message } => {
+                if self.takes_part(session, generation) {
+                    self.tell(leader::Event::DeployFailed { generation, kind, message });
+                }
+            }
+            Event::Cancel { generation } => self.cancel(generation),
+            Event::Cancelled { session, generation } => self.on_cancelled(session, generation),
+            Event::Tick => {}
+        }
+    }
+
+    fn register(&mut self, session: Session, worker: Registration) {
+        if let Some(reason) = self.refusal(&worker) {
+            return self.out.push(Action::Refuse { session, reason });
+        }
+        let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
+        if let Some((before, _)) = self.sessions.iter().find(same) {
+            let (before, message) = (*before, "another process registered in its place");
+            self.out.push(Action::Close { session: before, reason: message.to_owned() });
+            self.lose(before, message);
+        }
+        self.sessions.insert(session, Member { worker, heard: self.now, leaving: false });
+        self.out.push(Action::Welcome { session });
+        self.place();
+        self.gather();
+    }
+
+    fn refusal(&self, worker: &Registration) -> Option<String> {
+        let own = &self.options;
+        if worker.job != own.job {
+            return Some(format!("this is the leader of job {}, the worker is one of job {}", own.job, worker.job));
+        }
+        if worker.build != own.build {
+            return Some(format!(
+                "the leader is built as {}, the worker as {}: all workers of a job need the same image",
+                own.build, worker.build
+            ));
+        }
+        if worker.plan != own.plan {
+            return Some(format!(
+                "the leader's plan has the fingerprint {}, the worker's {}: all workers of a job need the same SQL",
+                own.plan, worker.plan
+            ));
+        }
+        None
+    }
+
+    /// Starts the generation that waits, if all workers that it needs are there.
+    fn place(&mut self) {
+        let Phase::Waiting { generation, parallelism, workers, .. } = self.phase else { return };
+        let found = self.first(workers);
+        if found.len() < workers as usize {
+            return;
+        }
+        let addresses = found.iter().map(|(ordinal, (_, worker))| (*ordinal, worker.exchange.clone())).collect();
+        let placement = Arc::new(Placement::new(parallelism, addresses));
+        let on: BTreeSet<Session> = found.values().map(|(session, _)| *session).collect();
+        for session in &on {
+            let placement = Arc::clone(&placement);
+            self.out.push(Action::Deploy { session: *session, generation, placement });
+        }
+        self.phase = Phase::Deploying { generation, waiting: on.clone(), on, deployed: Deployed::default() };
+    }
+
+    /// The workers with ordinals below `workers` that may get tasks.
+    fn first(&self, workers: u32) -> BTreeMap<u32, (Session, &Registration)> {
+        let wanted = self.sessions.iter().filter(|(_, member)| member.worker.ordinal < workers && !member.leaving);
+        wanted.map(|(session, member)| (member.worker.ordinal, (*session, &member.worker))).collect()
+    }
+
+    fn gather(&mut self) {
+        if let Some((revision, workers)) = self.gathering
+            && self.first(workers).len() == workers as usize
+        {
+            self.gathering = None;
+            self.tell(leader::Event::WorkersReady { revision });
+        }
+    }
+
+    fn takes_part(&self, session: Session, generation: Generation) -> bool {
+        match &self.phase {
+            Phase::Deploying { generation: own, on, .. } | Phase::Running { generation: own, on } => {
+                *own == generation && on.contains(&session)
+            }
+            _ => false,
+        }
+    }
+
+    fn on_deployed(
+        &mut self,
+        session: Session,
+        generation: Generation,
+        tasks: BTreeSet<TaskId>,
+        sources: BTreeSet<TaskId>,
+    ) {
+        let Phase::Deploying { generation: own, on, waiting, deployed } = &mut self.phase else { return };
+        if *own != generation || !waiting.remove(&session) {
+            return;
+        }
+        deployed.tasks.extend(tasks);
+        deployed.sources.extend(sources);
+        if waiting.is_empty() {
+            let Deployed { tasks, sources } = std::mem::take(deployed);
+            let on = std::mem::take(on);
+            self.phase = Phase::Running { generation, on };
+            self.tell(leader::Event::Deployed { generation, tasks, sources });
+        }
+    }
+
+    fn cancel(&mut self, generation: Generation) {
+        let on = match &mut self.phase {
+            Phase::Deploying { generation: own, on, .. } | Phase::Running { generation: own, on }
+                if *own == generation =>
+            {
+                std::mem::take(on)
+            }
+            Phase::Cancelling { generation: own, .. } if *own == generation => return,
+            _ => BTreeSet::new(),
+        };
+        let waiting: BTreeSet<Session> = on.into_iter().filter(|session| self.is_current(*session)).collect();
+        self.out.extend(waiting.iter().map(|session| Action::Cancel { session: *session, generation }));
+        self.phase = Phase::Cancelling { generation, waiting, since: self.now };
+        self.end_cancelling();
+    }
+
+    fn on_cancelled(&mut self, session: Session, generation: Generation) {
+        if let Phase::Cancelling { generation: own, waiting, .. } = &mut self.phase
+            && *own == generation
+        {
+            waiting.remove(&session);
+            self.end_cancelling();
+        }
+    }
+
+    fn end_cancelling(&mut self) {
+        if let Phase::Cancelling { generation, waiting, .. } = &self.phase
+            && waiting.is_empty()
+        {
+            let generation = *generation;
+            self.phase = Phase::Idle;
+            self.tell(leader::Event::Cancelled { generation });
+        }
+    }
+
+    fn lose(&mut self, session: Session, message: &str) {
+        let Some(member) = self.sessions.remove(&session) else { return };
+        let worker = member.worker.ordinal;
+        let message = format!("worker {worker} is lost: {message}");
+        match &mut self.phase {
+            Phase::Deploying { generation, on, .. } | Phase::Running { generation, on } if on.contains(&session) => {
+                let generation = *generation;
+                self.tell(leader::Event::WorkerLost { generation, worker, message });
+            }
+            Phase::Cancelling { waiting, .. } => {
+                waiting.remove(&session);
+                self.end_cancelling();
+            }
+            _ => {}
+        }
+    }
+
+    fn look_for_the_lost(&mut self) {
+        let after = self.options.lost_after_ms();
+        let silent = |member: &Member| self.now.ms_since(member.heard) >= after;
+        let lost: Vec<Session> = self.sessions.iter().filter(|(_, member)| silent(member)).map(|(id, _)| *id).collect();
+        for session in lost {
+            let message = format!("nothing was heard of it for {after} ms");
+            self.out.push(Action::Close { session, reason: message.clone() });
+            self.lose(session, &message);
+        }
+    }
+
+    /// A worker that answers heartbeats but does not end its tasks is given up like one that is gone.
+    fn give_up_cancelling(&mut self) {
+        let Phase::Cancelling { waiting, since, .. } = &self.phase else { return };
+        if self.now.ms_since(*since) < self.options.cancel_timeout_ms {
+            return;
+        }
+        for session in waiting.clone() {
+            let message = format!("its tasks did not end within {} ms", self.options.cancel_timeout_ms);
+            self.out.push(Action::Close { session, reason: message.clone() });
+            self.lose(session, &message);
+        }
+    }
+
+    fn tell_of_waiting(&mut self) {
+        let present: BTreeSet<u32> = self.sessions.values().map(|member| member.worker.ordinal).collect();
+        let Phase::Waiting { workers, since, told, .. } = &mut self.phase else { return };
+        if *told || self.now.ms_since(*since) < self.options.tell_after_ms {
+            return;
+        }
+        *told = true;
+        let missing = (0..*workers).filter(|ordinal| !present.contains(ordinal)).collect();
+        self.out.push(Action::TellWaiting { missing });
+    }
+
+    fn tell(&mut self, event: leader::Event) {
+        self.out.push(Action::Tell(event));
+    }
+}

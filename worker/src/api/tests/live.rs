@@ -1,0 +1,89 @@
+//! The API of a job that runs, over TLS: nothing is played.
+
+use super::client::Client;
+use crate::api::{View, serve_leader};
+use crate::job::runner::Runner;
+use crate::job::tests::runner;
+use crate::tls::Role;
+use crate::tls::tests::{Jobs, jobs};
+use serde_json::{Value, json};
+use std::thread::JoinHandle;
+use weir_protocol::leader::{End, Resume};
+
+struct Live {
+    server: crate::api::Server,
+    job: JoinHandle<End>,
+    client: Client,
+    folder: tempfile::TempDir,
+}
+
+fn live(jobs: &Jobs) -> Live {
+    let folder = tempfile::tempdir().unwrap();
+    let runner: Runner = runner(folder.path(), u32::MAX, Resume::Head);
+    let view = View { name: "test".into(), board: runner.board(), handle: runner.handle() };
+    let server = serve_leader("127.0.0.1:0", jobs.secure(Role::Worker), view).unwrap();
+    let client = Client::Of(jobs.secure(Role::Controller));
+    Live { server, job: std::thread::spawn(move || runner.run()), client, folder }
+}
+
+impl Live {
+    fn get(&self, path: &str) -> Value {
+        let (status, text) = self.client.ask(self.server.address(), "GET", path, "").unwrap();
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Asks until the answer is good.
+    fn until(&self, path: &str, good: impl Fn(&Value) -> bool) -> Value {
+        std::iter::repeat_with(|| self.get(path)).find(good).unwrap()
+    }
+}
+
+#[test]
+fn a_running_job_shows_itself_takes_savepoints_and_stops_by_request() {
+    let jobs = jobs();
+    let live = live(&jobs);
+    let (address, client) = (live.server.address(), &live.client);
+    let job = live.until("/v1/job", |job| job["state"] == "running" && job["totals"]["rowsOut"].as_u64() > Some(0));
+    assert_eq!((&job["name"], &job["generation"]), (&json!("test"), &json!(1)));
+    assert_eq!(job["tasks"].as_array().unwrap().len(), 2);
+    let history = live.until("/v1/checkpoints", |list| list["completed"].as_u64() > Some(1));
+    let number = history["retained"][0]["checkpoint"].as_u64().unwrap();
+    assert_eq!(live.get(&format!("/v1/checkpoints/{number}"))["tasks"].as_array().unwrap().len(), 2);
+
+    let first = r#"{"name": "first", "requestUid": "u1"}"#;
+    client.check(address, ("POST", "/v1/savepoints?wait=600", first), 200, &json!({"state": "completed"}));
+    let link = live.get("/v1/savepoints/first")["link"].clone();
+    client.check(address, ("POST", "/v1/savepoints?wait=600", first), 200, &json!({"link": link}));
+    client.check(address, ("POST", "/v1/savepoints", r#"{"name": "first", "requestUid": "u2"}"#), 409, &json!({}));
+    client.check(address, ("DELETE", "/v1/savepoints/first?wait=600", ""), 200, &json!({"state": "deleted"}));
+    client.check(address, ("GET", "/v1/savepoints/first", ""), 404, &json!({}));
+
+    let wide = r#"{"revision": 1, "parallelism": 17, "workers": 1, "code": "other"}"#;
+    client.check(address, ("PUT", "/v1/assignment", wide), 422, &json!({}));
+    let last = r#"{"name": "last", "then": "stop"}"#;
+    client.check(address, ("POST", "/v1/savepoints?wait=600", last), 200, &json!({"state": "completed"}));
+    let end = live.job.join().unwrap();
+    assert!(matches!(end, End::Stopped { .. }), "{end:?}");
+    drop((live.server, live.folder));
+}
+
+#[test]
+fn a_running_job_hands_over_to_the_code_that_is_assigned() {
+    let jobs = jobs();
+    let live = live(&jobs);
+    let (address, client) = (live.server.address(), &live.client);
+    live.until("/v1/job", |job| job["state"] == "running");
+    let unknown =
+        r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new", "restoreFrom": {"savepoint": "none"}}"#;
+    let error = json!({"error": "there is no savepoint \"none\" of this job: there is none"});
+    client.check(address, ("PUT", "/v1/assignment", unknown), 422, &error);
+    assert_eq!(live.get("/v1/assignment")["assigned"], json!(0));
+
+    let wanted = r#"{"revision": 7, "parallelism": 3, "workers": 1, "code": "new"}"#;
+    client.check(address, ("PUT", "/v1/assignment", wanted), 202, &json!({"revision": 7, "state": "accepted"}));
+    let end = live.job.join().unwrap();
+    assert!(matches!(end, End::HandedOver { revision: 7 }), "{end:?}");
+    client.check(address, ("PUT", "/v1/assignment", wanted), 503, &json!({"error": "the job has ended"}));
+    drop((live.server, live.folder));
+}

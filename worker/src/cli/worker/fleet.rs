@@ -1,0 +1,334 @@
+//! `weir run --workers N`: the workers of a job as processes of this machine, restarted when they die.
+
+use super::super::exit::{Code, Refusal};
+use super::super::job;
+use super::super::run::{Arguments, check_parallelism};
+use crate::checkpoint::store::Store;
+use crate::failure::Failure;
+use crate::tls::{self, Role};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use weir_protocol::chain::{Claimant, Prefix};
+use weir_protocol::retry::{Backoff, Pace};
+
+/// Between two starts of a worker that does not live long.
+const PACE: Pace = Pace { initial_ms: 50, max_ms: 10_000, multiplier: 2.0, jitter: 0.0 };
+
+/// A worker that has lived this long may be restarted at once.
+const LONG: Duration = Duration::from_secs(10);
+
+/// How often those that wait for their restart are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A leader that was restarted hears signals after this long.
+const RESTARTED: Duration = Duration::from_secs(1);
+
+/// How long workers get to end once their leader has.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ends this process when `parent` does. Fails when it has ended already.
+pub(super) fn end_with(parent: i32) -> Result<(), Refusal> {
+    let failed =
+        |error: rustix::io::Errno| Refusal::failed(format!("error: a worker cannot follow its parent: {error}"));
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+    match rustix::process::getppid().map(Pid::as_raw_nonzero).map(std::num::NonZero::get) == Some(parent) {
+        true => Ok(()),
+        false => Err(Refusal::failed("error: the process that started this worker has ended")),
+    }
+}
+
+/// Runs the job in `workers` processes.
+pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code, Refusal> {
+    let scratch = Scratch::new()?;
+    let (name, text) = job::read(&arguments.file)?;
+    let planned = job::plan_text(&name, &text, arguments.secrets.as_deref())?;
+    check_parallelism(&planned, arguments.parallelism.unwrap_or(planned.job.parallelism))?;
+    for warning in planned.plan.warnings.iter().filter(|_| !arguments.quiet) {
+        eprintln!("warning: {warning}");
+    }
+    let manifest = scratch.0.join("job.yaml");
+    let written = std::fs::write(&manifest, text);
+    written.map_err(|error| Refusal::failed(format!("error: the manifest could not be copied: {error}")))?;
+    let state = job::open_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
+    let authority = tls::self_made(&scratch.0.join("tls"))?;
+    let plan = Launch {
+        arguments,
+        manifest,
+        certificates: authority.folder_of(Role::Worker),
+        leader: free_address()?,
+        workers,
+        claimant: state.claimant.clone(),
+        // What lies in a directory of this machine needs no copies there.
+        copies: state.meter.is_some().then(|| scratch.0.join("copies")),
+        begun: highest(state.store.as_ref())?,
+        store: Arc::clone(&state.store),
+    };
+    Fleet::start(plan)?.watch()
+}
+
+/// An address that is free now. Worker 0 takes it, and takes it again whenever it is restarted.
+fn free_address() -> Result<String, Refusal> {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address =
+        address.map_err(|error| Refusal::failed(format!("error: no port of this machine can be had: {error}")))?;
+    Ok(address.to_string())
+}
+
+/// The highest generation that has begun.
+fn highest(store: &dyn Store) -> Result<Option<String>, Failure> {
+    Ok(store.list(Prefix::Generations.as_str())?.pop())
+}
+
+/// What workers are started with.
+struct Launch<'a> {
+    arguments: &'a Arguments,
+    manifest: PathBuf,
+    certificates: PathBuf,
+    leader: String,
+    workers: u32,
+    claimant: Claimant,
+    /// The folder in which each worker has one for its local copies of state.
+    copies: Option<PathBuf>,
+    /// The highest generation before this run: whether --fresh or --restore has had its effect.
+    begun: Option<String>,
+    store: Arc<dyn Store>,
+}
+
+impl Launch<'_> {
+    fn spawn(&self, ordinal: u32) -> Result<Child, Refusal> {
+        let failed =
+            |error: std::io::Error| Refusal::failed(format!("error: worker {ordinal} cannot be started: {error}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(self.options(ordinal)?).stdin(Stdio::null());
+        // The terminal's Ctrl-C is for this process, which asks the leader to stop.
+        command.process_group(0).spawn().map_err(failed)
+    }
+
+    fn options(&self, ordinal: u32) -> Result<Vec<OsString>, Refusal> {
+        let given = self.arguments;
+        let mut options: Vec<OsString> = vec!["worker".into(), self.manifest.clone().into()];
+        let mut add = |name: &str, value: OsString| options.extend([format!("--{name}").into(), value]);
+        add("ordinal", ordinal.to_string().into());
+        add("workers", self.workers.to_string().into());
+        add("tls", self.certificates.clone().into());
+        add("exchange", "127.0.0.1:0".into());
+        add("parent", std::process::id().to_string().into());
+        add("pod", self.claimant.pod.clone().into());
+        add("revision", self.claimant.revision.to_string().into());
+        add("attempt", self.claimant.attempt.to_string().into());
+        add(if ordinal == 0 { "control" } else { "leader" }, self.leader.clone().into());
+        let numbers = [
+            ("parallelism", given.parallelism.map(|number| number.to_string())),
+            ("speed", given.speed.map(|number| number.to_string())),
+            ("state-budget", given.state_budget.map(|bytes| (bytes / u64::from(self.workers)).to_string())),
+        ];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                add(name, value.into());
+            }
+        }
+        for (name, path) in [("state-dir", &given.state_dir), ("secrets", &given.secrets)] {
+            if let Some(path) = path {
+                add(name, path.clone().into());
+            }
+        }
+        if let Some(folder) = &self.copies {
+            add("copies", folder.join(ordinal.to_string()).into());
+        }
+        if ordinal == 0 {
+            if let Some(address) = &given.http {
+                add("http", address.into());
+            }
+            let begins = highest(self.store.as_ref())? == self.begun;
+            if let Some(from) = given.restore.as_ref().filter(|_| begins) {
+                add("restore", from.into());
+            }
+            if given.fresh && begins {
+                options.push("--fresh".into());
+            }
+            if begins {
+                options.push("--by-hand".into());
+            }
+        }
+        if given.quiet || ordinal > 0 {
+            options.push("--quiet".into());
+        }
+        Ok(options)
+    }
+}
+
+/// A worker that runs, or waits for its restart.
+struct Slot {
+    child: Option<Child>,
+    since: Instant,
+    due: Instant,
+    backoff: Backoff,
+}
+
+struct Fleet<'a> {
+    plan: Launch<'a>,
+    slots: Vec<Slot>,
+    signals: mpsc::Receiver<i32>,
+    interrupts: u32,
+    stop_due: Option<Instant>,
+}
+
+impl<'a> Fleet<'a> {
+    fn start(plan: Launch<'a>) -> Result<Self, Refusal> {
+        let mut caught = Signals::new([SIGINT, SIGTERM, SIGCHLD])
+            .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+        let (sender, signals) = mpsc::channel();
+        std::thread::spawn(move || caught.forever().try_for_each(|signal| sender.send(signal)));
+        let mut fleet = Self { plan, slots: Vec::new(), signals, interrupts: 0, stop_due: None };
+        for ordinal in 0..fleet.plan.workers {
+            let now = Instant::now();
+            let child = Some(fleet.plan.spawn(ordinal)?);
+            fleet.slots.push(Slot { child, since: now, due: now, backoff: Backoff::new(PACE) });
+        }
+        Ok(fleet)
+    }
+
+    /// Until the leader says how the job ended.
+    fn watch(mut self) -> Result<Code, Refusal> {
+        loop {
+            match self.signals.recv_timeout(LOOK) {
+                Ok(SIGCHLD) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Ok(_) => {
+                    self.interrupts += 1;
+                    if self.interrupts > 1 {
+                        return Ok(Code::Interrupted);
+                    }
+                    self.stop_job();
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Refusal::failed("error: signals are no longer caught"));
+                }
+            }
+            if let Some(code) = self.look()? {
+                self.await_others();
+                return Ok(code);
+            }
+        }
+    }
+
+    fn stop_job(&self) {
+        let leader = self.slots[0].child.as_ref().and_then(|child| Pid::from_raw(child.id() as i32));
+        if let Some(leader) = leader {
+            let _ = kill_process(leader, Signal::INT);
+        }
+    }
+
+    /// Restarts those that died; answers the job's end.
+    fn look(&mut self) -> Result<Option<Code>, Refusal> {
+        let now = Instant::now();
+        for ordinal in 0..self.slots.len() {
+            let slot = &mut self.slots[ordinal];
+            let ended = slot.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                if let Some(code) = code(ordinal, status) {
+                    return Ok(Some(code));
+                }
+                if now.duration_since(slot.since) > LONG {
+                    slot.backoff.reset();
+                }
+                slot.child = None;
+                if status.success() {
+                    // It has heard that the job has ended; so will its leader's process.
+                    slot.due = now + GRACE;
+                    continue;
+                }
+                slot.due = now + Duration::from_millis(slot.backoff.next_ms(0.5));
+                self.tell_death(ordinal, status);
+            }
+            let slot = &mut self.slots[ordinal];
+            if slot.child.is_none() && slot.due <= now {
+                slot.since = now;
+                slot.child = Some(self.plan.spawn(ordinal as u32)?);
+                if ordinal == 0 && self.interrupts > 0 {
+                    // It was asked to stop and died before it had: asked again once it can hear.
+                    self.stop_due = Some(now + RESTARTED);
+                }
+            }
+        }
+        if self.stop_due.is_some_and(|due| due <= now) {
+            self.stop_due = None;
+            self.stop_job();
+        }
+        Ok(None)
+    }
+
+    fn tell_death(&self, ordinal: usize, status: ExitStatus) {
+        if !self.plan.arguments.quiet {
+            eprintln!("worker {ordinal} has ended ({status}) and is started again");
+        }
+    }
+
+    /// They hear from the leader that the job has ended.
+    fn await_others(&mut self) {
+        let deadline = Instant::now() + GRACE;
+        let running = |slot: &mut Slot| slot.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+        while self.slots.iter_mut().any(running) && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Fleet<'_> {
+    /// No worker outlives its parent.
+    fn drop(&mut self) {
+        for child in self.slots.iter_mut().filter_map(|slot| slot.child.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What a worker's end says about the job; `None` when it only died.
+fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
+    let known =
+        [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::HandedOver, Code::Interrupted];
+    let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
+    // The others know of the job's end from their leader, whose own end says more.
+    let own = match ordinal {
+        // A leader that handed the job over ends like one whose job goes on.
+        0 => code != Code::HandedOver,
+        _ => matches!(code, Code::UserError | Code::Fenced),
+    };
+    own.then_some(code)
+}
+
+/// A folder for the certificates and the manifest, for the owner alone, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Refusal> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = std::env::temp_dir().join(format!("weir-run-{}", uuid::Uuid::new_v4()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| {
+            let shown: &Path = &folder;
+            Refusal::user(format!(
+                "error: the folder {} could not be created: {error}\nhint: set TMPDIR to a folder that can be written",
+                shown.display()
+            ))
+        })?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is in the system's folder for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

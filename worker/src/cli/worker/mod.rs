@@ -1,0 +1,287 @@
+//! `weir worker`: one of several processes that run a job together.
+
+mod config;
+pub(super) mod fleet;
+mod follow;
+mod lead;
+
+use super::exit::{Code, Refusal};
+use super::{job, run};
+use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
+use crate::checkpoint::store::Store;
+use crate::checkpoint::store::copies::Copies;
+use crate::control::Patience;
+use crate::exchange::{Exchange, Settings};
+use crate::job::agent::Commands;
+use crate::job::board::Board;
+use crate::job::directory::place::Held;
+use crate::job::message::Handle;
+use crate::job::readiness::Readiness;
+use crate::job::runner::Runner;
+use crate::numbers::Numbers;
+use crate::tls::{Identity, Security};
+pub(super) use config::with_config;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_protocol::chain::Claimant;
+
+/// Run one worker of a job that has several.
+///
+/// The worker with ordinal 0 leads the job; the others register with it and get their tasks from it. All need the same
+/// manifest and the same storage. `weir run --workers N` starts them on one machine; on Kubernetes the controller does.
+/// Every option can also be an environment variable, or a line `option: value` in the file that --config names.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "Examples:
+  weir worker job.yaml --ordinal 0 --workers 2 --advertise 10.0.0.5 --tls /etc/weir/tls
+  weir worker job.yaml --ordinal 1 --workers 2 --leader 10.0.0.5:6123 --advertise 10.0.0.6 --tls /etc/weir/tls
+  weir worker --config worker.yaml")]
+pub(super) struct Arguments {
+    /// The manifest: a StreamJob in YAML.
+    #[arg(required_unless_present = "manifest")]
+    file: Option<String>,
+    /// The manifest, as an option.
+    #[arg(long, value_name = "FILE", env = "WEIR_MANIFEST", hide = true)]
+    manifest: Option<String>,
+    /// A file of options in YAML, by their long names. Options given otherwise win.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
+    /// This worker's number among the job's workers, from 0.
+    #[arg(long, value_name = "N", env = "WEIR_ORDINAL")]
+    ordinal: u32,
+    /// How many workers the job runs on; by default spec.parallelism divided by spec.slotsPerWorker.
+    #[arg(long, value_name = "N", env = "WEIR_WORKERS", value_parser = clap::value_parser!(u32).range(1..))]
+    workers: Option<u32>,
+    /// Where the worker with ordinal 0 takes registrations; for all others.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_LEADER")]
+    leader: Option<String>,
+    /// Where to take registrations; for ordinal 0.
+    #[arg(long, value_name = "IP:PORT", env = "WEIR_CONTROL", default_value = "0.0.0.0:6123")]
+    control: String,
+    /// Where to take rows from other workers; port 0 takes any that is free.
+    #[arg(long, value_name = "IP:PORT", env = "WEIR_EXCHANGE", default_value = "0.0.0.0:6121")]
+    exchange: SocketAddr,
+    /// The address at which other workers reach this one, if --exchange is not it.
+    #[arg(long, value_name = "IP", env = "WEIR_ADVERTISE")]
+    advertise: Option<IpAddr>,
+    /// A folder with tls.crt, tls.key and ca.crt: who this worker is, and whose certificates it believes.
+    #[arg(long, value_name = "DIR", env = "WEIR_TLS", conflicts_with = "insecure")]
+    tls: Option<PathBuf>,
+    /// No certificates: whoever reaches the ports is believed to be a worker.
+    #[arg(long, env = "WEIR_INSECURE")]
+    insecure: bool,
+    /// Subtasks of every keyed operator, instead of spec.parallelism.
+    #[arg(long, value_name = "N", env = "WEIR_PARALLELISM", value_parser = clap::value_parser!(u32).range(1..))]
+    parallelism: Option<u32>,
+    /// Begin anew: forget the state of earlier runs; for ordinal 0.
+    #[arg(long, conflicts_with = "restore")]
+    fresh: bool,
+    /// Begin with a savepoint of this job, or with a checkpoint of another; for ordinal 0.
+    #[arg(long, value_name = "NAME|PATH", env = "WEIR_RESTORE")]
+    restore: Option<String>,
+    /// Where the job's state is, instead of spec.storage: a directory that all workers reach, or s3://BUCKET/PREFIX/….
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
+    #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
+    secrets: Option<PathBuf>,
+    /// A folder of this worker's own, where it keeps copies of the state files that it wrote: after a failure elsewhere it
+    /// goes on from them.
+    #[arg(long, value_name = "DIR", env = "WEIR_COPIES")]
+    copies: Option<PathBuf>,
+    /// What these copies may take; the oldest go first.
+    #[arg(long, value_name = "SIZE", env = "WEIR_COPIES_SIZE", default_value = "4gb",
+        value_parser = crate::connector::options::parse_bytes)]
+    copies_size: u64,
+    /// Memory that this worker's state may take, such as 512mb.
+    #[arg(long, value_name = "SIZE", env = "WEIR_STATE_BUDGET", value_parser = crate::connector::options::parse_bytes)]
+    state_budget: Option<u64>,
+    /// Replay event time at this many times its own pace.
+    #[arg(long, value_name = "FACTOR", env = "WEIR_SPEED", value_parser = run::parse_speed)]
+    speed: Option<f64>,
+    /// Serve the job's state, checkpoints and savepoints on this address, to those who show a certificate; for ordinal 0.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_API")]
+    api: Option<String>,
+    /// Serve health and metrics of this worker on this address, to everybody.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_HEALTH")]
+    health: Option<String>,
+    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0.
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_HTTP", hide = true)]
+    http: Option<String>,
+    /// Workers and leader say something at least this often, such as 1s.
+    #[arg(long, value_name = "TIME", env = "WEIR_HEARTBEAT", default_value = "1s")]
+    heartbeat: weir_crds::Duration,
+    /// So many heartbeats in a row may be missed.
+    #[arg(long, value_name = "N", env = "WEIR_MISSED_HEARTBEATS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    missed_heartbeats: u32,
+    /// After SIGTERM the worker's tasks get this long to take a checkpoint and go on elsewhere.
+    #[arg(long, value_name = "TIME", env = "WEIR_DRAIN_TIMEOUT", default_value = "20s")]
+    drain_timeout: weir_crds::Duration,
+    /// The revision of the job that this worker belongs to.
+    #[arg(long, value_name = "N", env = "WEIR_REVISION", default_value_t = 0)]
+    revision: u64,
+    /// What runs, as assignments name it; by default the build and the fingerprint of the plan.
+    #[arg(long, value_name = "CODE", env = "WEIR_CODE")]
+    code: Option<String>,
+    /// Run as these options say, whatever was assigned before.
+    #[arg(long, hide = true)]
+    by_hand: bool,
+    /// The attempt to run this worker: a lower one never takes the job from a higher one.
+    #[arg(long, value_name = "N", env = "WEIR_ATTEMPT", default_value_t = 0)]
+    attempt: u64,
+    /// Unique for the place where this worker runs, such as the pod's uid: restarts there go on, others are refused.
+    #[arg(long, value_name = "ID", env = "WEIR_POD")]
+    pod: Option<String>,
+    /// No progress on standard error; errors still are.
+    #[arg(long, short)]
+    quiet: bool,
+    /// End when this process does.
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<i32>,
+}
+
+/// Runs the worker.
+pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    if let Some(parent) = arguments.parent {
+        fleet::end_with(parent)?;
+    }
+    let file = arguments.file.as_ref().or(arguments.manifest.as_ref());
+    let file = file.expect("the command line demands one of the two");
+    let planned = job::plan(file, arguments.secrets.as_deref())?;
+    let security = security(arguments)?;
+    if arguments.ordinal == 0 {
+        lead::lead(arguments, &planned, security)
+    } else {
+        follow::follow(arguments, &planned, security)
+    }
+}
+
+fn security(arguments: &Arguments) -> Result<Security, Refusal> {
+    match (&arguments.tls, arguments.insecure) {
+        (Some(folder), _) => Ok(Security::Mutual(Identity::in_folder(folder)?)),
+        (None, true) => Ok(Security::Insecure),
+        (None, false) => Err(Refusal::user(
+            "error: workers need certificates: name a folder with tls.crt, tls.key and ca.crt (--tls)\n\
+             hint: --insecure does without, where nobody else reaches the network",
+        )),
+    }
+}
+
+fn patience(arguments: &Arguments) -> Patience {
+    Patience {
+        heartbeat: Duration::from(arguments.heartbeat).max(Duration::from_millis(1)),
+        missed_heartbeats: arguments.missed_heartbeats,
+    }
+}
+
+/// The way to other workers, and where they find this one.
+fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc<Exchange>, String), Refusal> {
+    let exchange = Exchange::listen(arguments.exchange, security, Settings::new(uid, arguments.ordinal))?;
+    let host = arguments.advertise.unwrap_or_else(|| arguments.exchange.ip());
+    if host.is_unspecified() {
+        return Err(Refusal::user(format!(
+            "error: other workers cannot reach this one at {host}\nhint: name its address with --advertise"
+        )));
+    }
+    let address = SocketAddr::new(host, exchange.address().port()).to_string();
+    Ok((exchange, address))
+}
+
+/// Requests to a bucket are counted where the metrics are read.
+fn show_store(state: &Held, board: &Board) {
+    if let Some(meter) = &state.meter {
+        board.store.get_or_init(|| Arc::clone(meter));
+    }
+}
+
+/// The store as the worker's tasks see it.
+fn store_of(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
+    match &arguments.copies {
+        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?)),
+        None => Ok(Arc::clone(&state.store)),
+    }
+}
+
+fn claimant(arguments: &Arguments) -> Claimant {
+    Claimant {
+        revision: arguments.revision,
+        attempt: arguments.attempt,
+        pod: arguments.pod.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+    }
+}
+
+fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security) -> Result<Vec<Server>, Refusal> {
+    let view = || View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
+    let secure = arguments.api.iter().map(|address| api::serve_leader(address, security.clone(), view()));
+    let plain = arguments.http.iter().map(|address| api::serve(address, view()));
+    Ok(secure.chain(plain).collect::<Result<_, _>>()?)
+}
+
+/// Why a worker that was told to go is not ready.
+const LEAVES: &str = "it is about to leave";
+
+/// What a worker's health and metrics are made of.
+struct Shown {
+    board: Arc<Board>,
+    exchange: Arc<Exchange>,
+    readiness: Readiness,
+}
+
+fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Option<Server>, Refusal> {
+    let Some(address) = &arguments.health else { return Ok(None) };
+    let Shown { board, exchange, readiness } = shown;
+    let tasks = Arc::clone(&board);
+    let mut numbers: Vec<Arc<dyn Numbers>> =
+        vec![Arc::new(TaskNumbers(move || tasks.readings_here())), exchange, Arc::new(ProcessNumbers)];
+    if let Security::Mutual(identity) = security {
+        numbers.push(Arc::clone(identity) as _);
+    }
+    numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
+    if arguments.ordinal == 0 {
+        numbers.push(Arc::new(JobNumbers(board)));
+    }
+    let vitals = Vitals { ready: Box::new(move || readiness.state()), numbers };
+    Ok(Some(api::serve_vitals(address, vitals)?))
+}
+
+/// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
+fn leave_on_signals(agent: Commands, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |_| {
+        readiness.ends(LEAVES);
+        agent.leave();
+    })
+}
+
+/// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
+fn lead_until_signals(job: Handle, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
+    on_first_signal(limit, move |signal| {
+        readiness.ends(LEAVES);
+        if signal == SIGTERM { job.leave() } else { job.stop() }
+    })
+}
+
+fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+    std::thread::spawn(move || {
+        let mut arriving = signals.forever();
+        let Some(first) = arriving.next() else { return };
+        act(first);
+        if first == SIGTERM {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from(limit));
+                eprintln!(
+                    "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint"
+                );
+                std::process::exit(Code::Interrupted as i32);
+            });
+        }
+        if arriving.next().is_some() {
+            std::process::exit(Code::Interrupted as i32);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! The connections between a job's leader and its workers.
+//!
+//! A worker dials its leader, says who it is, and stays connected; both sides say something at least once per heartbeat.
+//! What is said are the [`Command`](crate::job::agent::message::Command)s and
+//! [`Report`](crate::job::agent::message::Report)s of the job; nothing is decided here. A worker that misses its leader
+//! ends its tasks before it registers again, so that a leader can take a registration as the word that none runs.
+
+mod frame;
+mod leader_side;
+#[cfg(test)]
+mod tests;
+mod worker_side;
+
+pub use leader_side::{Server, serve};
+pub use worker_side::{Client, Outcome};
+
+use std::time::Duration;
+
+/// How patient both sides of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Something is said at least this often.
+    pub heartbeat: Duration,
+    /// So many heartbeats in a row may be missed.
+    pub missed_heartbeats: u32,
+}
+
+impl Patience {
+    /// Whoever was silent for this long is lost.
+    #[must_use]
+    pub fn lost_after(self) -> Duration {
+        self.heartbeat * self.missed_heartbeats.max(1)
+    }
+}

@@ -1,0 +1,17 @@
+//! Which state a worker will need when key groups move.
+
+use weir_protocol::chain::Manifest;
+use weir_protocol::key_group::KeyGroupMap;
+use weir_protocol::members::Placement;
+use weir_protocol::snapshot::KeyGroupRange;
+
+/// The paths of the files with state of the key groups that `worker` will own, largest first: what is small can be had
+/// late.
+pub(super) fn files(manifest: &Manifest, key_groups: &KeyGroupMap, placement: &Placement, worker: u32) -> Vec<String> {
+    let subtasks = (0..key_groups.parallelism()).filter(|subtask| placement.worker_of(*subtask) == worker);
+    let owned: Vec<KeyGroupRange> = subtasks.flat_map(|subtask| key_groups.owned(subtask)).collect();
+    let overlaps = |range: &KeyGroupRange| owned.iter().any(|own| own.start < range.end && range.start < own.end);
+    let mut files: Vec<_> = manifest.files().filter(|file| file.key_groups.iter().any(overlaps)).collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.bytes));
+    files.into_iter().map(|file| file.path.clone()).collect()
+}

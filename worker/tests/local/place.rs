@@ -1,0 +1,145 @@
+//! A folder with a job in it, and `weir` at work there.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+pub(crate) const FINISHED: i32 = 0;
+pub(crate) const FAILED: i32 = 1;
+pub(crate) const USER_ERROR: i32 = 2;
+pub(crate) const STOPPED: i32 = 3;
+
+/// A run that takes longer is stuck.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const BIDS: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, name STRING, at TIMESTAMP(3),
+        WATERMARK FOR at AS at - INTERVAL '1' SECOND)
+        WITH ('connector' = 'filesystem', 'path' = 'in', 'format' = 'json');";
+pub(crate) const TOTALS: &str = "CREATE TABLE totals (auction BIGINT, n BIGINT)
+        WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');";
+pub(crate) const COUNT: &str = "INSERT INTO totals SELECT auction, count(*) FROM bids GROUP BY auction;";
+pub(crate) const PRICES: &str = "INSERT INTO totals SELECT auction, price FROM bids;";
+
+/// A row of the input.
+pub(crate) const ROW: &str = "{\"auction\":1,\"price\":2,\"name\":\"7\",\"at\":\"2026-01-01 00:00:00\"}\n";
+
+/// A manifest; `spec` is added to its spec, the script is `statements` from line 8 on.
+pub(crate) fn manifest(spec: &str, statements: &[&str]) -> String {
+    let script = statements.join("\n      ");
+    format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: job}}\nspec:\n  parallelism: 2\n{spec}  pipeline:\n    \
+         sql: |\n      {script}\n"
+    )
+}
+
+/// A job over the usual tables.
+pub(crate) fn job(insert: &str) -> String {
+    manifest("", &[BIDS, TOTALS, insert])
+}
+
+/// A job whose source or sink is declared otherwise: `old` is `new`.
+pub(crate) fn but(old: &str, new: &str) -> String {
+    let text = job(COUNT);
+    assert!(text.contains(old), "{old}");
+    text.replace(old, new)
+}
+
+/// A folder with `in/a.json` and `job.yaml`.
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new(manifest: &str, rows: &str) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("in")).unwrap();
+        place.write("in/a.json", rows);
+        place.write("job.yaml", manifest);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).current_dir(self.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Running::new(command.spawn().unwrap())
+    }
+
+    /// Runs `weir`, which must end by itself with this code and say all of `parts`.
+    pub(crate) fn check(&self, what: &str, arguments: &[&str], code: i32, parts: &[&str]) {
+        let (actual, said) = self.start(arguments).end(PATIENCE);
+        assert_eq!(actual, Some(code), "{what}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{what}: {part:?} is not said:\n{said}");
+        }
+        assert!(!said.contains("panic"), "{what}: {said}");
+    }
+
+    /// The lines of the files in a folder. Files that are not committed are hidden, for this as for any reader.
+    pub(crate) fn lines(&self, folder: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(folder)) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| is_visible(path));
+        let texts = paths.map(|path| fs::read_to_string(path).unwrap());
+        let mut lines: Vec<String> =
+            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    pub(crate) fn has_only(&self, what: &str, names: &[&str]) {
+        let mut found: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, names, "{what}");
+    }
+}
+
+pub(crate) fn is_visible(path: &Path) -> bool {
+    !path.file_name().unwrap().to_str().unwrap().starts_with('.')
+}
+
+/// A process whose errors are collected.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) ended: mpsc::Receiver<()>,
+    reader: std::thread::JoinHandle<String>,
+}
+
+impl Running {
+    pub(crate) fn new(mut child: Child) -> Self {
+        let mut errors = child.stderr.take().unwrap();
+        let (sender, ended) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            let _ = sender.send(());
+            text
+        });
+        Self { child, ended, reader }
+    }
+
+    /// Waits for its end, and kills it when that does not come in time: then there is no code.
+    pub(crate) fn end(mut self, patience: Duration) -> (Option<i32>, String) {
+        if self.ended.recv_timeout(patience).is_err() {
+            let _ = self.child.kill();
+        }
+        (self.child.wait().unwrap().code(), self.reader.join().unwrap())
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.end(PATIENCE)
+    }
+}

@@ -1,0 +1,262 @@
+//! A Nexmark query as a job in a folder of its own, run by the binary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The source and the views of the benchmark; `SOURCE` are the source's options.
+const TABLES: &str = include_str!("tables.sql");
+
+/// A query: its name, its sink's columns, and the query.
+pub const QUERIES: [(&str, &str, &str); 6] = [
+    (
+        "q0",
+        "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
+        "SELECT auction, bidder, price, `dateTime`, extra FROM bid",
+    ),
+    (
+        "q1",
+        "auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), `dateTime` TIMESTAMP(3), extra VARCHAR",
+        "SELECT auction, bidder, 0.908 * price as price, `dateTime`, extra FROM bid",
+    ),
+    ("q2", "auction BIGINT, price BIGINT", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
+    (
+        "q11",
+        "bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
+        "SELECT B.bidder, count(*) as bid_count, SESSION_START(B.`dateTime`, INTERVAL '10' SECOND) as starttime, \
+         SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) as endtime \
+         FROM bid B GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND)",
+    ),
+    (
+        "q17",
+        "auction BIGINT, `day` VARCHAR, total_bids BIGINT, rank1_bids BIGINT, rank2_bids BIGINT, rank3_bids BIGINT, \
+         min_price BIGINT, max_price BIGINT, avg_price BIGINT, sum_price BIGINT",
+        "SELECT auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') as `day`, count(*) AS total_bids, \
+         count(*) filter (where price < 10000) AS rank1_bids, \
+         count(*) filter (where price >= 10000 and price < 1000000) AS rank2_bids, \
+         count(*) filter (where price >= 1000000) AS rank3_bids, min(price) AS min_price, max(price) AS max_price, \
+         avg(price) AS avg_price, sum(price) AS sum_price FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+    ),
+    (
+        "q22",
+        "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, dir1 VARCHAR, dir2 VARCHAR, dir3 VARCHAR",
+        "SELECT auction, bidder, price, channel, SPLIT_INDEX(url, '/', 3) as dir1, SPLIT_INDEX(url, '/', 4) as dir2, \
+         SPLIT_INDEX(url, '/', 5) as dir3 FROM bid",
+    ),
+];
+
+/// Unions of rows, and of tables that are updated; what they give is what a quiet run gives.
+pub const UNIONS: [(&str, &str, &str); 2] = [
+    (
+        "union",
+        "auction BIGINT, n BIGINT",
+        "SELECT auction, count(*) AS n FROM (SELECT auction FROM bid UNION ALL SELECT id AS auction FROM auction) \
+         GROUP BY auction",
+    ),
+    (
+        "union-of-tables",
+        "n BIGINT, ids BIGINT",
+        "SELECT n, count(*) AS ids FROM (SELECT auction, count(*) AS n FROM bid GROUP BY auction UNION ALL \
+         SELECT seller, count(*) AS n FROM auction GROUP BY seller) GROUP BY n",
+    ),
+];
+
+/// The rest of `checkpoint:`; barriers overtake all that waits.
+pub const UNALIGNED: &str = "20ms, unaligned: {after: 0s}";
+
+/// A run that takes longer is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One job in a folder of its own.
+pub struct Job {
+    pub folder: tempfile::TempDir,
+    pub query: &'static str,
+    source: String,
+    pub sink_options: &'static str,
+}
+
+impl Job {
+    pub fn new(query: &'static str, interval: &str) -> Self {
+        let events = root().join("examples/nexmark/events.jsonl.gz");
+        let source = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", events.display());
+        Self::reading(&source, query, interval)
+    }
+
+    /// A job with another source.
+    pub fn reading(source: &str, query: &'static str, interval: &str) -> Self {
+        let job = Self { folder: tempfile::tempdir().unwrap(), query, source: source.to_owned(), sink_options: "" };
+        job.write_manifest(interval);
+        job
+    }
+
+    /// The same job, where it is now, in another folder.
+    pub fn copy(&self, interval: &str) -> Self {
+        let copy = Self::new(self.query, interval);
+        copy_folder(self.folder.path(), copy.folder.path());
+        copy.write_manifest(interval);
+        copy
+    }
+
+    pub fn write_manifest(&self, interval: &str) {
+        let (folder, query) = (&self.folder, self.query);
+        let (_, columns, select) = QUERIES.iter().chain(&UNIONS).find(|(name, ..)| *name == query).unwrap();
+        // A changelog can only be written as JSON; what only grows is compared as it was written.
+        let format = if is_updated(query) { "'json'" } else { "'csv', 'csv.field-delimiter' = '\\t'" };
+        let sink = format!(
+            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = {format}{});\n\
+             INSERT INTO sink {select};",
+            folder.path().join("out").display(),
+            self.sink_options
+        );
+        let tables = TABLES.replace("SOURCE", &self.source);
+        let script = format!("{tables}\n{sink}").replace('\n', "\n      ");
+        let manifest = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {query}}}\nspec:\n  parallelism: 2\n  \
+             checkpoint: {{interval: {interval}}}\n  pipeline:\n    sql: |\n      {script}\n"
+        );
+        fs::write(folder.path().join("job.yaml"), manifest).unwrap();
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        let path = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("run").arg(path("job.yaml")).arg("--quiet").arg("--state-dir").arg(path("state"));
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs to the end of the process; the answer is its exit code.
+    pub fn run(&self, arguments: &[&str]) -> i32 {
+        let (status, errors) = self.run_until(PATIENCE, arguments);
+        let code = status.code().unwrap_or(-1);
+        assert!(code == 0, "{} ended with {status}: {errors}", self.query);
+        code
+    }
+
+    /// Runs until `moment` and kills the process; true when it had ended before.
+    pub fn run_and_kill(&self, moment: Duration, arguments: &[&str]) -> bool {
+        let (status, errors) = self.run_until(moment, arguments);
+        // Killed by the signal, it has no code.
+        assert!(matches!(status.code(), None | Some(0)), "{} ended with {status}: {errors}", self.query);
+        status.code() == Some(0)
+    }
+
+    /// Runs until it ends or `moment` comes, which kills it.
+    pub fn run_until(&self, moment: Duration, arguments: &[&str]) -> (ExitStatus, String) {
+        let mut child = self.start(arguments);
+        let mut errors = child.stderr.take().unwrap();
+        let (ended, end) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            let _ = ended.send(());
+            text
+        });
+        let _ = end.recv_timeout(moment);
+        let _ = child.kill();
+        (child.wait().unwrap(), reader.join().unwrap())
+    }
+
+    /// The output as a table, in the form of the expected results.
+    pub fn output(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for entry in fs::read_dir(self.folder.path().join("out")).unwrap() {
+            let path = entry.unwrap().path();
+            let hidden = path.file_name().unwrap().to_str().unwrap().starts_with('.');
+            assert!(!hidden, "{} is left over", path.display());
+            rows.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+        }
+        if is_updated(self.query) {
+            rows = folded(&rows);
+        }
+        rows.sort_unstable();
+        rows
+    }
+
+    /// How many rows are in flight in the newest checkpoint.
+    pub fn rows_in_flight(&self) -> u64 {
+        let Ok(links) = fs::read_dir(self.folder.path().join("state/chain")) else { return 0 };
+        let newest = links.map(|entry| entry.unwrap().path()).max();
+        let text = newest.map_or_else(String::new, |path| fs::read_to_string(path).unwrap());
+        let body: serde_json::Value =
+            text.lines().nth(1).map_or_else(Default::default, |body| serde_json::from_str(body).unwrap());
+        let files = body["checkpoint"]["inFlight"].as_array().cloned().unwrap_or_default();
+        files.iter().map(|file| file["rows"].as_u64().unwrap()).sum()
+    }
+
+    pub fn check(&self) {
+        self.check_against(&expected(self.query));
+    }
+
+    pub fn check_against(&self, expected: &[String]) {
+        let actual = self.output();
+        let first = actual.iter().zip(expected).find(|(actual, expected)| actual != expected);
+        assert!(
+            actual == expected,
+            "{}: {} rows, {} expected; the first that differ: {first:?}",
+            self.query,
+            actual.len(),
+            expected.len()
+        );
+    }
+}
+
+fn is_updated(query: &str) -> bool {
+    query == "q17" || UNIONS.iter().any(|(name, ..)| *name == query)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+pub fn expected(query: &str) -> Vec<String> {
+    let file = fs::File::open(root().join(format!("examples/nexmark/expected/{query}.tsv.gz"))).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Folds a changelog to the rows of its table.
+fn folded(lines: &[String]) -> Vec<String> {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for line in lines {
+        let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let values =
+            row.iter().skip(1).map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let sign = if matches!(row["op"].as_str().unwrap(), "+I" | "+U") { 1 } else { -1 };
+        *counts.entry(values.collect::<Vec<_>>().join("\t")).or_default() += sign;
+    }
+    counts.retain(|_, count| *count != 0);
+    assert!(counts.values().all(|count| *count == 1), "a row is there more than once, or was taken back too often");
+    counts.into_keys().collect()
+}
+
+/// The same numbers for the same seed.
+pub struct Moments(pub u64);
+
+impl Moments {
+    pub fn next(&mut self, below_ms: u64) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(self.0 % below_ms)
+    }
+}

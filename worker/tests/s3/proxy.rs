@@ -1,0 +1,266 @@
+//! A proxy before a server that does what servers and networks do on their bad days.
+
+use parking_lot::{Condvar, Mutex};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The server has too much to do; nothing happens.
+    SlowDown,
+    /// No answer comes until the proxy is released; then the request is carried out.
+    Hang,
+    /// It is carried out, and answered with an error of the server.
+    AppliedThenError,
+    /// It is carried out, and the connection ends without an answer.
+    AppliedThenCut,
+    /// The connection ends within the answer's content.
+    CutContent,
+    /// Another write of the object is under way; nothing happens.
+    Conflict,
+    /// A write happens whatever its condition says.
+    IgnoreCondition,
+}
+
+/// Which requests meet a fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) method: &'static str,
+    /// Something that the path and query contain.
+    pub(crate) target: &'static str,
+    pub(crate) fault: Fault,
+    /// Of those requests every n-th one.
+    pub(crate) every: usize,
+    /// Not more than this many.
+    pub(crate) times: usize,
+}
+
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: Option<std::thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    server: SocketAddr,
+    data: PathBuf,
+    plans: Mutex<Vec<(Plan, usize, usize)>>,
+    ended: AtomicBool,
+    released: Mutex<bool>,
+    release: Condvar,
+}
+
+struct Request {
+    method: String,
+    target: String,
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Proxy {
+    /// A proxy before the server at `server`, which keeps its objects in `data`.
+    pub(crate) fn start(server: SocketAddr, data: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            server,
+            data,
+            plans: Mutex::default(),
+            ended: AtomicBool::new(false),
+            released: Mutex::new(false),
+            release: Condvar::new(),
+        });
+        let for_connections = Arc::clone(&shared);
+        let accepting = std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&for_connections);
+                if shared.ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                // The thread ends with its connection.
+                std::thread::spawn(move || shared.serve(&client));
+            }
+        });
+        Self { address, shared, accepting: Some(accepting) }
+    }
+
+    pub(crate) fn plan(&self, plan: Plan) {
+        self.shared.plans.lock().push((plan, 0, 0));
+    }
+
+    /// The first `times` requests of this kind.
+    pub(crate) fn fault(&self, method: &'static str, target: &'static str, fault: Fault, times: usize) {
+        self.plan(Plan { method, target, fault, every: 1, times });
+    }
+
+    /// How many requests have met their faults.
+    pub(crate) fn met(&self) -> usize {
+        self.shared.plans.lock().iter().map(|(_, _, met)| met).sum()
+    }
+
+    /// What hangs is carried out now.
+    pub(crate) fn release(&self) {
+        *self.shared.released.lock() = true;
+        self.shared.release.notify_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.release();
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, client: &TcpStream) {
+        let mut reader = BufReader::new(client);
+        while let Ok(Some(request)) = read_request(&mut reader) {
+            if !matches!(self.answer(client, &request), Ok(true)) {
+                let _ = client.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+        }
+    }
+
+    /// True while the connection goes on.
+    fn answer(&self, mut client: &TcpStream, request: &Request) -> io::Result<bool> {
+        let error = |status: &str, code: &str| {
+            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>planned</Message></Error>");
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        match self.fault_of(request) {
+            None => client.write_all(&self.forward(request)?)?,
+            Some(Fault::SlowDown) => client.write_all(error("503 Slow Down", "SlowDown").as_bytes())?,
+            Some(Fault::Conflict) => {
+                client.write_all(error("409 Conflict", "ConditionalRequestConflict").as_bytes())?;
+            }
+            Some(Fault::AppliedThenError) => {
+                self.forward(request)?;
+                client.write_all(error("500 Internal Server Error", "InternalError").as_bytes())?;
+            }
+            Some(Fault::AppliedThenCut) => {
+                self.forward(request)?;
+                return Ok(false);
+            }
+            Some(Fault::Hang) => {
+                let mut released = self.released.lock();
+                self.release.wait_while(&mut released, |released| !*released);
+                drop(released);
+                // Nobody may be there any more to whom the answer matters.
+                client.write_all(&self.forward(request)?)?;
+            }
+            Some(Fault::CutContent) => {
+                let answer = self.forward(request)?;
+                client.write_all(&answer[..answer.len() - answer.len() / 4])?;
+                return Ok(false);
+            }
+            Some(Fault::IgnoreCondition) => {
+                let path = request.target.split('?').next().unwrap_or_default();
+                let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+                let _ = fs::remove_file(self.data.join(key));
+                client.write_all(&self.forward(request)?)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn fault_of(&self, request: &Request) -> Option<Fault> {
+        for (plan, seen, met) in self.plans.lock().iter_mut() {
+            if plan.method == request.method && request.target.contains(plan.target) {
+                *seen += 1;
+                if *seen % plan.every == 0 && *met < plan.times {
+                    *met += 1;
+                    return Some(plan.fault);
+                }
+            }
+        }
+        None
+    }
+
+    /// Has the server carry the request out; its whole answer.
+    fn forward(&self, request: &Request) -> io::Result<Vec<u8>> {
+        let mut server = TcpStream::connect(self.server)?;
+        server.write_all(&request.head)?;
+        server.write_all(&request.body)?;
+        let mut reader = BufReader::new(server);
+        loop {
+            let mut answer = Vec::new();
+            let length = read_head(&mut reader, &mut answer)?;
+            let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default().to_vec();
+            if status.first() == Some(&b'1') {
+                continue;
+            }
+            if request.method != "HEAD" && status != b"204" && status != b"304" {
+                read_body(&mut reader, length, &mut answer)?;
+            }
+            return Ok(answer);
+        }
+    }
+}
+
+/// The length of what follows a head.
+#[derive(Clone, Copy)]
+enum Length {
+    Known(usize),
+    Chunked,
+}
+
+fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let mut head = Vec::new();
+    if reader.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let length = read_head(reader, &mut head)?;
+    let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut body = Vec::new();
+    read_body(reader, length, &mut body)?;
+    Ok(Some(Request { method, target, head, body }))
+}
+
+fn read_head(reader: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Length> {
+    let mut length = Length::Known(0);
+    loop {
+        let start = head.len();
+        if reader.read_until(b'\n', head)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = String::from_utf8_lossy(&head[start..]).trim().to_ascii_lowercase();
+        if line.is_empty() {
+            return Ok(length);
+        }
+        if let Some(number) = line.strip_prefix("content-length:") {
+            length = Length::Known(number.trim().parse().map_err(io::Error::other)?);
+        } else if line.starts_with("transfer-encoding:") && line.contains("chunked") {
+            length = Length::Chunked;
+        }
+    }
+}
+
+fn read_body(reader: &mut impl BufRead, length: Length, body: &mut Vec<u8>) -> io::Result<()> {
+    match length {
+        Length::Known(length) => reader.take(length as u64).read_to_end(body).map(drop),
+        Length::Chunked => loop {
+            let start = body.len();
+            reader.read_until(b'\n', body)?;
+            let line = String::from_utf8_lossy(&body[start..]).trim().to_owned();
+            let size = u64::from_str_radix(&line, 16).map_err(io::Error::other)?;
+            reader.by_ref().take(size + 2).read_to_end(body)?;
+            if size == 0 {
+                return Ok(());
+            }
+        },
+    }
+}
