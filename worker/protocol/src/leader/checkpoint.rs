@@ -227,10 +227,11 @@ impl Leader {
     pub(super) fn put_copy(&mut self, stop: Option<Stop>) {
         // Files of another place are none that a manifest of this chain may name.
         let own = self.base.is_own().then(|| manifest_of(&self.base, &self.view.links)).flatten();
-        let Some(base) = own else {
+        let Some(base) = own.cloned() else {
             return;
         };
-        let (operators, in_flight) = (base.operators.clone(), base.in_flight.clone());
+        let attempt = self.begin_attempt(None);
+        let (operators, in_flight) = (base.operators, base.in_flight);
         let sizes = Sizes { written_bytes: 0, ..base.sizes };
         let attempt = self.begin_attempt(None);
         let mut manifest = self.empty_manifest(&attempt);

@@ -1,58 +1,79 @@
-//! Processes start, die, freeze and thaw, and users ask for things.
+//! Processes start, die, freeze and thaw, objects are damaged, and users ask for things.
 
-use crate::tasks::{SPLITS, channel, sink, source, sum};
-use crate::world::{Item, Proc, Process, World};
+use crate::tasks::{EXTRA_CODE, SPLITS, channel, extra, sink, source, sum};
+use crate::world::{Item, Proc, Process, Start, WORKERS, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
-use weir_protocol::leader::{CheckpointOptions, Direction, Event, Leader, Mode, Options, Resume, Stops, Then};
+use weir_protocol::leader::{
+    CheckpointOptions, Direction, Event, Guide, Leader, Mode, Operation, Options, Resume, Running, Stops, Then,
+};
 use weir_protocol::restart::Strategy;
+
+/// The codes that may be assigned.
+pub(crate) const CODES: [&str; 2] = ["plain", EXTRA_CODE];
 
 impl World {
     pub(crate) fn start_later(&mut self) {
+        if self.controller.is_some() {
+            return;
+        }
         let delay = self.rng.within(5, 80);
-        let stops = if self.rng.chance(50) { Stops::Obey } else { Stops::Lift };
-        self.after(delay, Item::Start(stops));
+        let start = if self.rng.chance(50) { Start::Obeying } else { Start::Lifting };
+        self.after(delay, Item::Start(start));
     }
 
-    /// A process starts, unless one runs: a frozen one looks dead.
-    pub(crate) fn start(&mut self, stops: Stops) {
-        if self.finished || self.processes.iter().any(|process| process.alive && !process.frozen) {
+    pub(crate) fn somebody_runs(&self) -> bool {
+        self.processes.iter().any(|process| process.alive && !process.frozen)
+    }
+
+    /// A process starts, unless one runs that everybody sees: a frozen one looks dead, and now and then somebody is
+    /// mistaken.
+    pub(crate) fn start(&mut self, kind: &Start) {
+        let mistaken = self.fault(10);
+        let by_hand = !matches!(kind, Start::Pod { .. });
+        if self.finished || (by_hand && self.somebody_runs() && !mistaken) {
+            return;
+        }
+        if matches!(kind, Start::Forking) && self.store.origin.is_none() {
             return;
         }
         let index = self.processes.len();
+        let options = self.options(index, kind);
         self.processes.push(Process {
             leader: self.rule.map_or_else(Leader::new, Leader::without),
+            kind: kind.clone(),
             alive: true,
             frozen: false,
             stash: Vec::new(),
             tick_at: None,
-            generation: None,
-            tasks: Vec::new(),
-            stops,
+            deployment: None,
         });
-        let options = self.options(index, stops);
+        self.trace(|| format!("p{index} starts: {kind:?}"));
         self.step(index, Event::Begin(Box::new(options)));
     }
 
-    pub(crate) fn options(&mut self, index: Proc, stops: Stops) -> Options {
-        let operator = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::Value::Null };
+    fn options(&mut self, index: Proc, kind: &Start) -> Options {
+        let mut direction = Direction::default();
+        let mut claimant = Claimant { revision: 0, attempt: 0, pod: "local".to_owned() };
+        if let Start::Pod { code, pod, attempt } = kind {
+            let code = CODES[*code].to_owned();
+            direction = Direction { guide: Guide::Assignments, code, workers: 1, prepare_limit_ms: 50 };
+            claimant = Claimant { revision: 0, attempt: *attempt, pod: format!("pod {pod}") };
+        }
+        if matches!(kind, Start::Maintaining { .. }) && self.controller.is_some() {
+            self.attempts += 1;
+            claimant.attempt = self.attempts;
+        }
         Options {
             job: "job".to_owned(),
-            claimant: Claimant { revision: 1, attempt: 1, pod: "pod".to_owned() },
+            claimant,
             incarnation: format!("p{index}"),
             unix_ms: self.now,
             parallelism: self.rng.within(1, 3) as u32,
-            direction: Direction::default(),
+            plan: plan(&direction.code),
+            direction,
             max_parallelism: MaxParallelism::new(u32::from(SPLITS)).expect("a few key groups"),
-            plan: Plan {
-                fingerprint: "plan".to_owned(),
-                operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))]
-                    .into(),
-                sinks: [sink()].into(),
-                edges: [channel()].into(),
-                ..Plan::default()
-            },
-            mode: Mode::Run { resume: Resume::Head, stops },
+            mode: self.mode(kind),
             restored_from: None,
             checkpoint: CheckpointOptions {
                 interval_ms: Some(self.interval_ms),
@@ -66,6 +87,37 @@ impl World {
         }
     }
 
+    fn mode(&mut self, kind: &Start) -> Mode {
+        let (resume, stops) = match kind {
+            Start::Obeying | Start::Pod { .. } => (Resume::Head, Stops::Obey),
+            Start::Lifting => (Resume::Head, Stops::Lift),
+            Start::Fresh => (Resume::Empty, Stops::Lift),
+            Start::Restoring(name) => (Resume::Savepoint(name.clone()), Stops::Lift),
+            Start::Forking => {
+                let (manifest, _) = self.store.origin.as_ref().expect("it was looked at before");
+                let (location, pin) = ("origin".to_owned(), Some("pin".to_owned()));
+                (Resume::Foreign { location, manifest: manifest.clone(), pin }, Stops::Lift)
+            }
+            Start::Maintaining { fence } => {
+                let running = if *fence { Running::Fence } else { Running::Refuse };
+                return Mode::Maintain { operations: self.operations(), running };
+            }
+        };
+        Mode::Run { resume, stops }
+    }
+
+    fn operations(&mut self) -> Vec<Operation> {
+        let name = format!("s{}", self.rng.within(0, 3));
+        if self.rng.chance(30) && self.answered.contains_key(&name) {
+            self.released.insert(name.clone());
+            return vec![Operation::DeleteSavepoint { name }];
+        }
+        match self.released.contains(&name) {
+            true => Vec::new(),
+            false => vec![Operation::CreateSavepoint { uid: name.clone(), name }],
+        }
+    }
+
     pub(crate) fn thaw(&mut self, process: Proc) {
         let this = &mut self.processes[process];
         this.frozen = false;
@@ -75,16 +127,26 @@ impl World {
         }
     }
 
-    /// Something happens to the process that runs.
+    /// Something happens to a process that runs, or to what it needs.
     pub(crate) fn chaos(&mut self) {
         if self.calm() {
             return self.calm_down();
         }
         let pause = self.rng.within(1, 2 * self.faults.chaos_every_ms);
         self.after(pause, Item::Chaos);
-        let running = self.processes.iter().position(|process| process.alive && !process.frozen);
-        let Some(process) = running else { return self.after(1, Item::Start(Stops::Lift)) };
-        match self.rng.within(0, 9) {
+        if self.fault(self.faults.damage) {
+            return self.damage();
+        }
+        if self.rng.chance(20) {
+            return self.strike_worker();
+        }
+        let running: Vec<Proc> =
+            (0..self.processes.len()).filter(|at| self.processes[*at].alive && !self.processes[*at].frozen).collect();
+        if running.is_empty() {
+            return self.nobody_runs();
+        }
+        let process = running[self.rng.within(0, running.len() as u64 - 1) as usize];
+        match self.rng.within(0, 12) {
             0 | 1 => {
                 self.trace(|| format!("p{process} dies"));
                 self.processes[process].alive = false;
@@ -98,31 +160,104 @@ impl World {
                 self.after(thaw, Item::Thaw(process));
             }
             4 => self.after(0, Item::Event(process, Event::StopRequested)),
-            5 | 6 => {
+            5 | 6 => self.ask_for_savepoint(process),
+            7 => self.release_savepoint(process),
+            8 => {
                 let name = format!("s{}", self.rng.within(0, 3));
-                let then = if self.rng.chance(20) { Then::Stop } else { Then::Continue };
-                if !self.released.contains(&name) {
-                    let event = Event::SavepointRequested { uid: name.clone(), name, then };
-                    self.message(process, event);
-                }
+                self.message(process, Event::SavepointWithdrawn { uid: name.clone(), name });
             }
-            7 => {
-                let name = format!("s{}", self.rng.within(0, 3));
-                if self.answered.contains_key(&name) && self.rng.chance(30) {
-                    self.released.insert(name.clone());
-                    self.message(process, Event::SavepointReleased { name });
-                }
-            }
+            9 => self.message(process, Event::DrainRequested),
+            // Somebody is mistaken about what runs.
+            10 if self.rng.chance(20) => self.after(0, Item::Start(Start::Maintaining { fence: true })),
+            11 if self.controller.is_none() => self.start_later(),
             _ => {}
         }
     }
 
-    pub(crate) fn calm_down(&mut self) {
+    fn ask_for_savepoint(&mut self, process: Proc) {
+        let name = format!("s{}", self.rng.within(0, 3));
+        let then = if self.rng.chance(20) { Then::Stop } else { Then::Continue };
+        if !self.released.contains(&name) {
+            self.message(process, Event::SavepointRequested { uid: name.clone(), name, then });
+        }
+    }
+
+    fn release_savepoint(&mut self, process: Proc) {
+        let name = format!("s{}", self.rng.within(0, 3));
+        if self.answered.contains_key(&name) && self.rng.chance(30) {
+            self.released.insert(name.clone());
+            self.message(process, Event::SavepointReleased { name });
+        }
+    }
+
+    fn nobody_runs(&mut self) {
+        if self.rng.chance(30) {
+            let fence = self.rng.chance(30);
+            return self.after(1, Item::Start(Start::Maintaining { fence }));
+        }
+        if self.controller.is_some() {
+            return;
+        }
+        let start = match self.rng.within(0, 9) {
+            0 => Start::Fresh,
+            1 | 2 => match self.savepoint_that_stands() {
+                Some(name) => Start::Restoring(name),
+                None => Start::Lifting,
+            },
+            _ => Start::Lifting,
+        };
+        self.after(1, Item::Start(start));
+    }
+
+    /// A savepoint that nobody has given up, or has tried to.
+    pub(crate) fn savepoint_that_stands(&mut self) -> Option<String> {
+        let names: Vec<String> = self.answered.keys().filter(|name| !self.released.contains(*name)).cloned().collect();
+        let at = self.rng.within(0, names.len().max(1) as u64 - 1) as usize;
+        names.into_iter().nth(at)
+    }
+
+    fn damage(&mut self) {
+        if let Some(name) = self.store.damage(&mut self.rng) {
+            self.trace(|| format!("{name} is damaged"));
+            let repaired = self.rng.within(20, 400);
+            self.after(repaired, Item::Repair(name));
+        }
+    }
+
+    fn strike_worker(&mut self) {
+        let worker = self.rng.within(0, WORKERS as u64 - 1) as usize;
+        match self.workers[worker].alive && !self.workers[worker].frozen {
+            true if self.rng.chance(50) => self.kill_worker(worker),
+            true => self.freeze_worker(worker),
+            false => {}
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.store.repair_all();
         let frozen: Vec<Proc> = (0..self.processes.len()).filter(|at| self.processes[*at].frozen).collect();
         frozen.into_iter().for_each(|process| self.thaw(process));
+        (0..WORKERS).for_each(|worker| self.thaw_worker(worker));
         if !self.finished {
-            self.after(0, Item::Start(Stops::Lift));
+            if self.controller.is_none() {
+                self.after(0, Item::Start(Start::Lifting));
+            }
             self.after(500, Item::Chaos);
         }
     }
+}
+
+pub(crate) fn plan(code: &str) -> Plan {
+    let operator = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::Value::Null };
+    let mut plan = Plan {
+        fingerprint: format!("plan {code}"),
+        operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))].into(),
+        sinks: [sink()].into(),
+        edges: [channel()].into(),
+        ..Plan::default()
+    };
+    if code == EXTRA_CODE {
+        plan.operators.insert(extra(), operator("extra"));
+    }
+    plan
 }

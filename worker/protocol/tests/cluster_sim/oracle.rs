@@ -1,36 +1,274 @@
 //! What must hold, whatever happened.
+//!
+//! A start from another state than the head's (a savepoint, nothing, another job's) begins a new count: what was read
+//! behind that state is read again because somebody asked for it. Within a count every row counts exactly once.
 
-use crate::tasks::{ROWS, SPLITS, read_sums, sum};
-use crate::world::World;
-use weir_protocol::chain::{Link, Manifest, ObjectName, Origin, Stop, decode_link, parse_name};
+use crate::tasks::{ROWS, Row, SPLITS, positions_of, read_sums, sum};
+use crate::world::{Item, Proc, Start, World, generation_of};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use weir_protocol::chain::{
+    self, Claimant, Link, Manifest, ObjectName, Origin, Stop, decode_claim, decode_link, parse_name,
+};
 use weir_protocol::{Generation, LinkNumber};
 
+/// So many links may land between a look and the start that follows it.
+const RECENT: usize = 4;
+
+type Positions = BTreeMap<u16, u64>;
+
+/// One count.
+#[derive(Debug)]
+struct Count {
+    /// Where it began to read.
+    from: Positions,
+    /// Where another count went on from something else: rows up to there count.
+    until: Option<Positions>,
+    rows: BTreeMap<Row, u32>,
+}
+
+/// What is known of the chain by looking at every put.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    counts: Vec<Count>,
+    /// The count that a generation belongs to, by its start.
+    of: BTreeMap<Generation, usize>,
+    /// The newest checkpoint's stop flag, until a start lifts it.
+    stopped: bool,
+    claims: BTreeMap<Generation, Claimant>,
+    /// What the newest links said of revisions and stops.
+    recent: VecDeque<(chain::Terms, Option<Stop>)>,
+    /// Processes that have put a start behind links that cannot be read.
+    began: BTreeSet<Proc>,
+}
+
 impl World {
+    pub(crate) fn head_number(&self) -> Option<LinkNumber> {
+        let links = self.store.objects.range("chain/".to_owned().."chain0".to_owned());
+        links.filter_map(|(name, _)| link_number(name)).next_back()
+    }
+
     pub(crate) fn head(&self) -> Option<Link> {
-        let links = self.store.objects.iter().rev();
-        links
-            .filter_map(|(name, body)| match parse_name(name)? {
-                ObjectName::Link(number) => decode_link(number, body).ok(),
-                _ => None,
-            })
-            .next()
+        self.link(self.head_number()?)
     }
 
     pub(crate) fn newest_generation(&self) -> Generation {
-        let claims = self.store.objects.keys().filter_map(|name| match parse_name(name)? {
+        let claims = self.store.objects.range("generations/".to_owned().."generations0".to_owned());
+        let newest = claims.filter_map(|(name, _)| match parse_name(name)? {
             ObjectName::Generation(generation) => Some(generation),
             _ => None,
         });
-        claims.max().unwrap_or_default()
+        newest.max().unwrap_or_default()
     }
 
     pub(crate) fn link(&self, number: LinkNumber) -> Option<Link> {
-        let body = self.store.objects.get(&ObjectName::Link(number).to_string())?;
-        decode_link(number, body).ok()
+        decode_link(number, self.store.intact(&ObjectName::Link(number).to_string())?).ok()
     }
 
-    pub(crate) fn manifest(&self, number: LinkNumber) -> Option<Manifest> {
+    fn manifest(&self, number: LinkNumber) -> Option<Manifest> {
         self.link(number)?.manifest().cloned()
+    }
+
+    pub(crate) fn newest_manifest(&self) -> Option<Manifest> {
+        self.state_of(&self.head()?.origin())
+    }
+
+    fn state_of(&self, origin: &Origin) -> Option<Manifest> {
+        match origin {
+            Origin::Empty => None,
+            Origin::Link(number) => self.manifest(*number),
+            Origin::Foreign { manifest, .. } => Some(manifest.as_ref().clone()),
+        }
+    }
+
+    fn positions(&self, origin: &Origin) -> Positions {
+        let beginning = || (0..SPLITS).map(|split| (split, 0)).collect();
+        let Some(manifest) = self.state_of(origin) else { return beginning() };
+        let mut positions = positions_of(&manifest);
+        // What was in flight is counted by whoever goes on.
+        for (split, rows) in manifest.in_flight.iter().filter_map(|file| self.store.intact_file(&file.path)).flatten() {
+            *positions.entry(*split).or_default() -= rows;
+        }
+        positions
+    }
+
+    /// An object has come to be; `before` was the head until then.
+    pub(crate) fn check_put(&mut self, key: &ObjectName, before: Option<LinkNumber>) {
+        match key {
+            ObjectName::Generation(generation) => self.check_claim(*generation),
+            // A link in a retired one's place is none.
+            ObjectName::Link(number) if Some(*number) > before => {
+                let link = self.link(*number).expect("it was just put");
+                let before = before.and_then(|before| self.link(before));
+                self.link_landed(&link, before.as_ref());
+            }
+            _ => {}
+        }
+    }
+
+    fn check_claim(&mut self, generation: Generation) {
+        let body = &self.store.objects[&ObjectName::Generation(generation).to_string()];
+        let Ok(claim) = decode_claim(generation, body) else { return };
+        let pair = |claimant: &Claimant| (claimant.revision, claimant.attempt);
+        let before = self.ledger.claims.values().next_back();
+        // A claim that nobody can read orders nobody.
+        if before.is_some_and(|before| pair(before) > pair(&claim.claimant)) && !self.store.was_damaged {
+            self.break_rule(format!("generation {generation} is claimed as {:?}", pair(&claim.claimant)));
+        }
+        self.ledger.claims.insert(generation, claim.claimant);
+    }
+
+    fn link_landed(&mut self, link: &Link, before: Option<&Link>) {
+        self.judge_link(link, before);
+        self.ledger.recent.push_back((link.terms().clone(), link.stop()));
+        if self.ledger.recent.len() > RECENT {
+            self.ledger.recent.pop_front();
+        }
+    }
+
+    fn judge_link(&mut self, link: &Link, before: Option<&Link>) {
+        match link {
+            Link::Checkpoint(manifest) => self.ledger.stopped |= manifest.stop == Some(Stop::Suspended),
+            Link::Start(start) => {
+                self.check_terms(start, before);
+                let from = before.map(Link::origin);
+                let goes_on = from.as_ref() == Some(&start.origin)
+                    || (!start.skipped.is_empty() && !self.begins_elsewhere(start, before));
+                if (!goes_on || self.begins_elsewhere(start, before)) && self.finished {
+                    // Who says from where begins again what had ended.
+                    self.finished = false;
+                    self.after(0, Item::Chaos);
+                    if self.controller.is_some() {
+                        self.after(0, Item::Reconcile);
+                    }
+                }
+                if !goes_on || self.ledger.counts.is_empty() {
+                    let until = from.map(|from| self.positions(&from));
+                    if let Some(last) = self.ledger.counts.last_mut() {
+                        // What a head lists that cannot be read is lost to whoever begins elsewhere.
+                        last.until = if start.skipped.is_empty() { until } else { Some(last.from.clone()) };
+                    }
+                    let from = self.positions(&start.origin);
+                    self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });
+                }
+                self.ledger.of.insert(start.generation, self.ledger.counts.len() - 1);
+                let maintains = self
+                    .process_of(start)
+                    .is_some_and(|process| matches!(self.processes[process].kind, Start::Maintaining { .. }));
+                if !maintains && start.stop.is_none() && self.may_lift(start, before) {
+                    self.ledger.stopped = false;
+                }
+            }
+        }
+    }
+
+    /// Whether somebody asked for this start to be from another state than the head's.
+    fn begins_elsewhere(&mut self, start: &chain::Start, before: Option<&Link>) -> bool {
+        let Some(process) = self.process_of(start) else { return false };
+        let first = self.ledger.began.insert(process);
+        match &self.processes[process].kind {
+            Start::Fresh | Start::Restoring(_) | Start::Forking => first,
+            Start::Pod { .. } => {
+                let wanted = self.controller.as_ref().and_then(|of| of.wanted.get(&start.terms.revision));
+                let new = before.is_none_or(|before| before.terms().revision < start.terms.revision);
+                new && wanted.is_some_and(|wanted| wanted.restore_from.is_some())
+            }
+            Start::Obeying | Start::Lifting | Start::Maintaining { .. } => false,
+        }
+    }
+
+    fn process_of(&self, start: &chain::Start) -> Option<Proc> {
+        start.attempt.strip_prefix('p')?.split('-').next()?.parse().ok()
+    }
+
+    /// Whether this start may end a suspension.
+    fn may_lift(&self, start: &chain::Start, before: Option<&Link>) -> bool {
+        let kind = self.process_of(start).map(|process| &self.processes[process].kind);
+        match kind {
+            Some(Start::Obeying | Start::Maintaining { .. }) => false,
+            Some(Start::Pod { .. }) => before.is_none_or(|before| start.terms.revision > before.terms().assigned),
+            _ => true,
+        }
+    }
+
+    /// A start of another revision or code than before: somebody has to have asked for it, and the job has stopped.
+    fn check_terms(&mut self, start: &chain::Start, before: Option<&Link>) {
+        let (Some(controller), Some(before)) = (&self.controller, before) else { return };
+        let (old, new) = (before.terms(), &start.terms);
+        let revision = new.revision;
+        let mut broken = None;
+        if old.revision > revision {
+            broken = Some(format!("revision {} goes back to {revision}", old.revision));
+        }
+        let wanted = controller.wanted.get(&revision);
+        if revision == 0 {
+            // It began before anything was assigned.
+        } else if wanted.is_none_or(|wanted| wanted.code != new.code) {
+            broken = Some(format!("revision {revision} with code {} was never wanted", new.code));
+        }
+        // A claim may have been right when it was made: what landed since did so for somebody who is fenced.
+        let stopped = before.number().0 < RECENT as u64
+            || self.ledger.recent.iter().any(|(terms, stop)| match stop {
+                Some(Stop::Assignment(flag)) => *flag <= revision,
+                Some(Stop::Suspended) => revision > terms.assigned,
+                Some(Stop::Finished) => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
+                // The same code ran when it was claimed.
+                None => terms.code == new.code,
+            });
+        let takes_over = |wanted: &chain::Assignment| {
+            wanted.code == new.code && (wanted.force || wanted.rollback.as_ref() == Some(&old.code))
+        };
+        // Also if a later one of the same code then began instead.
+        let forced = self.ledger.claims.values().any(|claim| {
+            claim.revision > old.revision && controller.wanted.get(&claim.revision).is_some_and(takes_over)
+        });
+        if old.code != new.code && !stopped && !forced {
+            broken = Some(format!("revision {revision} takes over although the job has not stopped for it"));
+        }
+        let moved = before.origin() != start.origin && start.skipped.is_empty();
+        if moved && (revision == old.revision || wanted.is_none_or(|wanted| wanted.restore_from.is_none())) {
+            broken = Some(format!("revision {revision} begins from another state, and nobody asked for it"));
+        }
+        if let Some(broken) = broken {
+            self.break_rule(broken);
+        }
+    }
+
+    /// What is stopped must not run, as far as a leader can know: one that has been overtaken cannot.
+    pub(crate) fn check_deploy(&mut self, process: Proc, start: &chain::Start) {
+        let generation = start.generation;
+        if self.newest_generation() != generation {
+            return;
+        }
+        if self.ledger.stopped && !matches!(self.processes[process].kind, Start::Lifting) {
+            self.break_rule(format!("generation {generation} runs although the job is suspended"));
+        }
+        if self.finished {
+            self.break_rule(format!("generation {generation} runs although the job is finished"));
+        }
+        if let Origin::Foreign { .. } = &start.origin
+            && self.store.origin.is_none()
+        {
+            self.break_rule(format!("generation {generation} needs its origin, which was given up"));
+        }
+    }
+
+    /// Rows become visible.
+    pub(crate) fn count(&mut self, id: &str, rows: &[Row]) {
+        let Some(count) = self.ledger.of.get(&generation_of(id)).copied() else {
+            return self.break_rule(format!("{id} is committed, but its generation never began"));
+        };
+        let count = &mut self.ledger.counts[count];
+        let mut repeated = None;
+        for row in rows {
+            let times = count.rows.entry(*row).or_default();
+            *times += 1;
+            if *times > 1 || row.1 < count.from[&row.0] {
+                repeated = Some(*row);
+            }
+        }
+        if let Some(row) = repeated {
+            self.break_rule(format!("row {row:?} is repeated by {id}"));
+        }
     }
 
     /// What must hold once the job has finished.
@@ -38,10 +276,13 @@ impl World {
         if !self.finished {
             return Err("the job has not finished".to_owned());
         }
-        for split in 0..SPLITS {
-            for row in 0..ROWS {
-                if self.counts.get(&(split, row)) != Some(&1) {
-                    return Err(format!("row {:?} is lost", (split, row)));
+        for (number, count) in self.ledger.counts.iter().enumerate() {
+            for split in 0..SPLITS {
+                let until = count.until.as_ref().map_or(ROWS, |until| until[&split]);
+                for row in count.from[&split]..until {
+                    if !count.rows.contains_key(&(split, row)) {
+                        return Err(format!("row {:?} is lost in count {number}", (split, row)));
+                    }
                 }
             }
         }
@@ -58,18 +299,29 @@ impl World {
             return Err(format!("the final state is {sums:?}"));
         }
         for (name, link) in &self.answered {
-            if !self.released.contains(name) {
-                self.check_files(&format!("savepoint {name}"), *link)?;
+            if self.released.contains(name) {
+                continue;
+            }
+            self.check_files(&format!("savepoint {name}"), *link)?;
+            if !self.store.objects.contains_key(&ObjectName::Savepoint(name.clone()).to_string()) {
+                return Err(format!("savepoint {name} has no pointer"));
             }
         }
         Ok(())
     }
 
-    pub(crate) fn check_files(&self, what: &str, link: LinkNumber) -> Result<(), String> {
+    fn check_files(&self, what: &str, link: LinkNumber) -> Result<(), String> {
         let manifest = self.manifest(link).ok_or_else(|| format!("{what}: link {link} is gone"))?;
-        match manifest.paths().find(|path| !self.store.files.contains_key(*path)) {
+        match manifest.paths().find(|path| !self.store.has_file(path)) {
             Some(path) => Err(format!("{what}: file {path} is gone")),
             None => Ok(()),
         }
+    }
+}
+
+fn link_number(name: &str) -> Option<LinkNumber> {
+    match parse_name(name)? {
+        ObjectName::Link(number) => Some(number),
+        _ => None,
     }
 }

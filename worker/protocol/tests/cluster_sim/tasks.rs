@@ -2,8 +2,9 @@
 //! the rows to a sink with committables. Between reading and counting a row waits in a channel; some barriers overtake it.
 
 use crate::rng::Rng;
+use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weir_protocol::chain::{Start, subtract_ranges};
+use weir_protocol::chain::{Manifest, Start, subtract_ranges};
 use weir_protocol::leader::Restore;
 use weir_protocol::snapshot::{
     Committable, InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, SplitProgress, StateFile, TaskSnapshot,
@@ -28,8 +29,26 @@ pub(crate) fn sink() -> OperatorId {
     OperatorId("sink".to_owned())
 }
 
+/// The channel between reading and counting.
 pub(crate) fn channel() -> EdgeId {
     EdgeId("rows".to_owned())
+}
+
+/// An operator that only the code of this name has.
+pub(crate) fn extra() -> OperatorId {
+    OperatorId("extra".to_owned())
+}
+
+pub(crate) const EXTRA_CODE: &str = "more";
+
+/// How far the splits have been read.
+pub(crate) fn positions_of(manifest: &Manifest) -> BTreeMap<u16, u64> {
+    let mut positions: BTreeMap<u16, u64> = (0..SPLITS).map(|split| (split, 0)).collect();
+    let state = &manifest.operators[&source()];
+    let number = |split: &str| split.parse().expect("splits are numbers");
+    positions.extend(state.unfinished.values().map(|at| (number(&at.split), at.position.as_u64().expect("a number"))));
+    positions.extend(state.finished.iter().map(|split| (number(split), ROWS)));
+    positions
 }
 
 /// What a task has handed over and not seen in a completed checkpoint.
@@ -41,7 +60,7 @@ struct Pending {
     committable: Option<Committable>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     generation: Generation,
@@ -56,7 +75,8 @@ pub(crate) struct Task {
     files: BTreeMap<String, Vec<KeyGroupRange>>,
     last_barrier: CheckpointId,
     stopped: Option<CheckpointId>,
-    end_reported: bool,
+    /// Whether its code has the operator that only one code has.
+    extra: bool,
 }
 
 /// What a snapshot leaves in the world, before it is acknowledged.
@@ -87,25 +107,23 @@ pub(crate) fn read_sums(files: &[StateFile], stored: &dyn Fn(&str) -> Option<Sum
 }
 
 /// The tasks of a generation, restored. Fails when the state is not exactly what its positions say.
-pub(crate) fn deploy(
-    start: &Start,
-    restore: Option<&Restore>,
-    stored: &dyn Fn(&str) -> Option<Sums>,
-) -> Result<Vec<Task>, String> {
+pub(crate) fn deploy(start: &Start, restore: Option<&Restore>, store: &Store) -> Result<Vec<Task>, String> {
+    let elsewhere = restore.is_some_and(|restore| restore.location.is_some());
+    let stored = |path: &str| if elsewhere { store.of_origin(path) } else { store.files.get(path).cloned() };
     let mut sums = Sums::new();
     let mut positions: BTreeMap<u16, u64> = (0..SPLITS).map(|split| (split, 0)).collect();
     let mut files = BTreeMap::new();
     let mut in_flight = Sums::new();
     if let Some(restore) = restore {
         let operators = &restore.manifest.operators;
-        sums = read_sums(&operators[&sum()].files, stored)?;
-        files.extend(operators[&sum()].files.iter().map(|file| (file.path.clone(), file.key_groups.clone())));
-        for split in operators[&source()].unfinished.values() {
-            positions
-                .insert(split.split.parse().expect("splits are numbers"), split.position.as_u64().expect("a number"));
+        sums = read_sums(&operators[&sum()].files, &stored)?;
+        positions = positions_of(&restore.manifest);
+        if !elsewhere {
+            files.extend(operators[&sum()].files.iter().map(|file| (file.path.clone(), file.key_groups.clone())));
         }
-        for split in &operators[&source()].finished {
-            positions.insert(split.parse().expect("splits are numbers"), ROWS);
+        let known = operators.contains_key(&extra());
+        if known && start.terms.code != EXTRA_CODE {
+            return Err(format!("revision {} has no place for the state of its other operator", start.terms.revision));
         }
         for file in &restore.manifest.in_flight {
             let content = stored(&file.path).ok_or_else(|| format!("file {} is needed and gone", file.path))?;
@@ -133,21 +151,22 @@ pub(crate) fn deploy(
             positions: positions.iter().filter(|(split, _)| mine(split)).map(|(split, at)| (*split, *at)).collect(),
             queue: rows.collect(),
             sums: sums.iter().filter(|(group, _)| mine(group)).map(|(group, sum)| (*group, *sum)).collect(),
-            owned,
-            changed: BTreeSet::new(),
+            // What lies elsewhere is written as new.
+            changed: sums.keys().copied().filter(|group| elsewhere && mine(group)).collect(),
+            owned: owned.clone(),
             written: Vec::new(),
             pending: Vec::new(),
             files: files.clone(),
             last_barrier: CheckpointId(0),
             stopped: None,
-            end_reported: false,
+            extra: start.terms.code == EXTRA_CODE,
         }
     });
     Ok(tasks.collect())
 }
 
 impl Task {
-    /// Reads some rows; true when its input has just ended.
+    /// Reads some rows; true when its input has ended.
     pub(crate) fn run(&mut self, rng: &mut Rng) -> bool {
         if self.stopped.is_none() {
             for (split, position) in &mut self.positions {
@@ -158,8 +177,7 @@ impl Task {
             }
             self.count(rng.within(0, self.queue.len() as u64));
         }
-        let ended = self.positions.values().all(|position| *position == ROWS);
-        !std::mem::replace(&mut self.end_reported, ended) && ended
+        self.positions.values().all(|position| *position == ROWS)
     }
 
     fn count(&mut self, rows: u64) {
@@ -260,7 +278,10 @@ impl Task {
             }
             wrote.committables.extend(pending.committable.clone());
         }
-        let operators = [(source(), read), (sum(), counted), (sink(), wrote)].into();
+        let mut operators: BTreeMap<_, _> = [(source(), read), (sum(), counted), (sink(), wrote)].into();
+        if self.extra {
+            operators.insert(extra(), OperatorSnapshot::default());
+        }
         TaskSnapshot { task: self.id, operators, in_flight: None, cost: SnapshotCost::default() }
     }
 

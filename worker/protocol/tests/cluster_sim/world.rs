@@ -1,16 +1,15 @@
-//! The world of one history: processes with a leader and its tasks, the store, the outside that sinks commit to, and
+//! The world of one history: leaders in processes, workers with tasks, the store, the outside that sinks commit to, and
 //! everything that goes wrong between them.
 
+use crate::controller::Controller;
+use crate::oracle::Ledger;
 use crate::rng::Rng;
 use crate::store::Store;
-use crate::tasks::{self, Row, Task};
+use crate::tasks::{Row, Sums, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::leader::{
-    Action, BarrierKind, CommitResult, DeclineCause, End, ErrorKind, Event, Leader, Notice, OpId, Outcome, Request,
-    Rule, Stops,
-};
+use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request, Rule};
 use weir_protocol::snapshot::TaskSnapshot;
-use weir_protocol::{CheckpointId, Generation, LinkNumber, Now};
+use weir_protocol::{CheckpointId, Generation, LinkNumber};
 
 /// How often what goes wrong, in percent.
 #[derive(Debug, Clone, Copy)]
@@ -22,28 +21,84 @@ pub(crate) struct Faults {
     pub(crate) doubled: u64,
     pub(crate) task_fails: u64,
     pub(crate) commit_retry: u64,
-    /// Something happens to a process this often, in milliseconds.
+    /// Of what happens to processes: how much damages an object.
+    pub(crate) damage: u64,
+    /// Something happens this often, in milliseconds.
     pub(crate) chaos_every_ms: u64,
 }
 
 pub(crate) type Proc = usize;
+pub(crate) type WorkerId = usize;
+
+/// How many workers there are.
+pub(crate) const WORKERS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) enum Item {
+    /// Something reaches a leader.
     Event(Proc, Event),
     Tick(Proc),
-    Run(Proc, Generation),
+    /// Tasks that have not confirmed are sent again, or given up.
+    Deploying(Proc, Generation),
+    /// Workers that have not confirmed a cancel are not waited for any longer.
+    Cancelling(Proc, Generation),
+    /// Something reaches a worker: from the leader of this process about this generation.
+    Order((WorkerId, u64), (Proc, Generation), Order),
+    /// The tasks of a worker read some rows.
+    Run(WorkerId, u64, Generation),
+    Upload(WorkerId, u64, Box<Uploaded>),
     Execute(Option<(Proc, OpId)>, Request, Reply),
-    Barrier(Proc, Generation, CheckpointId, bool, u32),
-    Upload(Proc, Generation, CheckpointId, Box<TaskSnapshot>, Vec<(String, tasks::Sums)>),
-    Completed(Proc, Generation, CheckpointId, u32),
-    Aborted(Proc, Generation, CheckpointId),
     Commit(Proc, BTreeSet<String>),
     AbortStaged(BTreeSet<String>),
     AbortLeftovers(Generation, BTreeSet<String>),
-    Start(Stops),
+    OriginReleased(Proc, String),
+    Start(Start),
     Thaw(Proc),
+    ThawWorker(WorkerId),
+    ReviveWorker(WorkerId),
+    WorkerMissed(Proc, Generation, WorkerId),
+    Repair(String),
+    Reconcile,
     Chaos,
+}
+
+/// What a leader's process tells a worker.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    Deploy(Vec<Task>),
+    Barrier(CheckpointId, bool),
+    Completed(CheckpointId),
+    Aborted(CheckpointId),
+    Cancel,
+}
+
+/// A snapshot on its way to the store.
+#[derive(Debug)]
+pub(crate) struct Uploaded {
+    pub(crate) process: Proc,
+    pub(crate) generation: Generation,
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) snapshot: Box<TaskSnapshot>,
+    pub(crate) files: Vec<(String, Sums)>,
+}
+
+/// A process that is to start.
+#[derive(Debug, Clone)]
+pub(crate) enum Start {
+    /// A run by hand that obeys a stop.
+    Obeying,
+    /// A run by hand that goes on whatever stopped the job.
+    Lifting,
+    /// A run by hand from nothing.
+    Fresh,
+    /// A run by hand from a savepoint.
+    Restoring(String),
+    /// A run by hand from another job's state.
+    Forking,
+    /// Work on a state that nobody runs, or that somebody believes nobody runs.
+    Maintaining { fence: bool },
+    /// A pod of this code.
+    Pod { code: usize, pod: u64, attempt: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,34 +109,62 @@ pub(crate) enum Reply {
 
 pub(crate) struct Process {
     pub(crate) leader: Leader,
+    pub(crate) kind: Start,
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
     pub(crate) tick_at: Option<u64>,
-    pub(crate) generation: Option<Generation>,
+    pub(crate) deployment: Option<Deployment>,
+}
+
+/// Where a leader's process has its tasks.
+pub(crate) struct Deployment {
+    pub(crate) generation: Generation,
+    /// The tasks of each worker.
+    pub(crate) tasks: BTreeMap<WorkerId, Vec<Task>>,
+    /// Workers that have not said that they have them, or that they have them no more.
+    pub(crate) open: BTreeSet<WorkerId>,
+    pub(crate) deployed: bool,
+    pub(crate) cancelling: bool,
+    pub(crate) tries: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Worker {
+    pub(crate) alive: bool,
+    pub(crate) frozen: bool,
+    pub(crate) stash: Vec<Item>,
+    /// Counts its lives.
+    pub(crate) life: u64,
+    /// Who deployed the tasks, and as what.
+    pub(crate) of: Option<(Proc, Generation)>,
     pub(crate) tasks: Vec<Task>,
-    pub(crate) stops: Stops,
 }
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) now: u64,
-    pub(crate) sequence: u64,
+    sequence: u64,
     pub(crate) queue: BTreeMap<(u64, u64), Item>,
     pub(crate) store: Store,
     pub(crate) processes: Vec<Process>,
+    pub(crate) workers: Vec<Worker>,
     pub(crate) rule: Option<Rule>,
     pub(crate) staged: BTreeMap<String, Vec<Row>>,
     pub(crate) committed: BTreeSet<String>,
-    pub(crate) counts: BTreeMap<Row, u32>,
+    pub(crate) ledger: Ledger,
     pub(crate) violation: Option<String>,
     pub(crate) finished: bool,
+    pub(crate) finished_at: u64,
     pub(crate) answered: BTreeMap<String, LinkNumber>,
     pub(crate) released: BTreeSet<String>,
     pub(crate) retain: u32,
     pub(crate) calm_at: u64,
     pub(crate) interval_ms: u64,
+    /// Somebody assigns; otherwise the job is run by hand.
+    pub(crate) controller: Option<Controller>,
+    pub(crate) attempts: u64,
     pub(crate) log: Option<Vec<String>>,
 }
 
@@ -98,10 +181,13 @@ impl World {
             doubled: up_to(15),
             task_fails: up_to(3),
             commit_retry: up_to(40),
+            damage: up_to(10),
             chaos_every_ms: 20 + up_to(200),
         };
         let retain = rng.within(1, 3) as u32;
         let interval_ms = rng.within(10, 60);
+        let controller = rng.chance(50).then(|| Controller::new(&mut rng));
+        let workers = (0..WORKERS).map(|_| Worker { alive: true, ..Worker::default() }).collect();
         Self {
             rng,
             faults,
@@ -110,24 +196,28 @@ impl World {
             queue: BTreeMap::new(),
             store: Store::default(),
             processes: Vec::new(),
+            workers,
             rule,
             staged: BTreeMap::new(),
             committed: BTreeSet::new(),
-            counts: BTreeMap::new(),
+            ledger: Ledger::default(),
             violation: None,
             finished: false,
+            finished_at: 0,
             answered: BTreeMap::new(),
             released: BTreeSet::new(),
             retain,
             calm_at: 3_000,
             interval_ms,
+            controller,
+            attempts: 0,
             log: None,
         }
     }
 
     /// Runs one history to its end. The error says what rule of the outside was broken.
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        self.after(0, Item::Start(Stops::Lift));
+        self.begin();
         self.after(self.faults.chaos_every_ms, Item::Chaos);
         while let Some(((at, _), item)) = self.queue.pop_first() {
             self.now = self.now.max(at);
@@ -135,11 +225,26 @@ impl World {
             if let Some(violation) = self.violation.take() {
                 return Err(violation);
             }
-            if self.now > 2_000_000 {
+            // Who has not noticed by then that the job has finished only looks on.
+            if self.finished && self.now > self.calm_at.max(self.finished_at) + 2_000 {
+                break;
+            }
+            if self.now > 200_000 {
                 return Err("the job does not end although all faults have stopped".to_owned());
             }
         }
         self.check_end()
+    }
+
+    fn begin(&mut self) {
+        if self.controller.is_some() {
+            return self.after(0, Item::Reconcile);
+        }
+        let start = if self.rng.chance(20) { Start::Forking } else { Start::Lifting };
+        if matches!(start, Start::Forking) {
+            self.store.put_origin(&mut self.rng);
+        }
+        self.after(0, Item::Start(start));
     }
 
     pub(crate) fn after(&mut self, delay_ms: u64, item: Item) {
@@ -172,67 +277,7 @@ impl World {
         }
     }
 
-    pub(crate) fn handle(&mut self, item: Item) {
-        let owner = match &item {
-            Item::Event(process, _) | Item::Tick(process) | Item::Run(process, _) => Some(*process),
-            Item::Barrier(process, ..) | Item::Upload(process, ..) | Item::Completed(process, ..) => Some(*process),
-            Item::Aborted(process, ..) => Some(*process),
-            _ => None,
-        };
-        if let Some(process) = owner.map(|process| &mut self.processes[process]) {
-            if !process.alive {
-                return;
-            }
-            if process.frozen {
-                process.stash.push(item);
-                return;
-            }
-        }
-        match item {
-            Item::Event(process, event) => self.step(process, event),
-            Item::Tick(process) => {
-                self.processes[process].tick_at = None;
-                self.step(process, Event::Tick);
-            }
-            Item::Run(process, generation) => self.run_tasks(process, generation),
-            Item::Execute(reply_to, request, reply) => self.execute(reply_to, &request, reply),
-            Item::Barrier(process, generation, checkpoint, stop, subtask) => {
-                self.barrier(process, generation, (checkpoint, stop), subtask);
-            }
-            Item::Upload(process, generation, checkpoint, snapshot, files) => {
-                self.store.files.extend(files);
-                self.message(process, Event::Acked { generation, checkpoint, snapshot });
-            }
-            Item::Completed(process, generation, checkpoint, subtask) => {
-                if let Some(task) = self.task(process, generation, subtask) {
-                    task.completed(checkpoint);
-                }
-            }
-            Item::Aborted(process, generation, checkpoint) => {
-                let process = &mut self.processes[process];
-                if process.generation == Some(generation) {
-                    process.tasks.iter_mut().for_each(|task| task.aborted(checkpoint));
-                }
-            }
-            Item::Commit(process, ids) => self.commit(process, ids),
-            Item::AbortStaged(ids) => self.staged.retain(|id, _| !ids.contains(id)),
-            Item::AbortLeftovers(before, keep) => self.staged.retain(|id, _| {
-                let generation: u64 = id.split('-').next().and_then(|digits| digits.parse().ok()).expect("our own ids");
-                generation >= before.0 || keep.contains(id)
-            }),
-            Item::Start(stops) => self.start(stops),
-            Item::Thaw(process) => self.thaw(process),
-            Item::Chaos => self.chaos(),
-        }
-    }
-
-    pub(crate) fn task(&mut self, process: Proc, generation: Generation, subtask: u32) -> Option<&mut Task> {
-        let process = &mut self.processes[process];
-        (process.generation == Some(generation)).then_some(())?;
-        process.tasks.iter_mut().find(|task| task.id.subtask == subtask)
-    }
-
-    /// Something is told to a leader or a task over the network.
+    /// Something is told over the network, to a leader.
     pub(crate) fn message(&mut self, process: Proc, event: Event) {
         if self.fault(self.faults.lost) {
             return;
@@ -245,244 +290,91 @@ impl World {
         self.after(delay, Item::Event(process, event));
     }
 
-    pub(crate) fn step(&mut self, process: Proc, event: Event) {
-        let now = Now(self.now);
-        self.trace(|| format!("p{process} <- {}", short(&event)));
-        let actions = self.processes[process].leader.step(now, event);
-        for action in actions {
-            self.trace(|| format!("p{process} -> {}", short(&action)));
-            self.perform(process, action);
-        }
-        let deadline = self.processes[process].leader.deadline().map(|at| at.0.max(self.now));
-        let planned = &mut self.processes[process].tick_at;
-        if let Some(at) = deadline
-            && planned.is_none_or(|planned| at < planned)
-        {
-            *planned = Some(at);
-            self.after(at - self.now, Item::Tick(process));
+    fn handle(&mut self, item: Item) {
+        if let Some(item) = self.not_stashed(item) {
+            self.take(item);
         }
     }
 
-    pub(crate) fn perform(&mut self, process: Proc, action: Action) {
-        match action {
-            Action::Store { op, request } => self.request(process, op, request),
-            Action::Deploy { generation, start, restore } => {
-                self.check_deploy(process, generation, start.number);
-                let stored = |path: &str| self.store.files.get(path).cloned();
-                match tasks::deploy(&start, restore.as_deref(), &stored) {
-                    Ok(tasks) => {
-                        let ids: BTreeSet<_> = tasks.iter().map(|task| task.id).collect();
-                        self.processes[process].tasks = tasks;
-                        self.processes[process].generation = Some(generation);
-                        let deployed = Event::Deployed { generation, tasks: ids.clone(), sources: ids };
-                        let delay = self.delay();
-                        self.after(delay, Item::Event(process, deployed));
-                        self.after(delay + 1, Item::Run(process, generation));
-                    }
-                    // A later generation may have deleted what this one still believes in.
-                    Err(message) if self.newest_generation() > generation => {
-                        let kind = ErrorKind::Corrupt;
-                        self.after(1, Item::Event(process, Event::DeployFailed { generation, kind, message }));
-                    }
-                    Err(message) => self.break_rule(format!("generation {generation} cannot restore: {message}")),
-                }
+    /// What is for a dead one is lost, what is for a frozen one waits.
+    fn not_stashed(&mut self, item: Item) -> Option<Item> {
+        let process = match &item {
+            Item::Event(process, _) | Item::Tick(process) | Item::WorkerMissed(process, ..) => Some(*process),
+            Item::Deploying(process, _) | Item::Cancelling(process, _) => Some(*process),
+            _ => None,
+        };
+        let worker = match &item {
+            Item::Order((worker, _), ..) | Item::Run(worker, ..) | Item::Upload(worker, ..) => Some(*worker),
+            _ => None,
+        };
+        let (alive, frozen, stash) = match (process, worker) {
+            (Some(process), _) => {
+                let process = &mut self.processes[process];
+                (process.alive, process.frozen, &mut process.stash)
             }
-            Action::Cancel { generation } => {
-                self.processes[process].tasks.clear();
-                let delay = self.delay();
-                self.after(delay, Item::Event(process, Event::Cancelled { generation }));
+            (_, Some(worker)) => {
+                let worker = &mut self.workers[worker];
+                (worker.alive, worker.frozen, &mut worker.stash)
             }
-            Action::InjectBarrier { generation, checkpoint, kind } => {
-                let stop = matches!(kind, BarrierKind::Stop | BarrierKind::Final);
-                self.tell_tasks(process, self.faults.lost, |subtask| {
-                    Item::Barrier(process, generation, checkpoint, stop, subtask)
-                });
+            _ => return Some(item),
+        };
+        if alive && frozen {
+            stash.push(item);
+            return None;
+        }
+        alive.then_some(item)
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Event(process, event) => self.step(process, event),
+            Item::Tick(process) => {
+                self.processes[process].tick_at = None;
+                self.step(process, Event::Tick);
             }
-            Action::NotifyAborted { generation, checkpoint } => {
-                let delay = self.delay();
-                self.after(delay, Item::Aborted(process, generation, checkpoint));
+            Item::Deploying(process, generation) => self.deploying(process, generation),
+            Item::Cancelling(process, generation) => self.cancelled(process, generation),
+            // A connection ends with the worker's life.
+            Item::Order((worker, life), ..) if self.workers[worker].life != life => {}
+            Item::Order((worker, _), from, order) => self.order(worker, from, order),
+            Item::Run(worker, life, generation) => self.run_tasks(worker, life, generation),
+            Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => self.uploaded(*uploaded),
+            Item::Upload(..) => {}
+            Item::Execute(reply_to, request, reply) => self.execute(reply_to, &request, reply),
+            Item::Commit(process, ids) => self.commit(process, ids),
+            Item::AbortStaged(ids) => self.staged.retain(|id, _| !ids.contains(id)),
+            Item::AbortLeftovers(before, keep) => {
+                self.staged.retain(|id, _| generation_of(id) >= before || keep.contains(id));
             }
-            Action::NotifyCompleted { generation, checkpoint, .. } => {
-                let lost = 4 * self.faults.lost;
-                self.tell_tasks(process, lost, |subtask| Item::Completed(process, generation, checkpoint, subtask));
+            Item::OriginReleased(process, pin) => {
+                self.store.origin = None;
+                self.message(process, Event::PinReleased { pin });
             }
-            Action::Commit { committables, .. } => {
-                let ids = committables.into_values().flat_map(BTreeMap::into_keys).collect();
-                let delay = self.delay();
-                self.after(delay, Item::Commit(process, ids));
-            }
-            Action::AbortLeftovers { before, keep, .. } => {
-                let delay = self.delay();
-                self.after(delay, Item::AbortLeftovers(before, keep));
-            }
-            Action::AbortCommittables { ids } => {
-                let delay = self.delay();
-                self.after(delay, Item::AbortStaged(ids));
-            }
-            Action::Gather { .. } | Action::Prepare { .. } | Action::ReleasePin { .. } => {}
-            Action::Report(notice) => self.notice(notice),
-            Action::End(end) => self.end(process, end),
+            Item::Start(start) => self.start(&start),
+            Item::Thaw(process) => self.thaw(process),
+            Item::ThawWorker(worker) => self.thaw_worker(worker),
+            Item::ReviveWorker(worker) => self.workers[worker].alive = true,
+            Item::WorkerMissed(process, generation, worker) => self.worker_missed(process, generation, worker),
+            Item::Repair(name) => self.store.repair(&name),
+            Item::Reconcile => self.reconcile(),
+            Item::Chaos => self.chaos(),
         }
     }
 
-    /// What is stopped must not run, as far as a leader can know: one that has been overtaken cannot.
-    pub(crate) fn check_deploy(&mut self, process: Proc, generation: Generation, start: LinkNumber) {
-        if self.newest_generation() != generation {
-            return;
-        }
-        let behind = self.link(LinkNumber(start.0 - 1));
-        if self.processes[process].stops == Stops::Obey && behind.is_some_and(|link| link.stop().is_some()) {
-            self.break_rule(format!("generation {generation} runs although the job is suspended"));
-        }
-        if self.finished {
-            self.break_rule(format!("generation {generation} runs although the job is finished"));
-        }
-    }
-
-    pub(crate) fn tell_tasks(&mut self, process: Proc, lost: u64, item: impl Fn(u32) -> Item) {
-        for subtask in 0..self.processes[process].tasks.len() as u32 {
-            if !self.fault(lost) {
-                let delay = self.delay();
-                self.after(delay, item(subtask));
-            }
-        }
-    }
-
-    pub(crate) fn notice(&mut self, notice: Notice) {
-        match notice {
-            Notice::SavepointCompleted { name, link, .. } => {
-                // A request that comes again after the release is a new one.
-                let before = self.answered.insert(name.clone(), link);
-                if before.is_some_and(|before| before != link) && !self.released.contains(&name) {
-                    self.break_rule(format!("savepoint {name} was taken twice"));
-                }
-            }
-            Notice::SavepointReleased { name } => {
-                self.released.insert(name);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn end(&mut self, process: Proc, end: End) {
-        self.processes[process].alive = false;
-        match end {
-            End::Finished { .. } => self.finished = true,
-            End::Stopped { .. } => {
-                let delay = self.rng.within(1, 100);
-                // What watches the pods starts the same again; a user lifts the stop later.
-                if self.rng.chance(50) {
-                    self.after(delay, Item::Start(Stops::Obey));
-                }
-                self.after(delay + 50, Item::Start(Stops::Lift));
-            }
-            End::Fenced { .. } => self.start_later(),
-            End::Maintained => self.break_rule("nobody asked for maintenance".to_owned()),
-            End::HandedOver { .. } | End::Stalled { .. } => self.break_rule("nothing was assigned".to_owned()),
-            End::Failed { message, .. } => self.break_rule(format!("the job failed: {message}")),
-        }
-    }
-
-    pub(crate) fn request(&mut self, process: Proc, op: OpId, request: Request) {
-        let (to_store, back) = (self.delay(), self.delay());
-        let put = matches!(request, Request::PutIfAbsent { .. });
-        let transient = Outcome::Failed { kind: ErrorKind::Transient, message: "refused".to_owned() };
-        if self.fault(self.faults.refused) {
-            self.after(to_store + back, Item::Event(process, Event::Stored { op, outcome: transient }));
-        } else if put && self.fault(self.faults.put_unknown) {
-            let unknown = Outcome::Unknown { message: "timed out".to_owned() };
-            let answer = Event::Stored { op, outcome: unknown };
-            self.after(to_store + back, Item::Event(process, answer));
-            if self.rng.chance(60) {
-                let late = if self.fault(self.faults.put_late) { self.rng.within(50, 1_500) } else { 0 };
-                self.after(to_store + late, Item::Execute(None, request, Reply::None));
-            }
-        } else {
-            let late = if put && self.fault(self.faults.put_late) { self.rng.within(20, 400) } else { 0 };
-            self.after(to_store + late, Item::Execute(Some((process, op)), request, Reply::Honest));
-        }
-    }
-
-    pub(crate) fn execute(&mut self, reply_to: Option<(Proc, OpId)>, request: &Request, reply: Reply) {
+    fn execute(&mut self, reply_to: Option<(Proc, OpId)>, request: &Request, reply: Reply) {
+        let before = self.head_number();
         let outcome = self.store.execute(request);
+        if let (Request::PutIfAbsent { key, .. }, Outcome::Done) = (request, &outcome) {
+            self.check_put(key, before);
+        }
         if let (Some((process, op)), Reply::Honest) = (reply_to, reply) {
             let back = self.delay();
             self.after(back, Item::Event(process, Event::Stored { op, outcome }));
         }
     }
-
-    pub(crate) fn run_tasks(&mut self, process: Proc, generation: Generation) {
-        let this = &mut self.processes[process];
-        if this.generation != Some(generation) || this.tasks.is_empty() {
-            return;
-        }
-        let ended: Vec<_> =
-            this.tasks.iter_mut().filter_map(|task| task.run(&mut self.rng).then_some(task.id)).collect();
-        for task in ended {
-            self.after(1, Item::Event(process, Event::SourceEnded { generation, task }));
-        }
-        if self.fault(self.faults.task_fails) {
-            let task = self.processes[process].tasks[0].id;
-            let (kind, message) = (ErrorKind::Transient, "chance".to_owned());
-            self.after(1, Item::Event(process, Event::TaskFailed { generation, task, kind, message }));
-        }
-        let pause = self.rng.within(2, 40);
-        self.after(pause, Item::Run(process, generation));
-    }
-
-    pub(crate) fn barrier(
-        &mut self,
-        process: Proc,
-        generation: Generation,
-        (checkpoint, stop): (CheckpointId, bool),
-        subtask: u32,
-    ) {
-        let mut rng = self.rng.clone();
-        let taken = self.task(process, generation, subtask).and_then(|task| task.barrier(checkpoint, stop, &mut rng));
-        self.rng = rng;
-        let Some(taken) = taken else { return };
-        self.staged.extend(taken.staged);
-        if self.fault(self.faults.lost) {
-            let task = taken.snapshot.task;
-            let (cause, message) = (DeclineCause::Task, "chance".to_owned());
-            // The file is there all the same: what is pending goes into the next checkpoint.
-            self.store.files.extend(taken.files);
-            return self.message(process, Event::Declined { generation, checkpoint, task, cause, message });
-        }
-        let delay = self.delay();
-        self.after(delay, Item::Upload(process, generation, checkpoint, Box::new(taken.snapshot), taken.files));
-    }
-
-    pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
-        let mut results = BTreeMap::new();
-        for id in ids {
-            if self.fault(self.faults.commit_retry) {
-                results.insert(id, CommitResult::Retry { message: "chance".to_owned() });
-                continue;
-            }
-            if self.committed.insert(id.clone()) {
-                let Some(rows) = self.staged.get(&id) else {
-                    return self.break_rule(format!("committable {id} was aborted and is lost"));
-                };
-                for row in rows.clone() {
-                    let count = self.counts.entry(row).or_default();
-                    *count += 1;
-                    if *count > 1 {
-                        return self.break_rule(format!("row {row:?} is repeated by {id}"));
-                    }
-                }
-            }
-            results.insert(id, CommitResult::Done);
-        }
-        let delay = self.delay();
-        if !self.fault(self.faults.lost) {
-            self.after(delay, Item::Event(process, Event::Committed { results }));
-        }
-    }
 }
 
-fn short(what: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{what:?}");
-    text.truncate(220);
-    text
+/// The generation whose tasks made a committable.
+pub(crate) fn generation_of(id: &str) -> Generation {
+    Generation(id.split('-').next().and_then(|digits| digits.parse().ok()).expect("our own ids"))
 }

@@ -1,0 +1,306 @@
+//! The process around a leader: it performs what the leader decides.
+
+use crate::tasks;
+use crate::world::{Deployment, Item, Order, Proc, Reply, Start, WORKERS, WorkerId, World};
+use std::collections::{BTreeMap, BTreeSet};
+use weir_protocol::chain::Stop;
+use weir_protocol::leader::{
+    Action, BarrierKind, CommitResult, End, ErrorKind, Event, Notice, OpId, Outcome, Request, Restore,
+};
+use weir_protocol::{Generation, Now};
+
+/// How often a deployment is sent again before it is given up.
+const TRIES: u32 = 4;
+
+impl World {
+    pub(crate) fn step(&mut self, process: Proc, event: Event) {
+        let now = Now(self.now);
+        self.trace(|| format!("p{process} <- {}", short(&event)));
+        let actions = self.processes[process].leader.step(now, event);
+        for action in actions {
+            self.trace(|| format!("p{process} -> {}", short(&action)));
+            self.perform(process, action);
+        }
+        let deadline = self.processes[process].leader.deadline().map(|at| at.0.max(self.now));
+        let planned = &mut self.processes[process].tick_at;
+        if let Some(at) = deadline
+            && planned.is_none_or(|planned| at < planned)
+        {
+            *planned = Some(at);
+            self.after(at - self.now, Item::Tick(process));
+        }
+    }
+
+    fn perform(&mut self, process: Proc, action: Action) {
+        match action {
+            Action::Store { op, request } => self.request(process, op, request),
+            Action::Deploy { generation, start, restore } => {
+                self.deploy(process, generation, &start, restore.as_deref());
+            }
+            Action::Cancel { generation } => self.cancel(process, generation),
+            Action::InjectBarrier { generation, checkpoint, kind } => {
+                let stop = matches!(kind, BarrierKind::Stop | BarrierKind::Final);
+                self.tell(process, generation, self.faults.lost, &Order::Barrier(checkpoint, stop));
+            }
+            Action::NotifyAborted { generation, checkpoint } => {
+                self.tell(process, generation, 0, &Order::Aborted(checkpoint));
+            }
+            Action::NotifyCompleted { generation, checkpoint, .. } => {
+                self.tell(process, generation, 4 * self.faults.lost, &Order::Completed(checkpoint));
+            }
+            Action::Commit { committables, .. } => {
+                let ids = committables.into_values().flat_map(BTreeMap::into_keys).collect();
+                let delay = self.delay();
+                self.after(delay, Item::Commit(process, ids));
+            }
+            Action::AbortLeftovers { before, keep, .. } => {
+                let delay = self.delay();
+                self.after(delay, Item::AbortLeftovers(before, keep));
+            }
+            Action::AbortCommittables { ids } => {
+                let delay = self.delay();
+                self.after(delay, Item::AbortStaged(ids));
+            }
+            Action::Gather { assignment } => {
+                // Some workers never come.
+                if self.calm() || self.rng.chance(80) {
+                    let delay = self.rng.within(0, 100);
+                    self.after(delay, Item::Event(process, Event::WorkersReady { revision: assignment.revision }));
+                }
+            }
+            Action::Prepare { revision, .. } => self.message(process, Event::Prepared { revision }),
+            Action::ReleasePin { pin, .. } => {
+                if !self.fault(self.faults.lost) {
+                    let delay = self.delay();
+                    self.after(delay, Item::OriginReleased(process, pin));
+                }
+            }
+            Action::Report(notice) => self.notice(notice),
+            Action::End(end) => self.end(process, end),
+        }
+    }
+
+    fn deploy(
+        &mut self,
+        process: Proc,
+        generation: Generation,
+        start: &weir_protocol::chain::Start,
+        restore: Option<&Restore>,
+    ) {
+        self.check_deploy(process, start);
+        let failed = |kind, message| Event::DeployFailed { generation, kind, message };
+        let tasks = match tasks::deploy(start, restore, &self.store) {
+            Ok(tasks) => tasks,
+            // A later generation may have deleted what this one still believes in.
+            Err(message) if self.newest_generation() > generation || self.store.was_damaged => {
+                return self.after(1, Item::Event(process, failed(ErrorKind::Corrupt, message)));
+            }
+            Err(message) => return self.break_rule(format!("generation {generation} cannot restore: {message}")),
+        };
+        let there: Vec<WorkerId> =
+            (0..WORKERS).filter(|at| self.workers[*at].alive && !self.workers[*at].frozen).collect();
+        if there.is_empty() {
+            let message = "no worker is there".to_owned();
+            return self.after(20, Item::Event(process, failed(ErrorKind::Transient, message)));
+        }
+        let mut by_worker: BTreeMap<WorkerId, Vec<tasks::Task>> = BTreeMap::new();
+        for (at, task) in tasks.into_iter().enumerate() {
+            by_worker.entry(there[at % there.len()]).or_default().push(task);
+        }
+        let open: BTreeSet<WorkerId> = by_worker.keys().copied().collect();
+        self.processes[process].deployment =
+            Some(Deployment { generation, tasks: by_worker, open, deployed: false, cancelling: false, tries: 0 });
+        self.after(0, Item::Deploying(process, generation));
+    }
+
+    /// Sends tasks to the workers that have not confirmed them.
+    pub(crate) fn deploying(&mut self, process: Proc, generation: Generation) {
+        let calm = self.calm();
+        let Some(deployment) = self.processes[process].deployment.as_mut() else { return };
+        if deployment.generation != generation || deployment.deployed || deployment.cancelling {
+            return;
+        }
+        deployment.tries += 1;
+        if deployment.tries > TRIES && !calm {
+            let message = "a worker does not answer".to_owned();
+            let kind = ErrorKind::Transient;
+            return self.after(0, Item::Event(process, Event::DeployFailed { generation, kind, message }));
+        }
+        let open: Vec<(WorkerId, Vec<tasks::Task>)> =
+            deployment.open.iter().map(|worker| (*worker, deployment.tasks[worker].clone())).collect();
+        for (worker, tasks) in open {
+            self.send(worker, (process, generation), self.faults.lost, Order::Deploy(tasks));
+        }
+        self.after(30, Item::Deploying(process, generation));
+    }
+
+    /// A worker says that it has its tasks, or that it has none any more.
+    pub(crate) fn confirmed(&mut self, worker: WorkerId, process: Proc, generation: Generation, cancel: bool) {
+        let this = &mut self.processes[process];
+        let Some(deployment) = this.deployment.as_mut().filter(|of| of.generation == generation) else { return };
+        let awaited = deployment.cancelling == cancel && (cancel || !deployment.deployed);
+        if !this.alive || this.frozen || !awaited {
+            return;
+        }
+        deployment.open.remove(&worker);
+        if !deployment.open.is_empty() {
+            return;
+        }
+        if cancel {
+            return self.cancelled(process, generation);
+        }
+        deployment.deployed = true;
+        let tasks: BTreeSet<_> = deployment.tasks.values().flatten().map(|task| task.id).collect();
+        self.after(0, Item::Event(process, Event::Deployed { generation, sources: tasks.clone(), tasks }));
+    }
+
+    fn cancel(&mut self, process: Proc, generation: Generation) {
+        match self.processes[process].deployment.as_mut().filter(|of| of.generation == generation) {
+            Some(deployment) => {
+                deployment.cancelling = true;
+                deployment.open = deployment.tasks.keys().copied().collect();
+                self.tell(process, generation, self.faults.lost, &Order::Cancel);
+                self.after(100, Item::Cancelling(process, generation));
+            }
+            None => self.after(0, Item::Event(process, Event::Cancelled { generation })),
+        }
+    }
+
+    /// All tasks are gone, or those that are not are not waited for.
+    pub(crate) fn cancelled(&mut self, process: Proc, generation: Generation) {
+        let this = &mut self.processes[process];
+        if this.deployment.as_ref().is_some_and(|of| of.generation == generation && of.cancelling) {
+            this.deployment = None;
+            self.after(0, Item::Event(process, Event::Cancelled { generation }));
+        }
+    }
+
+    /// Heartbeats are missing.
+    pub(crate) fn worker_missed(&mut self, process: Proc, generation: Generation, worker: WorkerId) {
+        let deployment = self.processes[process].deployment.as_ref();
+        let Some(deployment) = deployment.filter(|of| of.generation == generation && !of.cancelling) else { return };
+        let Some(task) = deployment.tasks.get(&worker).and_then(|tasks| tasks.first()) else { return };
+        let (task, kind, message) = (task.id, ErrorKind::Transient, "a worker is missed".to_owned());
+        self.step(process, Event::TaskFailed { generation, task, kind, message });
+    }
+
+    fn tell(&mut self, process: Proc, generation: Generation, lost: u64, order: &Order) {
+        let deployment = self.processes[process].deployment.as_ref().filter(|of| of.generation == generation);
+        let workers: Vec<WorkerId> = deployment.into_iter().flat_map(|of| of.tasks.keys().copied()).collect();
+        for worker in workers {
+            self.send(worker, (process, generation), lost, order.clone());
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, (process, generation): (Proc, Generation), lost: u64, order: Order) {
+        if self.fault(lost) {
+            return;
+        }
+        let life = self.workers[worker].life;
+        if self.fault(self.faults.doubled) {
+            let delay = self.delay();
+            self.after(delay, Item::Order((worker, life), (process, generation), order.clone()));
+        }
+        let delay = self.delay();
+        self.after(delay, Item::Order((worker, life), (process, generation), order));
+    }
+
+    fn request(&mut self, process: Proc, op: OpId, request: Request) {
+        let (to_store, back) = (self.delay(), self.delay());
+        let put = matches!(request, Request::PutIfAbsent { .. });
+        let transient = Outcome::Failed { kind: ErrorKind::Transient, message: "refused".to_owned() };
+        if self.fault(self.faults.refused) {
+            self.after(to_store + back, Item::Event(process, Event::Stored { op, outcome: transient }));
+        } else if put && self.fault(self.faults.put_unknown) {
+            let unknown = Outcome::Unknown { message: "timed out".to_owned() };
+            let answer = Event::Stored { op, outcome: unknown };
+            self.after(to_store + back, Item::Event(process, answer));
+            if self.rng.chance(60) {
+                let late = if self.fault(self.faults.put_late) { self.rng.within(50, 1_500) } else { 0 };
+                self.after(to_store + late, Item::Execute(None, request, Reply::None));
+            }
+        } else {
+            let late = if put && self.fault(self.faults.put_late) { self.rng.within(20, 400) } else { 0 };
+            self.after(to_store + late, Item::Execute(Some((process, op)), request, Reply::Honest));
+        }
+    }
+
+    pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
+        let mut results = BTreeMap::new();
+        for id in ids {
+            if self.fault(self.faults.commit_retry) {
+                results.insert(id, CommitResult::Retry { message: "chance".to_owned() });
+                continue;
+            }
+            if self.committed.insert(id.clone()) {
+                let Some(rows) = self.staged.get(&id).cloned() else {
+                    return self.break_rule(format!("committable {id} was aborted and is lost"));
+                };
+                self.count(&id, &rows);
+            }
+            results.insert(id, CommitResult::Done);
+        }
+        let delay = self.delay();
+        if !self.fault(self.faults.lost) {
+            self.after(delay, Item::Event(process, Event::Committed { results }));
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::SavepointCompleted { name, link, .. } => {
+                // A request that comes again after the release is a new one.
+                let before = self.answered.insert(name.clone(), link);
+                if before.is_some_and(|before| before != link) && !self.released.contains(&name) {
+                    self.break_rule(format!("savepoint {name} was taken twice"));
+                }
+            }
+            Notice::SavepointReleased { name } => {
+                self.released.insert(name);
+            }
+            Notice::AssignmentAnswered { revision, answer, .. } => self.answered_assignment(revision, &answer),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, process: Proc, end: End) {
+        self.processes[process].alive = false;
+        self.processes[process].deployment = None;
+        let generation = self.processes[process].leader.status().generation;
+        let overtaken = generation.is_some_and(|generation| generation < self.newest_generation());
+        let restores = matches!(self.processes[process].kind, Start::Restoring(_));
+        let maintains = matches!(self.processes[process].kind, Start::Maintaining { .. });
+        match end {
+            End::Finished { .. } => {
+                // Who is late may speak of an end that somebody has begun again behind.
+                self.finished = self.head().is_some_and(|head| head.stop() == Some(Stop::Finished));
+                self.finished_at = self.now;
+                if !self.finished {
+                    self.start_later();
+                }
+            }
+            End::Maintained if maintains => {}
+            End::Failed { kind: ErrorKind::User, .. } if maintains => {}
+            End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
+            // The list of savepoints is in a head that cannot be read.
+            End::Failed { kind: ErrorKind::User, .. } if restores && self.store.was_damaged => self.start_later(),
+            End::Fenced { .. } => self.start_later(),
+            End::Stopped { .. } if self.controller.is_none() => {
+                let delay = self.rng.within(1, 100);
+                // What watches the pods starts the same again; a user lifts the stop later.
+                if self.rng.chance(50) {
+                    self.after(delay, Item::Start(Start::Obeying));
+                }
+                self.after(delay + 50, Item::Start(Start::Lifting));
+            }
+            end if self.controller.is_some() => self.pod_ended(process, end),
+            end => self.break_rule(format!("nobody asked for {end:?}")),
+        }
+    }
+}
+
+fn short(what: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{what:?}");
+    text.truncate(260);
+    text
+}

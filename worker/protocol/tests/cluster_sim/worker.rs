@@ -1,0 +1,151 @@
+//! Workers: they have tasks as long as nobody tells them otherwise, also for a leader that has died.
+
+use crate::tasks::Row;
+use crate::world::{Item, Order, Proc, Uploaded, WorkerId, World};
+use weir_protocol::leader::{DeclineCause, ErrorKind, Event};
+use weir_protocol::{CheckpointId, Generation};
+
+impl World {
+    pub(crate) fn order(&mut self, worker: WorkerId, from: (Proc, Generation), order: Order) {
+        match order {
+            Order::Deploy(tasks) => {
+                let this = &mut self.workers[worker];
+                // A frame of an old generation.
+                if this.of.is_some_and(|(_, generation)| generation > from.1) {
+                    let (generation, message) = (from.1, "a worker knows a later generation".to_owned());
+                    let kind = ErrorKind::Fenced;
+                    return self.message(from.0, Event::DeployFailed { generation, kind, message });
+                }
+                if this.of != Some(from) {
+                    this.of = Some(from);
+                    this.tasks = tasks;
+                    let life = this.life;
+                    self.after(1, Item::Run(worker, life, from.1));
+                }
+                if !self.fault(self.faults.lost) {
+                    self.confirmed(worker, from.0, from.1, false);
+                }
+            }
+            Order::Cancel => {
+                let this = &mut self.workers[worker];
+                if this.of.is_some_and(|(_, generation)| generation <= from.1) {
+                    // It remembers the generation: a deployment of it that comes late changes nothing.
+                    this.of = Some(from);
+                    this.tasks.clear();
+                }
+                if !self.fault(self.faults.lost) {
+                    self.confirmed(worker, from.0, from.1, true);
+                }
+            }
+            Order::Barrier(checkpoint, stop) if self.workers[worker].of == Some(from) => {
+                for at in 0..self.workers[worker].tasks.len() {
+                    self.barrier((worker, at), from, checkpoint, stop);
+                }
+            }
+            Order::Completed(checkpoint) if self.workers[worker].of == Some(from) => {
+                self.workers[worker].tasks.iter_mut().for_each(|task| task.completed(checkpoint));
+            }
+            Order::Aborted(checkpoint) if self.workers[worker].of == Some(from) => {
+                self.workers[worker].tasks.iter_mut().for_each(|task| task.aborted(checkpoint));
+            }
+            Order::Barrier(..) | Order::Completed(_) | Order::Aborted(_) => {}
+        }
+    }
+
+    fn barrier(
+        &mut self,
+        (worker, at): (WorkerId, usize),
+        (process, generation): (Proc, Generation),
+        checkpoint: CheckpointId,
+        stop: bool,
+    ) {
+        let Some(taken) = self.workers[worker].tasks[at].barrier(checkpoint, stop, &mut self.rng) else { return };
+        let staged: Option<(String, Vec<Row>)> = taken.staged;
+        self.staged.extend(staged);
+        if self.fault(self.faults.lost) {
+            let task = taken.snapshot.task;
+            let (cause, message) = (DeclineCause::Task, "chance".to_owned());
+            // The file is there all the same: what is pending goes into the next checkpoint.
+            self.store.files.extend(taken.files);
+            return self.message(process, Event::Declined { generation, checkpoint, task, cause, message });
+        }
+        let (snapshot, files) = (Box::new(taken.snapshot), taken.files);
+        let (delay, life) = (self.delay(), self.workers[worker].life);
+        let uploaded = Box::new(Uploaded { process, generation, checkpoint, snapshot, files });
+        self.after(delay, Item::Upload(worker, life, uploaded));
+    }
+
+    pub(crate) fn uploaded(&mut self, uploaded: Uploaded) {
+        let Uploaded { process, generation, checkpoint, snapshot, files } = uploaded;
+        self.store.files.extend(files);
+        self.message(process, Event::Acked { generation, checkpoint, snapshot });
+    }
+
+    pub(crate) fn run_tasks(&mut self, worker: WorkerId, life: u64, generation: Generation) {
+        let this = &mut self.workers[worker];
+        let Some((process, current)) = this.of.filter(|_| this.life == life) else { return };
+        if current != generation || this.tasks.is_empty() || self.finished {
+            return;
+        }
+        let mut ended = Vec::new();
+        for task in &mut this.tasks {
+            // It says so again and again: what it says may be lost.
+            if task.run(&mut self.rng) {
+                ended.push(task.id);
+            }
+        }
+        for task in ended {
+            self.message(process, Event::SourceEnded { generation, task });
+        }
+        if self.fault(self.faults.task_fails) {
+            let task = self.workers[worker].tasks[0].id;
+            let (kind, message) = (ErrorKind::Transient, "chance".to_owned());
+            self.after(1, Item::Event(process, Event::TaskFailed { generation, task, kind, message }));
+        }
+        let pause = self.rng.within(2, 40);
+        self.after(pause, Item::Run(worker, life, generation));
+    }
+
+    /// A worker dies; who has tasks there misses it soon.
+    pub(crate) fn kill_worker(&mut self, worker: WorkerId) {
+        self.trace(|| format!("w{worker} dies"));
+        let this = &mut self.workers[worker];
+        this.alive = false;
+        this.frozen = false;
+        this.life += 1;
+        this.of = None;
+        this.tasks.clear();
+        this.stash.clear();
+        let revive = self.rng.within(5, 300);
+        self.after(revive, Item::ReviveWorker(worker));
+        self.miss(worker);
+    }
+
+    pub(crate) fn freeze_worker(&mut self, worker: WorkerId) {
+        self.trace(|| format!("w{worker} freezes"));
+        self.workers[worker].frozen = true;
+        let thaw = self.rng.within(1, 600);
+        self.after(thaw, Item::ThawWorker(worker));
+        if self.rng.chance(50) {
+            self.miss(worker);
+        }
+    }
+
+    fn miss(&mut self, worker: WorkerId) {
+        for process in 0..self.processes.len() {
+            if let Some(deployment) = &self.processes[process].deployment {
+                let (generation, delay) = (deployment.generation, self.rng.within(5, 60));
+                self.after(delay, Item::WorkerMissed(process, generation, worker));
+            }
+        }
+    }
+
+    pub(crate) fn thaw_worker(&mut self, worker: WorkerId) {
+        let this = &mut self.workers[worker];
+        this.frozen = false;
+        for item in std::mem::take(&mut this.stash) {
+            let delay = self.rng.within(0, 3);
+            self.after(delay, item);
+        }
+    }
+}
