@@ -201,11 +201,7 @@ fn of_tables() -> Vec<(&'static str, String, Vec<&'static str>)> {
             but("'filesystem', 'path' = 'in'", "'kafka', 'topic' = 'in'"),
             vec!["line 10", "the connector 'kafka' is not available in this version"],
         ),
-        (
-            "S3 source",
-            from("'path' = 's3://a/in'"),
-            vec!["line 10", "'s3://a/in' names no bucket", "hint: "],
-        ),
+        ("S3 source", from("'path' = 's3://a/in'"), vec!["line 10", "'s3://a/in' names no bucket", "hint: "]),
         (
             "S3 sink",
             but("'path' = 'out'", "'path' = 's3://a/out'"),

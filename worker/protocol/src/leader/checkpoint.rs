@@ -233,7 +233,6 @@ impl Leader {
         let attempt = self.begin_attempt(None);
         let (operators, in_flight) = (base.operators, base.in_flight);
         let sizes = Sizes { written_bytes: 0, ..base.sizes };
-        let attempt = self.begin_attempt(None);
         let mut manifest = self.empty_manifest(&attempt);
         manifest.operators = operators;
         manifest.in_flight = in_flight;

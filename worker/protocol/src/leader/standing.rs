@@ -223,16 +223,8 @@ fn draft_run(
             Origin::Foreign { location, manifest, pin }
         }
     };
-    if let Some(manifest) = manifest_of(&origin, &view.links) {
-        let misfits = check_fit(manifest, &options.plan, options.max_parallelism);
-        if !misfits.is_empty() && begin.rules.hold(Rule::StateFits) {
-            let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-            let message = format!("{}{}", all.join("; "), added(manifest, options));
-            return Err(Refusal::End(match order.rollback {
-                true => End::Stalled { revision: order.terms.revision, message },
-                false => user(message),
-            }));
-        }
+    if begin.rules.hold(Rule::StateFits) {
+        refuse_misfits(manifest_of(&origin, &view.links), options, (order.rollback, order.terms.revision))?;
     }
     let mut committables = standing.committables;
     if explicit && !begin.rules.hold(Rule::CarryOnRestore) {
@@ -264,6 +256,25 @@ fn draft_run(
         sinks: options.plan.sinks.clone(),
         restored_from: restored_from(view, options),
     })
+}
+
+/// State that the plan has no place for ends the leader.
+fn refuse_misfits(
+    manifest: Option<&Manifest>,
+    options: &Options,
+    (rollback, revision): (bool, u64),
+) -> Result<(), Refusal> {
+    let Some(manifest) = manifest else { return Ok(()) };
+    let misfits = check_fit(manifest, &options.plan, options.max_parallelism);
+    if misfits.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
+    let message = format!("{}{}", all.join("; "), added(manifest, options));
+    Err(Refusal::End(match rollback {
+        true => End::Stalled { revision, message },
+        false => user(message),
+    }))
 }
 
 /// A start that changes nothing but the list of savepoints.
