@@ -147,6 +147,9 @@ impl World {
                         // What a head lists that cannot be read is lost to whoever begins elsewhere.
                         last.until = if start.skipped.is_empty() { until } else { Some(last.from.clone()) };
                     }
+                    if !start.skipped.is_empty() {
+                        self.released.extend(self.answered.keys().cloned());
+                    }
                     let from = self.positions(&start.origin);
                     self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });
                 }
