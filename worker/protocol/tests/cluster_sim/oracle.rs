@@ -147,6 +147,9 @@ impl World {
                         // What a head lists that cannot be read is lost to whoever begins elsewhere.
                         last.until = if start.skipped.is_empty() { until } else { Some(last.from.clone()) };
                     }
+                    if !start.skipped.is_empty() {
+                        self.released.extend(self.answered.keys().cloned());
+                    }
                     let from = self.positions(&start.origin);
                     self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });
                 }
@@ -211,9 +214,10 @@ impl World {
                 Some(Stop::Assignment(flag)) => *flag <= revision,
                 Some(Stop::Suspended) => revision > terms.assigned,
                 Some(Stop::Finished) => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
-                // The same code ran when it was claimed.
-                None => terms.code == new.code,
-            });
+                None => false,
+            })
+            // The same code ran when it was claimed.
+            || self.ledger.recent.iter().any(|(terms, _)| terms.code == new.code);
         let takes_over = |wanted: &chain::Assignment| {
             wanted.code == new.code && (wanted.force || wanted.rollback.as_ref() == Some(&old.code))
         };

@@ -282,8 +282,8 @@ impl World {
             End::Maintained if maintains => {}
             End::Failed { kind: ErrorKind::User, .. } if maintains => {}
             End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
-            // The list of savepoints is in a head that cannot be read.
-            End::Failed { kind: ErrorKind::User, .. } if restores && self.store.was_damaged => self.start_later(),
+            // Somebody gave the savepoint up meanwhile, or it is listed in a head that cannot be read.
+            End::Failed { kind: ErrorKind::User, .. } if restores => self.start_later(),
             End::Fenced { .. } => self.start_later(),
             End::Stopped { .. } if self.controller.is_none() => {
                 let delay = self.rng.within(1, 100);

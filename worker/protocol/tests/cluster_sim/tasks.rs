@@ -58,6 +58,8 @@ struct Pending {
     added: Vec<StateFile>,
     dropped: BTreeMap<String, Vec<KeyGroupRange>>,
     committable: Option<Committable>,
+    /// What is written for it: an acknowledgement that repeats a file comes after that file.
+    contents: Vec<(String, Sums)>,
 }
 
 #[derive(Debug, Clone)]
@@ -207,7 +209,13 @@ impl Task {
             false => self.changed.iter().copied().collect(),
         };
         self.changed.clear();
-        let mut pending = Pending { checkpoint, added: Vec::new(), dropped: BTreeMap::new(), committable: None };
+        let mut pending = Pending {
+            checkpoint,
+            added: Vec::new(),
+            dropped: BTreeMap::new(),
+            committable: None,
+            contents: Vec::new(),
+        };
         let file = (!groups.is_empty()).then(|| self.write(&name, &groups, compact, &mut pending));
         let overtaken = self.overtaken(&name);
         let in_flight = overtaken.as_ref().map(|(path, rows)| self.in_flight(path, rows));
@@ -215,8 +223,10 @@ impl Task {
             pending.committable = Some(Committable { id: name.clone(), payload: serde_json::Value::Null });
             (name, std::mem::take(&mut self.written))
         });
+        pending.contents.extend(file);
         self.pending.push(pending);
-        let files = file.into_iter().chain(overtaken).collect();
+        let written = self.pending.iter().flat_map(|pending| pending.contents.iter().cloned());
+        let files = written.chain(overtaken).collect();
         Some(Taken { snapshot: TaskSnapshot { in_flight, ..self.snapshot() }, files, staged })
     }
 

@@ -288,6 +288,22 @@ fn a_leader_that_dies_while_workers_are_awaited_goes_on_as_it_was() {
 }
 
 #[test]
+fn what_runs_without_an_assignment_goes_on_until_it_is_stopped_for_one() {
+    let mut store = Objects::new();
+    Rig::begun_with(&mut store, guided("a", "a"));
+    let mut new = assigned(&mut store, guided("b", "b"), assignment(1, "b", 1));
+    assert_eq!(new.leader.status().state, State::Awaiting);
+    let next = Rig::begun_with(&mut store, guided("c", "a"));
+    assert_eq!(
+        (next.deployed[0].0.terms.revision, &next.end),
+        (0, &Some(End::HandedOver { revision: 1 })),
+        "it stops as soon as it runs"
+    );
+    new.wait(&mut store);
+    assert_eq!(new.revision(), 1);
+}
+
+#[test]
 fn a_suspended_job_is_lifted_by_a_newer_revision_only() {
     let mut store = Objects::new();
     let mut rig = running(&mut store);

@@ -100,6 +100,12 @@ impl Case<'_> {
             return Ok(self.as_configured(self.options.claimant.revision, self.user_lifts()));
         }
         let Some(own) = self.own_assignment() else {
+            // What runs without an assignment goes on until it is stopped for one.
+            let runs = |head: &&Link| head.terms().code == self.options.direction.code;
+            let stopped = |head: &&Link| matches!(head.stop(), Some(Stop::Assignment(_)));
+            if let Some(head) = in_force(self.view).filter(runs).filter(|head| !stopped(head)) {
+                return Ok(self.go_on(head, head.terms().revision));
+            }
             let highest = highest(self.view);
             let message = format!("revision {highest} is assigned to another code, and none to this leader's");
             return Err(Refusal::Wait(message));
