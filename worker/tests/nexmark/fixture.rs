@@ -1,12 +1,13 @@
 //! A Nexmark query as a job in a folder of its own, run by the binary.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The source and the views of the benchmark; `SOURCE` are the source's options.
 const TABLES: &str = include_str!("tables.sql");
@@ -144,6 +145,30 @@ impl Job {
         status.code() == Some(0)
     }
 
+    /// Runs for `moment` and kills the process when its newest checkpoint has rows in flight; false when it ended before.
+    pub fn run_and_kill_with_rows_in_flight(&self, moment: Duration, arguments: &[&str]) -> bool {
+        let mut child = self.start(arguments);
+        let process = Pid::from_child(&child);
+        let began = Instant::now();
+        std::thread::sleep(moment);
+        let mut found = false;
+        while !found && began.elapsed() < PATIENCE && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+            // What is seen of a stopped process stays so until it is killed.
+            if self.rows_in_flight() > 0 && kill_process(process, Signal::STOP).is_ok() {
+                found = self.rows_in_flight() > 0;
+                let next = if found { Signal::KILL } else { Signal::CONT };
+                kill_process(process, next).unwrap();
+            }
+        }
+        let _ = child.kill();
+        let mut errors = String::new();
+        let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
+        let status = child.wait().unwrap();
+        assert!(matches!(status.code(), None | Some(0)), "{} ended with {status}: {errors}", self.query);
+        found
+    }
+
     /// Runs until it ends or `moment` comes, which kills it.
     pub fn run_until(&self, moment: Duration, arguments: &[&str]) -> (ExitStatus, String) {
         let mut child = self.start(arguments);
@@ -180,7 +205,7 @@ impl Job {
     pub fn rows_in_flight(&self) -> u64 {
         let Ok(links) = fs::read_dir(self.folder.path().join("state/chain")) else { return 0 };
         let newest = links.map(|entry| entry.unwrap().path()).max();
-        let text = newest.map_or_else(String::new, |path| fs::read_to_string(path).unwrap());
+        let text = newest.map_or_else(String::new, |path| fs::read_to_string(path).unwrap_or_default());
         let body: serde_json::Value =
             text.lines().nth(1).map_or_else(Default::default, |body| serde_json::from_str(body).unwrap());
         let files = body["checkpoint"]["inFlight"].as_array().cloned().unwrap_or_default();

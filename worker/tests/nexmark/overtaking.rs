@@ -36,10 +36,10 @@ fn a_killed_job_whose_barriers_overtake_loses_and_repeats_nothing() {
 fn rows_in_flight_are_replayed_at_any_other_parallelism() {
     for query in ["q11", "q17"] {
         for before in ["1", "3", "8"] {
-            let job = (1..10).map(|_| Job::new(query, UNALIGNED)).find(|job| {
-                job.run_and_kill(Duration::from_millis(700), &["--speed", "30", "--parallelism", before]);
-                job.rows_in_flight() > 0
-            });
+            let arguments = ["--speed", "30", "--parallelism", before];
+            let job = (1..10)
+                .map(|_| Job::new(query, UNALIGNED))
+                .find(|job| job.run_and_kill_with_rows_in_flight(Duration::from_millis(400), &arguments));
             let job = job.expect("a checkpoint with rows in flight");
             for after in 1..=8 {
                 let copy = job.copy("1h");
