@@ -2,13 +2,13 @@
 
 use super::column::{Column, Values};
 use super::date_time::Standard;
+use super::growing::{Growing, Read, text_of};
 use super::record_reader::{Framing, Quoting};
 use super::{RecordDecoder, RecordError};
 use crate::connector::options::Options;
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// Flink's options of the CSV format, and two of our own.
 #[derive(Debug, Clone)]
@@ -129,85 +129,68 @@ fn character(text: &str) -> Result<u8, String> {
 /// Decodes records of delimited values.
 pub struct CsvDecoder {
     options: CsvOptions,
-    schema: SchemaRef,
-    columns: Vec<Column>,
+    columns: Growing,
     /// For each field of a record, the column that it goes to.
     places: Vec<Option<usize>>,
-    rows: usize,
 }
-
-type Read = Result<(), Box<RecordError>>;
 
 impl CsvDecoder {
     /// A decoder for the columns of `schema` at `projection`, ascending. A record has all columns of `schema`.
     #[must_use]
     pub fn new(options: CsvOptions, schema: &SchemaRef, projection: &[usize]) -> Self {
         let places = (0..schema.fields().len()).map(|field| projection.iter().position(|column| *column == field));
-        let places = places.collect();
-        let schema = Arc::new(schema.project(projection).expect("the projection names columns of the table"));
-        let columns = schema.fields().iter().map(Column::new).collect();
-        Self { options, schema, columns, places, rows: 0 }
-    }
-
-    fn read(&mut self, record: &str) -> Read {
-        let mut rest = Some(record);
-        let mut count = 0;
-        while let Some(text) = rest {
-            let field = take_field(text, &self.options)?;
-            rest = field.rest;
-            if let Some(place) = self.places.get(count).copied().flatten() {
-                put(&mut self.columns[place], &field.text, &self.options)?;
-            }
-            count += 1;
-        }
-        self.check(count)
-    }
-
-    fn check(&mut self, count: usize) -> Read {
-        let expected = self.places.len();
-        if count > expected || (count < expected && !self.options.null_on_error) {
-            return Err(Box::new(RecordError::Syntax(format!("{expected} fields expected, {count} found"))));
-        }
-        for column in &mut self.columns {
-            if column.len() == self.rows {
-                append_null(column)?;
-            }
-        }
-        Ok(())
+        Self { options, columns: Growing::new(schema, projection), places: places.collect() }
     }
 }
 
 impl RecordDecoder for CsvDecoder {
     fn push(&mut self, record: &[u8]) -> Result<(), RecordError> {
-        let record = match std::str::from_utf8(record) {
-            Ok(record) => record,
-            Err(error) => {
-                return Err(RecordError::Syntax(format!("byte {} of the record is no UTF-8", error.valid_up_to() + 1)));
-            }
-        };
-        if record.is_empty() || (self.options.comments == Comments::Skipped && record.starts_with('#')) {
+        let (options, places) = (&self.options, &self.places);
+        let record = text_of(record)?;
+        if record.is_empty() || (options.comments == Comments::Skipped && record.starts_with('#')) {
             return Ok(());
         }
-        match self.read(record) {
-            Ok(()) => self.rows += 1,
-            Err(error) => {
-                self.columns.iter_mut().for_each(|column| column.truncate(self.rows));
-                return Err(*error);
-            }
-        }
-        Ok(())
+        self.columns.push(|columns, row| {
+            let count = put_record(record, columns, places, options)?;
+            complete(columns, row, count, places.len(), options)
+        })
     }
 
     fn rows(&self) -> usize {
-        self.rows
+        self.columns.rows()
     }
 
     fn take(&mut self) -> RecordBatch {
-        let columns = self.columns.iter_mut().map(|column| column.finish(self.rows)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .expect("each column has a value of its type for each row")
+        self.columns.take()
     }
+}
+
+/// Puts each field where it belongs; the answer is how many there were.
+fn put_record(
+    record: &str,
+    columns: &mut [Column],
+    places: &[Option<usize>],
+    options: &CsvOptions,
+) -> Result<usize, Box<RecordError>> {
+    let mut rest = Some(record);
+    let mut count = 0;
+    while let Some(text) = rest {
+        let field = take_field(text, options)?;
+        rest = field.rest;
+        if let Some(place) = places.get(count).copied().flatten() {
+            put(&mut columns[place], &field.text, options)?;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Fields that a record does not have are NULL, where the options allow that.
+fn complete(columns: &mut [Column], row: usize, count: usize, expected: usize, options: &CsvOptions) -> Read {
+    if count > expected || (count < expected && !options.null_on_error) {
+        return Err(Box::new(RecordError::Syntax(format!("{expected} fields expected, {count} found"))));
+    }
+    columns.iter_mut().filter(|column| column.len() == row).try_for_each(append_null)
 }
 
 /// A field, and what follows after the delimiter; `None` when it is the last one.

@@ -6,13 +6,13 @@
 
 use super::column::{Column, Values};
 use super::date_time::Standard;
+use super::growing::{Growing, Read, text_of};
 use super::text_value::{self, Misfit};
 use super::{RecordDecoder, RecordError, clip};
 use crate::connector::options::Options;
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use scanner::Scanner;
-use std::sync::Arc;
 
 mod scanner;
 
@@ -68,10 +68,8 @@ impl JsonOptions {
 /// Decodes JSON objects.
 pub struct JsonDecoder {
     options: JsonOptions,
-    schema: SchemaRef,
-    columns: Vec<Column>,
+    columns: Growing,
     keys: Keys,
-    rows: usize,
 }
 
 /// The keys of an object in the order in which they came before: the next object most likely has the same.
@@ -92,59 +90,40 @@ struct Key {
 const KEYS_REMEMBERED: usize = 256;
 const KEY_BYTES_REMEMBERED: usize = 256;
 
-type Read = Result<(), Box<RecordError>>;
-
 impl JsonDecoder {
     /// A decoder for the columns of `schema` at `projection`, ascending.
     #[must_use]
     pub fn new(options: JsonOptions, schema: &SchemaRef, projection: &[usize]) -> Self {
-        let schema = Arc::new(schema.project(projection).expect("the projection names columns of the table"));
-        let columns: Vec<Column> = schema.fields().iter().map(Column::new).collect();
-        let keys = Keys::of(&columns);
-        Self { options, schema, columns, keys, rows: 0 }
-    }
-
-    fn read(&mut self, record: &str) -> Read {
-        let mut reader = Reader { scanner: Scanner::new(record), options: self.options };
-        if reader.scanner.peek() != Some(b'{') {
-            let shown = clip(record.trim(), 64);
-            return Err(Box::new(RecordError::Syntax(format!("a JSON object expected, '{shown}' found"))));
-        }
-        reader.object(&mut self.columns, &mut self.keys, self.rows)?;
-        reader.scanner.end()
+        let columns = Growing::new(schema, projection);
+        let keys = Keys::of(columns.columns());
+        Self { options, columns, keys }
     }
 }
 
 impl RecordDecoder for JsonDecoder {
     fn push(&mut self, record: &[u8]) -> Result<(), RecordError> {
-        let record = match std::str::from_utf8(record) {
-            Ok(record) => record,
-            Err(error) => {
-                return Err(RecordError::Syntax(format!("byte {} of the record is no UTF-8", error.valid_up_to() + 1)));
-            }
-        };
+        let record = text_of(record)?;
         if record.bytes().all(|byte| byte.is_ascii_whitespace()) {
             return Ok(());
         }
-        match self.read(record) {
-            Ok(()) => self.rows += 1,
-            Err(error) => {
-                self.columns.iter_mut().for_each(|column| column.truncate(self.rows));
-                return Err(*error);
+        let (options, keys) = (self.options, &mut self.keys);
+        self.columns.push(|columns, row| {
+            let mut reader = Reader { scanner: Scanner::new(record), options };
+            if reader.scanner.peek() != Some(b'{') {
+                let shown = clip(record.trim(), 64);
+                return Err(Box::new(RecordError::Syntax(format!("a JSON object expected, '{shown}' found"))));
             }
-        }
-        Ok(())
+            reader.object(columns, keys, row)?;
+            reader.scanner.end()
+        })
     }
 
     fn rows(&self) -> usize {
-        self.rows
+        self.columns.rows()
     }
 
     fn take(&mut self) -> RecordBatch {
-        let columns = self.columns.iter_mut().map(|column| column.finish(self.rows)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .expect("each column has a value of its type for each row")
+        self.columns.take()
     }
 }
 

@@ -10,6 +10,7 @@ pub mod csv;
 mod date_time;
 pub mod encode_json;
 pub mod encode_text;
+mod growing;
 pub mod json;
 pub mod parquet;
 pub mod record_reader;

@@ -3,3 +3,5 @@
 pub mod compact;
 pub mod file;
 pub mod in_flight;
+#[cfg(test)]
+mod one_object;

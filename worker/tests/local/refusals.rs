@@ -208,6 +208,21 @@ fn of_tables() -> Vec<(&'static str, String, Vec<&'static str>)> {
             vec!["line 12", "'s3://a/out' names no bucket", "hint: "],
         ),
         (
+            "another cloud",
+            from("'path' = 'gs://bucket/in'"),
+            vec!["line 10", "gs://, which is not available in this version", "hint: "],
+        ),
+        (
+            "option of a bucket",
+            but("'path' = 'out'", "'path' = 's3://bucket/out', 's3.acces-key' = 'x'"),
+            vec!["line 12", "an unknown option 's3.acces-key'", "did you mean 's3.access-key'"],
+        ),
+        (
+            "object that goes on",
+            but("'path' = 'out'", "'path' = 's3://bucket/out', 'sink.rolling-policy.on-checkpoint' = 'false'"),
+            vec!["line 12", "ends at each checkpoint", "hint: leave the option out"],
+        ),
+        (
             "missing source",
             from("'path' = 'missing'"),
             vec!["line 10", "there is no file or folder 'missing'", "hint: relative paths start"],

@@ -150,10 +150,10 @@ impl Job {
         let mut child = self.start(arguments);
         let process = Pid::from_child(&child);
         let began = Instant::now();
-        std::thread::sleep(moment);
+        std::thread::park_timeout(moment);
         let mut found = false;
         while !found && began.elapsed() < PATIENCE && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::park_timeout(Duration::from_millis(2));
             // What is seen of a stopped process stays so until it is killed.
             if self.rows_in_flight() > 0 && kill_process(process, Signal::STOP).is_ok() {
                 found = self.rows_in_flight() > 0;

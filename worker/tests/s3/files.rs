@@ -1,34 +1,11 @@
 //! Jobs that read their input from a bucket and write their output to it, as a user runs them.
 
 use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::run::{self, PATIENCE, QUERIES, expected, unpacked};
 use bytes::Bytes;
 use std::fs;
-use std::io::Read;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 use weir_worker::checkpoint::store::s3::{Bucket, Condition, Put};
-
-/// A run that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
-const TABLES: &str = include_str!("../nexmark/tables.sql");
-
-/// Queries of the benchmark: their sinks' columns, and what they select.
-const QUERIES: [(&str, &str, &str); 2] = [
-    (
-        "q0",
-        "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
-        "SELECT auction, bidder, price, `dateTime`, extra FROM bid",
-    ),
-    (
-        "q11",
-        "bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
-        "SELECT B.bidder, count(*), SESSION_START(B.`dateTime`, INTERVAL '10' SECOND), \
-         SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) \
-         FROM bid B GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND)",
-    ),
-];
 
 /// A query whose input, output and state are in a bucket.
 struct Job<'a> {
@@ -50,7 +27,6 @@ impl<'a> Job<'a> {
 
     fn write_manifest(&self, interval: &str, bucket: &str, secret: &str) {
         let (query, address) = (self.query, self.gateway.address);
-        let (_, columns, select) = QUERIES.iter().find(|(name, ..)| *name == query).unwrap();
         let access = format!(
             "'s3.endpoint' = 'http://{address}', 's3.region' = 'us-east-1', 's3.path-style-access' = 'true', \
              's3.access-key' = '{KEY_ID}', 's3.secret-key' = {secret}"
@@ -60,11 +36,11 @@ impl<'a> Job<'a> {
                      'source.split-size' = '200 kb', {access}"
         );
         let sink = format!(
-            "CREATE TABLE sink ({columns}) WITH ('connector' = 'filesystem', 'path' = 's3://{bucket}/{}', \
-             'format' = 'csv', 'csv.field-delimiter' = '\\t', {access});\nINSERT INTO sink {select};",
+            "'connector' = 'filesystem', 'path' = 's3://{bucket}/{}', 'format' = 'csv', \
+             'csv.field-delimiter' = '\\t', {access}",
             self.output()
         );
-        let script = format!("{}\n{sink}", TABLES.replace("SOURCE", &source)).replace('\n', "\n      ");
+        let script = run::script(query, &source, &sink);
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {query}, namespace: {}}}\nspec:\n  \
              parallelism: 2\n  checkpoint: {{interval: {interval}}}\n  storage:\n    s3: {{bucket: {BUCKET}, \
@@ -87,26 +63,9 @@ impl<'a> Job<'a> {
 
     /// Runs until it ends or `moment` comes, which kills it; its exit code, if it had one, and what it said.
     fn run_until(&self, moment: Duration, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(["run", "job.yaml", "--quiet"]).args(arguments).current_dir(self.folder.path());
-        // What this machine has of its own says nothing here.
-        for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_PROFILE"] {
-            command.env_remove(name);
-        }
-        command.env("AWS_EC2_METADATA_DISABLED", "true").env("STORE_SECRET", SECRET);
-        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut errors = child.stderr.take().unwrap();
-        let (ended, end) = mpsc::channel();
-        let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
-            let _ = ended.send(());
-            text
-        });
-        let _ = end.recv_timeout(moment);
-        let _ = child.kill();
-        (child.wait().unwrap().code(), reader.join().unwrap())
+        let mut command = run::weir(self.folder.path(), &["run", "job.yaml", "--quiet"]);
+        command.args(arguments);
+        run::run_until(moment, command)
     }
 
     fn finish(&self, arguments: &[&str]) {
@@ -128,23 +87,6 @@ impl<'a> Job<'a> {
         assert!(rows == expected, "{}: {} rows, {} expected", self.query, rows.len(), expected.len());
         assert_eq!(self.bucket.list_uploads(&self.output()).unwrap(), [], "{}: uploads are left over", self.query);
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn unpacked(path: &str) -> String {
-    let mut text = String::new();
-    let file = fs::File::open(root().join("examples/nexmark").join(path)).unwrap();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    text
-}
-
-fn expected(query: &str) -> Vec<String> {
-    let mut rows: Vec<String> = unpacked(&format!("expected/{query}.tsv.gz")).lines().map(str::to_owned).collect();
-    rows.sort_unstable();
-    rows
 }
 
 /// The frozen events, not compressed, so that several tasks read parts of them.

@@ -2,17 +2,14 @@
 
 use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use crate::proxy::{Fault, Plan, Proxy};
+use crate::run::{self, PATIENCE, expected};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
-
-/// A run that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
-const TABLES: &str = include_str!("../nexmark/tables.sql");
 
 /// Query 11 of the benchmark, with its state in a bucket and its output in a folder.
 struct Job {
@@ -22,17 +19,13 @@ struct Job {
 impl Job {
     fn new(server: SocketAddr, storage: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let events = root().join("examples/nexmark/events.jsonl.gz");
+        let events = run::example("events.jsonl.gz");
         let source = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", events.display());
         let sink = format!(
-            "CREATE TABLE sink (bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)) WITH \
-             ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.field-delimiter' = '\\t');\n\
-             INSERT INTO sink SELECT B.bidder, count(*) as bid_count, SESSION_START(B.`dateTime`, INTERVAL '10' SECOND), \
-             SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) FROM bid B \
-             GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND);",
+            "'connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.field-delimiter' = '\\t'",
             folder.path().join("out").display()
         );
-        let script = format!("{}\n{sink}", TABLES.replace("SOURCE", &source)).replace('\n', "\n      ");
+        let script = run::script("q11", &source, &sink);
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: q11, namespace: tests}}\nspec:\n  \
              parallelism: 2\n  checkpoint: {{interval: 50ms}}\n  storage:\n    s3: {{bucket: {BUCKET}, prefix: weir/jobs, \
@@ -44,15 +37,7 @@ impl Job {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(arguments).current_dir(self.folder.path());
-        // What this machine has of its own says nothing here.
-        for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_PROFILE"] {
-            command.env_remove(name);
-        }
-        command.env("AWS_EC2_METADATA_DISABLED", "true");
-        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
-        command
+        run::weir(self.folder.path(), arguments)
     }
 
     /// Runs a command, which must end with `code` and say all of `parts`.
@@ -66,25 +51,11 @@ impl Job {
         said
     }
 
-    fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(&["run", "job.yaml", "--quiet"]);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
     /// Runs until it ends or `moment` comes, which kills it; its exit code, if it had one, and what it said.
     fn run_until(&self, moment: Duration, arguments: &[&str]) -> (Option<i32>, String) {
-        let mut child = self.start(arguments);
-        let mut errors = child.stderr.take().unwrap();
-        let (ended, end) = mpsc::channel();
-        let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
-            let _ = ended.send(());
-            text
-        });
-        let _ = end.recv_timeout(moment);
-        let _ = child.kill();
-        (child.wait().unwrap().code(), reader.join().unwrap())
+        let mut command = self.command(&["run", "job.yaml", "--quiet"]);
+        command.args(arguments);
+        run::run_until(moment, command)
     }
 
     fn finish(&self, arguments: &[&str]) {
@@ -105,7 +76,7 @@ impl Job {
         let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
         let mut rows: Vec<String> = visible.iter().flat_map(lines).collect();
         rows.sort_unstable();
-        let expected = expected();
+        let expected = expected("q11");
         assert!(rows == expected, "{} rows, {} expected", rows.len(), expected.len());
         hidden
     }
@@ -113,19 +84,6 @@ impl Job {
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-fn expected() -> Vec<String> {
-    let file = fs::File::open(root().join("examples/nexmark/expected/q11.tsv.gz")).unwrap();
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
-    rows.sort_unstable();
-    rows
 }
 
 /// The folders of jobs in the bucket.

@@ -6,6 +6,7 @@ mod files;
 mod gateway;
 mod jobs;
 mod proxy;
+mod run;
 mod tables;
 
 use bytes::Bytes;

@@ -4,6 +4,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// Options as they are written.
 type Pairs<'a> = &'a [(&'a str, &'a str)];

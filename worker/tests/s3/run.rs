@@ -1,0 +1,86 @@
+//! The binary beside a bucket, and the queries of the benchmark that it runs there.
+
+use crate::gateway::{KEY_ID, SECRET};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A run that takes longer is stuck.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The source and the views of the benchmark; `SOURCE` are the source's options.
+const TABLES: &str = include_str!("../nexmark/tables.sql");
+
+/// Queries of the benchmark: their sinks' columns, and what they select.
+pub(crate) const QUERIES: [(&str, &str, &str); 2] = [
+    (
+        "q0",
+        "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
+        "SELECT auction, bidder, price, `dateTime`, extra FROM bid",
+    ),
+    (
+        "q11",
+        "bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
+        "SELECT B.bidder, count(*), SESSION_START(B.`dateTime`, INTERVAL '10' SECOND), \
+         SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) \
+         FROM bid B GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND)",
+    ),
+];
+
+/// The script of a query between tables with these options, indented for a manifest.
+pub(crate) fn script(query: &str, source: &str, sink: &str) -> String {
+    let (_, columns, select) = QUERIES.iter().find(|(name, ..)| *name == query).unwrap();
+    let tables = TABLES.replace("SOURCE", source);
+    format!("{tables}\nCREATE TABLE sink ({columns}) WITH ({sink});\nINSERT INTO sink {select};")
+        .replace('\n', "\n      ")
+}
+
+/// The binary in `folder`, with the bucket's key and nothing else that this machine has of its own.
+pub(crate) fn weir(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(arguments).current_dir(folder);
+    for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_PROFILE"] {
+        command.env_remove(name);
+    }
+    command.env("AWS_EC2_METADATA_DISABLED", "true").env("STORE_SECRET", SECRET);
+    command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
+    command
+}
+
+/// Runs until it ends or `moment` comes, which kills it; its exit code, if it had one, and what it said.
+pub(crate) fn run_until(moment: Duration, mut command: Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    let (ended, end) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.read_to_string(&mut text);
+        let _ = ended.send(());
+        text
+    });
+    let _ = end.recv_timeout(moment);
+    let _ = child.kill();
+    (child.wait().unwrap().code(), reader.join().unwrap())
+}
+
+/// A file of the benchmark.
+pub(crate) fn example(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/nexmark").join(path)
+}
+
+/// A compressed file of the benchmark, unpacked.
+pub(crate) fn unpacked(path: &str) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(fs::File::open(example(path)).unwrap()).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What Flink answered.
+pub(crate) fn expected(query: &str) -> Vec<String> {
+    let mut rows: Vec<String> = unpacked(&format!("expected/{query}.tsv.gz")).lines().map(str::to_owned).collect();
+    rows.sort_unstable();
+    rows
+}
