@@ -1,0 +1,1 @@
+//! Weir's controller: it reconciles StreamJobs into worker pods.
