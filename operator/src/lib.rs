@@ -1,1 +1,4 @@
 //! Weir's controller: it reconciles StreamJobs into worker pods.
+
+pub mod certificates;
+pub mod lease;
