@@ -83,7 +83,7 @@ impl Authorities {
     /// A first authority. If a worker has a certificate already, its authority was lost: it stays trusted meanwhile.
     pub(super) fn anew(now: Timestamp, terms: &Terms, worker: Option<&Credentials>) -> Result<Self, Error> {
         let made = make(now, terms)?;
-        let lost = worker.and_then(|worker| worker.issuer_certificate());
+        let lost = worker.and_then(Credentials::issuer_certificate);
         Ok(match lost {
             None => Self { current: made.0, key: Some(made.1), next: None, previous: None, since: now },
             Some(lost) => Self { current: lost, key: None, next: Some(made), previous: None, since: now },
