@@ -11,6 +11,7 @@ fn options() -> Options {
         job: "job".into(),
         build: "b1".into(),
         plan: "p1".into(),
+        code: "c1".into(),
         heartbeat_ms: 1_000,
         missed_heartbeats: 3,
         cancel_timeout_ms: 30_000,
@@ -24,6 +25,9 @@ fn worker(ordinal: u32) -> Registration {
         ordinal,
         build: "b1".into(),
         plan: "p1".into(),
+        code: "c1".into(),
+        revision: 1,
+        attempt: 1,
         exchange: format!("10.0.0.{ordinal}:6121"),
     }
 }
@@ -158,8 +162,29 @@ fn workers_of_another_job_build_or_plan_are_refused() {
                 "refuse 7: the leader's plan has the fingerprint p1, the worker's p2: all workers of a job need the same SQL",
             ],
         ),
+        (
+            0,
+            strange(|worker| worker.code = "c2".into()),
+            &["refuse 7: the leader runs the code c1, the worker c2: it waits for a leader of its own"],
+        ),
         (0, deploy(1), &[]),
         (5_000, Event::Tick, &["waiting for {0}"]),
+    ]);
+}
+
+#[test]
+fn of_two_workers_in_one_place_the_newer_one_stays() {
+    let of = |session: u64, revision: u64, attempt: u64| Event::Registered {
+        session: Session(session),
+        worker: Registration { revision, attempt, ..worker(0) },
+    };
+    check(vec![
+        (0, of(1, 3, 1), &["welcome 1"]),
+        (0, of(2, 3, 2), &["close 1", "welcome 2"]),
+        (1, of(3, 3, 1), &["refuse 3: a newer worker has its place, of revision 3, attempt 2"]),
+        (2, of(4, 2, 9), &["refuse 4: a newer worker has its place, of revision 3, attempt 2"]),
+        (3, of(5, 4, 0), &["close 2", "welcome 5"]),
+        (4, of(6, 4, 0), &["close 5", "welcome 6"]),
     ]);
 }
 
