@@ -41,6 +41,7 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
         registration: Registration {
             job: state.uid.clone(),
             ordinal: arguments.ordinal,
+            started_as: (arguments.revision, arguments.attempt),
             build: BUILD.to_owned(),
             plan: settings::plan_of(&planned.plan, planned.job.allow_dropped_state).fingerprint,
             exchange: address,
@@ -62,6 +63,9 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
             Ok(Code::Done)
         }
         Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
+        Outcome::Replaced(why) => {
+            Err(Refusal::new(Code::Fenced, format!("error: worker {}: {why}", arguments.ordinal)))
+        }
         Outcome::Refused(why) => Err(Refusal::user(format!("error: worker {}: {why}", arguments.ordinal))),
     }
 }

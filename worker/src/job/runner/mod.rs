@@ -168,6 +168,8 @@ impl Runner {
         let registration = Registration {
             job: self.job.uid.clone(),
             ordinal: here.ordinal,
+            // Nobody takes the place of the leader's own worker.
+            started_as: (u64::MAX, u64::MAX),
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
             exchange: here.address,
@@ -190,8 +192,8 @@ impl Runner {
         }
         let end = end.expect("the loop ends with an end");
         self.local = None;
-        // Of a leader that only hands over, workers look for the next one.
-        if !matches!(end, End::HandedOver { .. }) {
+        // Of a leader that hands over, or that another one has replaced, workers look for the next one.
+        if !matches!(end, End::HandedOver { .. } | End::Fenced { .. }) {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());
@@ -386,6 +388,11 @@ impl Runner {
             members::Action::Refuse { session, reason } => {
                 self.send(session, ToWorker::Refused(reason));
                 self.links.remove(&session);
+            }
+            members::Action::Replace { session, reason } => {
+                self.send(session, ToWorker::Replaced(reason));
+                self.links.remove(&session);
+                self.board.worker_lost(session);
             }
             members::Action::Close { session, reason } => {
                 self.send(session, ToWorker::Closed(reason));
