@@ -341,7 +341,12 @@ impl Runner {
     /// Carries out an action of the leader; some ask the members.
     fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
-            Action::Store { op, request } => self.store.send((op, request)),
+            Action::Store { op, request } => {
+                if let Request::Delete { keys, .. } = &request {
+                    self.command_all(&Command::Forget { keys: keys.iter().cloned().collect() });
+                }
+                self.store.send((op, request));
+            }
             Action::Deploy { generation, start, restore } => {
                 let deployed = self.deploy(generation, *start, restore);
                 return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
@@ -359,8 +364,8 @@ impl Runner {
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
             }
-            Action::NotifyCompleted { generation, checkpoint, .. } => {
-                self.command_all(&Command::Completed { generation, checkpoint });
+            Action::NotifyCompleted { generation, checkpoint, attempt } => {
+                self.command_all(&Command::Completed { generation, checkpoint, attempt });
                 self.remove_tails(generation);
                 self.foreign = None;
             }
