@@ -22,6 +22,7 @@ fn worker(ordinal: u32) -> Registration {
     Registration {
         job: "job".into(),
         ordinal,
+        started_as: (1, 1),
         build: "b1".into(),
         plan: "p1".into(),
         exchange: format!("10.0.0.{ordinal}:6121"),
@@ -53,6 +54,7 @@ fn shown(action: &Action) -> String {
     match action {
         Action::Welcome { session } => format!("welcome {}", session.0),
         Action::Refuse { session, reason } => format!("refuse {}: {reason}", session.0),
+        Action::Replace { session, .. } => format!("replace {}", session.0),
         Action::Close { session, .. } => format!("close {}", session.0),
         Action::Deploy { session, generation, .. } => format!("deploy {} g{generation}", session.0),
         Action::Cancel { session, generation } => format!("cancel {} g{generation}", session.0),
@@ -127,9 +129,30 @@ fn a_second_process_takes_the_place_of_the_first() {
     check(vec![
         (0, registered(1, 0), &["welcome 1"]),
         (0, deploy(1), &["deploy 1 g1"]),
-        (1, registered(2, 0), &["close 1", "lost 0", "welcome 2"]),
+        (1, registered(2, 0), &["replace 1", "lost 0", "welcome 2"]),
         (2, deployed(1, 0), &[]),
         (3, cancel(), &["cancelled"]),
+    ]);
+}
+
+#[test]
+fn a_worker_that_was_replaced_does_not_come_back_in_its_place() {
+    let started_as = |session: u64, pair: (u64, u64)| Event::Registered {
+        session: Session(session),
+        worker: Registration { started_as: pair, ..worker(0) },
+    };
+    let gone = Event::Disconnected { session: Session(2), message: "reset".into() };
+    check(vec![
+        (0, started_as(1, (1, 1)), &["welcome 1"]),
+        (1, started_as(2, (1, 2)), &["replace 1", "welcome 2"]),
+        (2, started_as(3, (1, 1)), &["replace 3"]),
+        (3, deploy(1), &["deploy 2 g1"]),
+        (4, started_as(4, (2, 1)), &["replace 2", "lost 0", "welcome 4"]),
+        (5, started_as(5, (1, 9)), &["replace 5"]),
+        (6, gone, &[]),
+        (7, Event::Disconnected { session: Session(4), message: "reset".into() }, &[]),
+        // Better an old one than none.
+        (8, started_as(6, (1, 1)), &["welcome 6"]),
     ]);
 }
 

@@ -19,6 +19,9 @@ pub struct Registration {
     pub job: String,
     /// Its number among the job's workers, from 0.
     pub ordinal: u32,
+    /// The revision that it was started for, and the attempt to start it: a lower pair never takes the place of a higher
+    /// one.
+    pub started_as: (u64, u64),
     /// Its build: different ones do not work together.
     pub build: String,
     /// The fingerprint of its plan.
@@ -163,6 +166,13 @@ pub enum Action {
     },
     /// Tell a worker that it cannot take part, and close the connection.
     Refuse {
+        /// Its connection.
+        session: Session,
+        /// For the user.
+        reason: String,
+    },
+    /// Tell a worker that another one has its place, and close the connection.
+    Replace {
         /// Its connection.
         session: Session,
         /// For the user.

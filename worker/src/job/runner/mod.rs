@@ -168,6 +168,8 @@ impl Runner {
         let registration = Registration {
             job: self.job.uid.clone(),
             ordinal: here.ordinal,
+            // Nobody takes the place of the leader's own worker.
+            started_as: (u64::MAX, u64::MAX),
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
             exchange: here.address,
@@ -190,8 +192,8 @@ impl Runner {
         }
         let end = end.expect("the loop ends with an end");
         self.local = None;
-        // Of a leader that only hands over, workers look for the next one.
-        if !matches!(end, End::HandedOver { .. }) {
+        // Of a leader that hands over, or that another one has replaced, workers look for the next one.
+        if !matches!(end, End::HandedOver { .. } | End::Fenced { .. }) {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());
@@ -339,7 +341,12 @@ impl Runner {
     /// Carries out an action of the leader; some ask the members.
     fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
-            Action::Store { op, request } => self.store.send((op, request)),
+            Action::Store { op, request } => {
+                if let Request::Delete { keys, .. } = &request {
+                    self.command_all(&Command::Forget { keys: keys.iter().cloned().collect() });
+                }
+                self.store.send((op, request));
+            }
             Action::Deploy { generation, start, restore } => {
                 let deployed = self.deploy(generation, *start, restore);
                 return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
@@ -357,8 +364,8 @@ impl Runner {
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
             }
-            Action::NotifyCompleted { generation, checkpoint, .. } => {
-                self.command_all(&Command::Completed { generation, checkpoint });
+            Action::NotifyCompleted { generation, checkpoint, attempt } => {
+                self.command_all(&Command::Completed { generation, checkpoint, attempt });
                 self.remove_tails(generation);
                 self.foreign = None;
             }
@@ -386,6 +393,11 @@ impl Runner {
             members::Action::Refuse { session, reason } => {
                 self.send(session, ToWorker::Refused(reason));
                 self.links.remove(&session);
+            }
+            members::Action::Replace { session, reason } => {
+                self.send(session, ToWorker::Replaced(reason));
+                self.links.remove(&session);
+                self.board.worker_lost(session);
             }
             members::Action::Close { session, reason } => {
                 self.send(session, ToWorker::Closed(reason));
