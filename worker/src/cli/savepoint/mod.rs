@@ -1,6 +1,7 @@
 //! `weir savepoint`: the checkpoints with a name of a job that stands still.
 
 mod change;
+mod export;
 mod show;
 
 use super::exit::{Code, Refusal};
@@ -9,7 +10,7 @@ use crate::diagnostic::nearest;
 use crate::job::directory::history::History;
 use crate::job::directory::place;
 use clap::Subcommand;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use weir_crds::ValidatedJob;
 use weir_protocol::chain::Pin;
 
@@ -42,6 +43,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a savepoint as Parquet files with readable columns, which need nothing else.
+    ///
+    /// One file per table of each operator's state, or one per range of key groups where a table is large, and
+    /// index.json, which says what is in them.
+    Export {
+        /// The savepoint's name; latest for the newest checkpoint of a stopped job. Or a path: DIR/savepoints/NAME,
+        /// DIR/chain/N, or DIR itself.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// Where to: a folder that is not there yet, or s3://BUCKET/PREFIX.
+        #[arg(long, value_name = "DIR")]
+        to: String,
+    },
     /// Give the newest checkpoint of a stopped job a name.
     ///
     /// A running job takes savepoints itself: POST /v1/savepoints, see weir run --http.
@@ -65,7 +80,7 @@ enum Command {
 /// Which job.
 #[derive(Debug, clap::Args)]
 struct Place {
-    /// The manifest of the job; - reads standard input. Not needed with --state-dir.
+    /// The manifest of the job; - reads standard input. Or the job's state, as with --state-dir.
     file: Option<String>,
     /// The job's state: its directory, or its folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR")]
@@ -94,18 +109,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
+        Command::Export { name, place, to } => export::run(name, place, to),
         Command::Create { name, place } => change::create(&place.find()?, name),
         Command::Delete { name, place } => change::delete(&place.find()?, name),
     }
 }
 
 impl Place {
+    /// The manifest, if one is given; a name of state is none.
+    fn manifest(&self) -> Result<Option<Manifest>, Refusal> {
+        let file = self.file.as_deref().filter(|file| self.state_dir.is_some() || !is_state(file));
+        file.map(Manifest::read).transpose()
+    }
+
     fn find(&self) -> Result<Found, Refusal> {
-        let manifest = self.file.as_deref().map(Manifest::read).transpose()?;
-        let place = match (&manifest, &self.state_dir) {
+        let manifest = self.manifest()?;
+        let state = self.file.as_deref().filter(|_| manifest.is_none()).map(Path::new);
+        let place = match (&manifest, self.state_dir.as_deref().or(state)) {
             (Some(manifest), given) => {
                 let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
-                job::place_of(&manifest.job, given.as_deref(), bucket.as_ref())?
+                job::place_of(&manifest.job, given, bucket.as_ref())?
             }
             (None, Some(given)) => job::place_at(given, None),
             (None, None) => {
@@ -123,6 +146,11 @@ impl Place {
         }
         Ok(Found { place, secrets: self.secrets.clone(), history, manifest })
     }
+}
+
+/// True for a folder of this machine and for one in a bucket.
+fn is_state(file: &str) -> bool {
+    file.starts_with("s3://") || Path::new(file).is_dir()
 }
 
 impl Manifest {
