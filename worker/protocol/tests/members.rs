@@ -23,11 +23,10 @@ fn worker(ordinal: u32) -> Registration {
     Registration {
         job: "job".into(),
         ordinal,
+        started_as: (1, 1),
         build: "b1".into(),
         plan: "p1".into(),
         code: "c1".into(),
-        revision: 1,
-        attempt: 1,
         exchange: format!("10.0.0.{ordinal}:6121"),
     }
 }
@@ -57,6 +56,7 @@ fn shown(action: &Action) -> String {
     match action {
         Action::Welcome { session } => format!("welcome {}", session.0),
         Action::Refuse { session, reason } => format!("refuse {}: {reason}", session.0),
+        Action::Replace { session, .. } => format!("replace {}", session.0),
         Action::Close { session, .. } => format!("close {}", session.0),
         Action::Deploy { session, generation, .. } => format!("deploy {} g{generation}", session.0),
         Action::Cancel { session, generation } => format!("cancel {} g{generation}", session.0),
@@ -131,9 +131,30 @@ fn a_second_process_takes_the_place_of_the_first() {
     check(vec![
         (0, registered(1, 0), &["welcome 1"]),
         (0, deploy(1), &["deploy 1 g1"]),
-        (1, registered(2, 0), &["close 1", "lost 0", "welcome 2"]),
+        (1, registered(2, 0), &["replace 1", "lost 0", "welcome 2"]),
         (2, deployed(1, 0), &[]),
         (3, cancel(), &["cancelled"]),
+    ]);
+}
+
+#[test]
+fn a_worker_that_was_replaced_does_not_come_back_in_its_place() {
+    let started_as = |session: u64, pair: (u64, u64)| Event::Registered {
+        session: Session(session),
+        worker: Registration { started_as: pair, ..worker(0) },
+    };
+    let gone = Event::Disconnected { session: Session(2), message: "reset".into() };
+    check(vec![
+        (0, started_as(1, (1, 1)), &["welcome 1"]),
+        (1, started_as(2, (1, 2)), &["replace 1", "welcome 2"]),
+        (2, started_as(3, (1, 1)), &["replace 3"]),
+        (3, deploy(1), &["deploy 2 g1"]),
+        (4, started_as(4, (2, 1)), &["replace 2", "lost 0", "welcome 4"]),
+        (5, started_as(5, (1, 9)), &["replace 5"]),
+        (6, gone, &[]),
+        (7, Event::Disconnected { session: Session(4), message: "reset".into() }, &[]),
+        // Better an old one than none.
+        (8, started_as(6, (1, 1)), &["welcome 6"]),
     ]);
 }
 
@@ -169,22 +190,6 @@ fn workers_of_another_job_build_or_plan_are_refused() {
         ),
         (0, deploy(1), &[]),
         (5_000, Event::Tick, &["waiting for {0}"]),
-    ]);
-}
-
-#[test]
-fn of_two_workers_in_one_place_the_newer_one_stays() {
-    let of = |session: u64, revision: u64, attempt: u64| Event::Registered {
-        session: Session(session),
-        worker: Registration { revision, attempt, ..worker(0) },
-    };
-    check(vec![
-        (0, of(1, 3, 1), &["welcome 1"]),
-        (0, of(2, 3, 2), &["close 1", "welcome 2"]),
-        (1, of(3, 3, 1), &["refuse 3: a newer worker has its place, of revision 3, attempt 2"]),
-        (2, of(4, 2, 9), &["refuse 4: a newer worker has its place, of revision 3, attempt 2"]),
-        (3, of(5, 4, 0), &["close 2", "welcome 5"]),
-        (4, of(6, 4, 0), &["close 5", "welcome 6"]),
     ]);
 }
 

@@ -19,11 +19,10 @@ fn worker() -> Registration {
     Registration {
         job: "job".into(),
         ordinal: 3,
+        started_as: (0, 0),
         build: "b".into(),
         plan: "p".into(),
         code: "c".into(),
-        revision: 1,
-        attempt: 1,
         exchange: "127.0.0.1:1".into(),
     }
 }

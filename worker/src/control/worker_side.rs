@@ -62,6 +62,8 @@ pub enum Outcome {
     Failed(String),
     /// The leader does not want this worker.
     Refused(String),
+    /// Another worker has its place.
+    Replaced(String),
     /// The worker was asked to end, and its tasks go on elsewhere.
     Left,
 }
@@ -112,6 +114,7 @@ impl Client {
         match timeout(WELCOME, first(&mut reader)).await {
             Ok(Ok(FromLeader::Welcome)) => {}
             Ok(Ok(FromLeader::Refused(reason))) => return Ok(Outcome::Refused(reason)),
+            Ok(Ok(FromLeader::Replaced(reason))) => return Ok(Outcome::Replaced(reason)),
             Ok(Ok(_)) => return Err(Failure::transient("the leader did not say welcome")),
             Ok(Err(failure)) => return Err(failure),
             Err(_) => return Err(Failure::transient("the leader did not say welcome in time")),
@@ -188,6 +191,7 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
                 Some(Ok(Some(FromLeader::Command(command)))) => agent.send(command),
                 Some(Ok(Some(FromLeader::Heartbeat | FromLeader::Welcome))) => {}
                 Some(Ok(Some(FromLeader::Refused(reason)))) => return Ok(Outcome::Refused(reason)),
+                Some(Ok(Some(FromLeader::Replaced(reason)))) => return Ok(Outcome::Replaced(reason)),
                 Some(Ok(Some(FromLeader::Closed(reason)))) => {
                     return Err(Failure::transient(format!("the leader gave this worker up: {reason}")));
                 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Committables, Manifest};
 use weir_protocol::leader::{CommitResult, DeclineCause, ErrorKind, Event, OpId, Outcome, Request};
-use weir_protocol::snapshot::{KeyGroupRange, StateFile};
+use weir_protocol::snapshot::{KeyGroupRange, StateFile, TaskSnapshot};
 use weir_protocol::{CheckpointId, Generation, OperatorId, TaskId};
 
 /// A thread that works through what it is sent, until its sender is dropped.
@@ -184,7 +184,13 @@ pub enum Write {
     Snapshot(Generation, TakenSnapshot),
     /// A checkpoint has completed.
     Completed(Generation, CheckpointId),
+    /// Key groups are about to move, and who will own them reads the files that there are now: none is merged for a
+    /// while.
+    Settle,
 }
+
+/// So many checkpoints later the move has happened, or will not happen.
+const SETTLED: u32 = 32;
 
 /// What a generation begins with.
 pub struct Beginning {
@@ -241,6 +247,7 @@ impl UnderWay {
 #[must_use]
 pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
+    let mut settled = 0;
     Side::start("snapshots", move |work| match work {
         Write::Begin(Beginning { generation, tasks, elsewhere }) => {
             let sequences =
@@ -257,15 +264,21 @@ pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> S
                 }
             }
             current = Some((generation, writer));
+            settled = 0;
         }
         Write::Snapshot(generation, snapshot) => {
             let bytes = snapshot.bytes();
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                write(writer, generation, snapshot, &reports);
+                let acknowledged = write(writer, generation, snapshot, &reports);
+                if let Some((acknowledged, checkpoint)) = acknowledged.filter(|_| settled == 0) {
+                    merge(writer, &acknowledged, checkpoint);
+                }
             }
             under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
         }
+        Write::Settle => settled = SETTLED,
         Write::Completed(generation, checkpoint) => {
+            settled = settled.saturating_sub(1);
             if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
                 writer.completed(checkpoint);
             }
@@ -273,21 +286,32 @@ pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> S
     })
 }
 
-fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, reports: &Reports) {
+fn write(
+    writer: &mut SnapshotWriter,
+    generation: Generation,
+    snapshot: TakenSnapshot,
+    reports: &Reports,
+) -> Option<(TaskSnapshot, CheckpointId)> {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
             reports.send(Report::Acked { generation, checkpoint, snapshot });
-            if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
-                tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
-            }
+            Some((acknowledged, checkpoint))
         }
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
             let message = failure.chain();
             reports.send(Report::Declined { generation, checkpoint, task, cause, message });
+            None
         }
+    }
+}
+
+fn merge(writer: &mut SnapshotWriter, acknowledged: &TaskSnapshot, checkpoint: CheckpointId) {
+    if let Err(failure) = writer.compact(acknowledged, checkpoint) {
+        let task = acknowledged.task;
+        tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
     }
 }
 

@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
 mod files;
-mod gateway;
+mod bucket;
 mod jobs;
-mod proxy;
 mod run;
 mod tables;
 
 use bytes::Bytes;
-use gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
-use proxy::{Fault, Proxy};
+use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
+use bucket::proxy::{Fault, Proxy};
 use std::time::Duration;
 use weir_protocol::Generation;
 use weir_worker::checkpoint::store::s3::{

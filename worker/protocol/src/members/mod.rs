@@ -11,7 +11,7 @@
 //! lost. A worker that is lost is not waited for: it is fenced by the next generation, and it ends its tasks by itself when
 //! it misses its leader.
 //!
-//! Invariants: at most one session per ordinal; a message of a session that is not current changes nothing; every
+//! Invariants: at most one session per ordinal, and none takes the place of one that was started later; a message of a session that is not current changes nothing; every
 //! `Cancel` is answered by one `Cancelled`, whatever happens to workers.
 
 mod event;
@@ -162,17 +162,13 @@ impl Members {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
-        let place = |worker: &Registration| (worker.revision, worker.attempt);
-        if let Some((_, member)) = self.sessions.iter().find(same)
-            && place(&member.worker) > place(&worker)
-        {
-            let (revision, attempt) = place(&member.worker);
-            let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
-            return self.out.push(Action::Refuse { session, reason });
-        }
-        if let Some((before, _)) = self.sessions.iter().find(same) {
+        if let Some((before, member)) = self.sessions.iter().find(same) {
+            if member.worker.started_as > worker.started_as {
+                let reason = format!("worker {} was started again elsewhere", worker.ordinal);
+                return self.out.push(Action::Replace { session, reason });
+            }
             let (before, message) = (*before, "another process registered in its place");
-            self.out.push(Action::Close { session: before, reason: message.to_owned() });
+            self.out.push(Action::Replace { session: before, reason: message.to_owned() });
             self.lose(before, message);
         }
         self.sessions.insert(session, Member { worker, heard: self.now, leaving: false });

@@ -31,8 +31,8 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     show_store(&state, &board);
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
     let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
-    let health = health(arguments, &security, shown)?;
     let work = work(arguments, &planned, (&state, exchange), (graph, Arc::clone(&board)))?;
+    let health = health(arguments, &security, shown)?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
     let (commands, told) = (agent.commands(), readiness.clone());
@@ -46,11 +46,10 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
         registration: Registration {
             job: state.uid.clone(),
             ordinal: arguments.ordinal,
+            started_as: (arguments.revision, arguments.attempt),
             build: BUILD.to_owned(),
             plan: settings::plan_of(&planned.plan, planned.job.allow_dropped_state).fingerprint,
             code: arguments.code(&planned),
-            revision: arguments.revision,
-            attempt: arguments.attempt,
             exchange: address,
         },
         after_refusal: if arguments.stays() { AfterRefusal::LookAgain } else { AfterRefusal::End },
@@ -75,6 +74,9 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
             Ok(Code::Done)
         }
         Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
+        Outcome::Replaced(why) => {
+            Err(Refusal::new(Code::Fenced, format!("error: worker {}: {why}", arguments.ordinal)))
+        }
         Outcome::Refused(why) => Err(Refusal::user(format!("error: worker {}: {why}", arguments.ordinal))),
     }
 }
@@ -89,7 +91,7 @@ fn work(
         worker: arguments.ordinal,
         plan: Arc::clone(&planned.plan),
         graph,
-        store: store_of(arguments, state)?,
+        store: store_of(arguments, state, &board)?,
         job_uid: state.uid.clone(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),

@@ -39,6 +39,7 @@ pub(super) fn lead(arguments: &Arguments, begun: Begun, departure: Departure) ->
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let readiness = Readiness::not_yet("it has not begun to lead");
     let shown = Shown { board: runner.board(), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
+    let store = store_of(arguments, &state, &runner.board())?;
     let health = health(arguments, &security, shown)?;
     let servers = serve(arguments, name, &runner, &security)?;
     let control = control::serve(&arguments.control, security, runner.handle(), patience)?;
@@ -49,7 +50,7 @@ pub(super) fn lead(arguments: &Arguments, begun: Begun, departure: Departure) ->
         address,
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),
-        store: Some(store_of(arguments, &state)?),
+        store: Some(store),
     });
     leave_on_signals(arguments, departure, runner.handle(), readiness);
     let progress = Progress::start(name, runner.board(), quiet);

@@ -218,11 +218,11 @@ fn show_store(state: &Held, board: &Board) {
 }
 
 /// The store as the worker's tasks see it.
-fn store_of(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
-    match &arguments.copies {
-        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?)),
-        None => Ok(Arc::clone(&state.store)),
-    }
+fn store_of(arguments: &Arguments, state: &Held, board: &Board) -> Result<Arc<dyn Store>, Refusal> {
+    let Some(folder) = &arguments.copies else { return Ok(Arc::clone(&state.store)) };
+    let copies = Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?);
+    board.copies.get_or_init(|| Arc::clone(&copies));
+    Ok(copies)
 }
 
 fn claimant(arguments: &Arguments) -> Claimant {
@@ -257,7 +257,9 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     if let Security::Mutual(identity) = security {
         numbers.push(Arc::clone(identity) as _);
     }
+    numbers.push(Arc::clone(&board.reused) as _);
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
+    numbers.extend(board.copies.get().map(|copies| Arc::clone(copies) as _));
     if arguments.ordinal == 0 {
         numbers.push(Arc::new(JobNumbers(board)));
     }

@@ -5,9 +5,11 @@ mod notices;
 pub mod reading;
 pub mod savepoints;
 
+use crate::checkpoint::store::copies::Copies;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
+use crate::job::warm::Reused;
 use crate::plan::Plan;
 use assignments::{Assignments, Awaited};
 use parking_lot::Mutex;
@@ -36,6 +38,10 @@ pub struct Board {
     pub costs: Costs,
     /// What is counted of requests to the store, where that is a bucket.
     pub store: OnceLock<Arc<Meter>>,
+    /// What is counted of local copies of state, where there are some.
+    pub copies: OnceLock<Arc<Copies>>,
+    /// How much state tasks found in memory.
+    pub reused: Arc<Reused>,
     began: Instant,
     changes: watch::Sender<()>,
     state: Mutex<State>,
@@ -141,7 +147,17 @@ impl Board {
     pub fn new(plan: Arc<Plan>, graph: Arc<Graph>) -> Self {
         let (changes, _) = watch::channel(());
         let state = Mutex::new(State::default());
-        Self { plan, graph, costs: Costs::default(), store: OnceLock::new(), began: Instant::now(), changes, state }
+        Self {
+            plan,
+            graph,
+            costs: Costs::default(),
+            store: OnceLock::new(),
+            copies: OnceLock::new(),
+            reused: Arc::default(),
+            began: Instant::now(),
+            changes,
+            state,
+        }
     }
 
     /// How long the run has been going on.

@@ -177,11 +177,11 @@ impl Runner {
         let registration = Registration {
             job: self.job.uid.clone(),
             ordinal: here.ordinal,
+            // Nobody takes the place of the leader's own worker.
+            started_as: (u64::MAX, u64::MAX),
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
             code: self.job.options.direction.code.clone(),
-            revision: self.job.options.claimant.revision,
-            attempt: self.job.options.claimant.attempt,
             exchange: here.address,
         };
         let _ = self.handle.tell(Message::Registered(session, registration, link));
@@ -204,8 +204,10 @@ impl Runner {
             self.housekeeping(&mut end);
         };
         self.local = None;
-        // Of a leader that only hands over, workers look for the next one.
-        if !matches!(end, End::HandedOver { .. }) && self.job.workers.after_end == AfterEnd::Leave {
+        // Of a leader that hands over, that another one has replaced, or that others look after, workers look for the next
+        // one.
+        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
+        if !replaced && self.job.workers.after_end == AfterEnd::Leave {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());
@@ -357,6 +359,9 @@ impl Runner {
     fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
             Action::Store { op, request } => {
+                if let Request::Delete { keys, .. } = &request {
+                    self.command_all(&Command::Forget { keys: keys.iter().cloned().collect() });
+                }
                 self.answers.asked += 1;
                 self.store.send((op, request));
             }
@@ -377,8 +382,8 @@ impl Runner {
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
             }
-            Action::NotifyCompleted { generation, checkpoint, .. } => {
-                self.command_all(&Command::Completed { generation, checkpoint });
+            Action::NotifyCompleted { generation, checkpoint, attempt } => {
+                self.command_all(&Command::Completed { generation, checkpoint, attempt });
                 self.remove_tails(generation);
                 self.foreign = None;
             }
@@ -406,6 +411,11 @@ impl Runner {
             members::Action::Refuse { session, reason } => {
                 self.send(session, ToWorker::Refused(reason));
                 self.links.remove(&session);
+            }
+            members::Action::Replace { session, reason } => {
+                self.send(session, ToWorker::Replaced(reason));
+                self.links.remove(&session);
+                self.board.worker_lost(session);
             }
             members::Action::Close { session, reason } => {
                 self.send(session, ToWorker::Closed(reason));
