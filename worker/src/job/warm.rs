@@ -11,7 +11,6 @@ use crate::numbers::{Family, Numbers};
 use crate::operator::{Counter, Operator};
 use crate::state::file;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use weir_protocol::leader::Restore;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use weir_protocol::{CheckpointId, Generation, KeyGroup, OperatorId};
