@@ -1,9 +1,13 @@
 //! Asks a worker of the benchmark: one small request at a time, on a connection of its own.
 
+use crate::tls::{Identity, Security};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
 
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -13,31 +17,65 @@ const NEAR: Duration = Duration::from_millis(300);
 
 /// The numbers of a worker, as text.
 pub(super) fn metrics(address: SocketAddr) -> io::Result<String> {
-    let (status, text) = send(address, "GET", "/metrics", "", NEAR)?;
-    if status == 200 { Ok(text) } else { Err(io::Error::other(format!("status {status}"))) }
-}
-
-/// What the leader answers, with its status.
-pub(super) fn ask(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, Value)> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let (status, text) = send(address, method, path, &body, PATIENCE)?;
-    Ok((status, serde_json::from_str(&text)?))
-}
-
-fn send(address: SocketAddr, method: &str, path: &str, body: &str, patience: Duration) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+    let mut stream = TcpStream::connect_timeout(&address, NEAR)?;
+    stream.set_read_timeout(Some(NEAR))?;
+    stream.write_all(request(address, "GET", "/metrics", "").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
+    match parsed(&answer)? {
+        (200, text) => Ok(text.to_owned()),
+        (status, _) => Err(io::Error::other(format!("status {status}"))),
+    }
+}
+
+/// The leader's API.
+pub(super) struct Api {
+    address: SocketAddr,
+    security: Security,
+    runtime: Runtime,
+}
+
+impl Api {
+    /// Asks there as `identity`.
+    pub(super) fn new(address: SocketAddr, identity: Arc<Identity>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { address, security: Security::Mutual(identity), runtime })
+    }
+
+    /// What the leader answers, with its status.
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, Value)> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let answer = self.runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, self.send(&request(self.address, method, path, &body))).await
+        });
+        let answer = answer.map_err(io::Error::other)??;
+        let (status, text) = parsed(&answer)?;
+        Ok((status, serde_json::from_str(text)?))
+    }
+
+    async fn send(&self, request: &str) -> io::Result<String> {
+        let mut stream =
+            self.security.connect(self.address).await.map_err(|failure| io::Error::other(failure.chain()))?;
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        String::from_utf8(answer).map_err(io::Error::other)
+    }
+}
+
+fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn parsed(answer: &str) -> io::Result<(u16, &str)> {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body))
 }
 
 /// The sum of a metric's samples whose labels contain all of `labels`, such as `outcome="completed"`.

@@ -21,6 +21,7 @@ use super::Scratch;
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::table::{self, Align};
 use crate::tls::{self, Role};
+use http::Api;
 use process::Processes;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
@@ -56,7 +57,7 @@ struct JobSpec {
 /// A job that runs.
 struct Cluster {
     processes: Processes,
-    api: SocketAddr,
+    api: Api,
     _scratch: Scratch,
 }
 
@@ -70,7 +71,8 @@ impl JobSpec {
             "pipeline": {"sql": self.sql},
         });
         if let Some(bucket) = &self.storage.bucket {
-            let mut s3 = json!({"bucket": bucket, "prefix": format!("bench-{}", uuid::Uuid::new_v4()), "forcePathStyle": true});
+            let mut s3 =
+                json!({"bucket": bucket, "prefix": format!("bench-{}", uuid::Uuid::new_v4()), "forcePathStyle": true});
             if let Some(endpoint) = &self.storage.endpoint {
                 s3["endpoint"] = json!(endpoint);
             }
@@ -99,6 +101,8 @@ impl Cluster {
             workers,
         };
         let health = (0..workers + more).map(|_| free_address()).collect::<Result<Vec<_>, _>>()?;
+        let api = Api::new(api, authority.identity(Role::Controller)?)
+            .map_err(|error| Refusal::failed(format!("error: the benchmark cannot ask the leader: {error}")))?;
         Ok(Self { processes: Processes::start(launch, health)?, api, _scratch: scratch })
     }
 
@@ -127,7 +131,7 @@ impl Cluster {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
-        http::ask(self.api, method, path, body).ok()
+        self.api.ask(method, path, body).ok()
     }
 
     /// Waits for so many more completed checkpoints.
@@ -160,10 +164,8 @@ fn print(is_json: bool, headings: &[&'static str], rows: &[Value]) -> Code {
     };
     let align = |place: usize| if place == 0 { Align::Left } else { Align::Right };
     let aligned: Vec<_> = headings.iter().enumerate().map(|(place, heading)| (*heading, align(place))).collect();
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.as_object().into_iter().flat_map(|row| row.values()).map(shown).collect())
-        .collect();
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| row.as_object().into_iter().flat_map(|row| row.values()).map(shown).collect()).collect();
     print!("{}", table::render(&aligned, &cells));
     Code::Done
 }

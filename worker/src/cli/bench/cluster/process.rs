@@ -97,7 +97,7 @@ impl Processes {
             command.arg("--copies").arg(copies.join(ordinal.to_string()));
         }
         match ordinal {
-            0 => command.args(["--control", &launch.control.to_string(), "--http", &launch.api.to_string()]),
+            0 => command.args(["--control", &launch.control.to_string(), "--api", &launch.api.to_string()]),
             _ => command.args(["--leader", &launch.control.to_string()]),
         };
         command.stdin(Stdio::null()).spawn().map_err(failed)

@@ -5,7 +5,7 @@ use crate::cli::exit::Refusal;
 use std::time::Duration;
 
 /// What a group of the job takes in memory: its row of words and its place in the index.
-const GROUP_BYTES: u64 = 100;
+const GROUP_BYTES: u64 = 80;
 
 /// Such a job.
 pub(super) struct StateJob {
@@ -22,7 +22,13 @@ impl StateJob {
     }
 
     /// Starts it with a checkpoint every second, and waits until all of its state is there and in checkpoints.
-    pub(super) fn start(&self, workers: u32, more: u32, interval: Duration, storage: &Storage) -> Result<Cluster, Refusal> {
+    pub(super) fn start(
+        &self,
+        workers: u32,
+        more: u32,
+        interval: Duration,
+        storage: &Storage,
+    ) -> Result<Cluster, Refusal> {
         let spec = JobSpec {
             name: "state".to_owned(),
             sql: self.sql(),
