@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{CheckpointMode, CheckpointSpec, UnalignedSpec};
 pub use restart::{ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, NoRestartSpec, RestartSpec};
-pub use status::{ChangeStatus, CheckpointStatus, JobState, StreamJobStatus};
+pub use status::{
+    ChangeKind, ChangeStatus, ChangeStep, CheckpointStatus, FailureStatus, JobState, SavepointReference,
+    StreamJobStatus,
+};
 pub use storage::{LocalStorageSpec, S3StorageSpec, SecretRef, StorageSpec, VolumeClaimStorageSpec};
 pub use worker::{PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, WorkerSpec};
 

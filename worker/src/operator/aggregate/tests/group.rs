@@ -6,7 +6,6 @@ use super::{
 };
 use crate::batch::{Batch, RowKind};
 use crate::operator::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, partial_schema};
-use crate::operator::snapshot::Snapshot;
 use crate::operator::{Operator, OperatorContext};
 use crate::plan;
 use proptest::prelude::*;
