@@ -31,7 +31,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{Api, Resource};
 use weir_crds::{ConfigMapKey, Mistake, Sql, ValidatedJob};
 
-pub use leaders::{credentials, peer};
+pub use leaders::{chain, credentials, peer};
 
 use crate::build;
 use crate::cluster::{Entry, JobKey, KeptJob};
