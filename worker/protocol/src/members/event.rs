@@ -19,9 +19,6 @@ pub struct Registration {
     pub job: String,
     /// Its number among the job's workers, from 0.
     pub ordinal: u32,
-    /// The revision that it was started for, and the attempt to start it: a lower pair never takes the place of a higher
-    /// one.
-    pub started_as: (u64, u64),
     /// Its build: different ones do not work together.
     pub build: String,
     /// The fingerprint of its plan.

@@ -167,10 +167,6 @@ impl Members {
             if place(&member.worker) > place(&worker) {
                 let (revision, attempt) = place(&member.worker);
                 let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
-                return self.out.push(Action::Refuse { session, reason });
-            }
-            if place(&member.worker) == place(&worker) && member.worker.started_as > worker.started_as {
-                let reason = format!("worker {} was started again elsewhere", worker.ordinal);
                 return self.out.push(Action::Replace { session, reason });
             }
             let (before, message) = (*before, "another process registered in its place");
