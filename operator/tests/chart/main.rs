@@ -95,7 +95,7 @@ fn crds_are_upgraded_with_the_chart_and_kept_without_it() {
         let crd = installed.iter().find(|crd| crd["metadata"]["name"] == definition["metadata"]["name"]).expect(file);
         assert!(numbers_as_floats(&crd["spec"]) == numbers_as_floats(&definition["spec"]), "{file} is installed otherwise");
         assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
-        assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/name"], "weir");
+        assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/part-of"], "weir");
     }
     assert!(crds(&[r#"crds={"keep": false}"#]).iter().all(|crd| crd["metadata"]["annotations"].is_null()));
     assert!(crds(&[WITHOUT_CRDS]).is_empty());
