@@ -15,3 +15,10 @@ pub fn secrets(observed: &Observed) -> Vec<String> {
     let _ = observed;
     Vec::new()
 }
+
+/// The folder of a job's state, as paths name it; none for a storage that other jobs cannot read.
+#[must_use]
+pub fn place(job: &weir_crds::StreamJob) -> Option<String> {
+    let _ = job;
+    None
+}

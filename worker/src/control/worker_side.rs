@@ -22,6 +22,15 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the leader.
 const PACE: Pace = Pace { initial_ms: 50, max_ms: 1_000, multiplier: 1.5, jitter: 0.2 };
 
+/// What a worker does that its leader does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It ends.
+    End,
+    /// It looks for a leader that wants it: another one may be about to take over.
+    LookAgain,
+}
+
 /// A worker that looks for its leader, serves it, and looks for it again.
 pub struct Client {
     /// The leader, as `HOST:PORT`.
@@ -40,6 +49,8 @@ pub struct Client {
     pub board: Arc<Board>,
     /// Told whether there is a leader.
     pub readiness: Readiness,
+    /// What to do when the leader does not want this worker.
+    pub after_refusal: AfterRefusal,
 }
 
 /// How a worker's work ended.
@@ -69,19 +80,25 @@ impl Client {
         let mut backoff = Backoff::new(PACE);
         let mut told = String::new();
         loop {
-            match runtime.block_on(self.serve(&mut backoff)) {
-                Ok(outcome) => return outcome,
-                Err(failure) => {
-                    // None of the worker's tasks may run when it registers again.
-                    self.agent.abandon();
-                    while self.reports.try_recv().is_ok() {}
-                    let message = failure.chain();
-                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
-                    if message != told {
-                        tracing::warn!(leader = self.leader, error = message, "the leader is away");
-                        told = message;
-                    }
+            let failure = match runtime.block_on(self.serve(&mut backoff)) {
+                Ok(Outcome::Refused(reason)) if self.after_refusal == AfterRefusal::LookAgain => {
+                    Failure::transient(format!("it does not take this worker: {reason}"))
                 }
+                Ok(outcome) => return outcome,
+                Err(failure) => failure,
+            };
+            // None of the worker's tasks may run when it registers again.
+            self.agent.abandon();
+            while let Ok(report) = self.reports.try_recv() {
+                if report == Report::Left {
+                    return Outcome::Left;
+                }
+            }
+            let message = failure.chain();
+            self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
+            if message != told {
+                tracing::warn!(leader = self.leader, error = message, "the leader is away");
+                told = message;
             }
             let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
             let wait = Duration::from_millis(backoff.next_ms(draw));

@@ -351,11 +351,11 @@ impl Running {
         self.deployment = None;
         self.cancelling = false;
         self.work.board.cancelled();
-        self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
         if self.leaving {
             self.reports.send(Report::Left);
         }
+        self.abandoned.clear();
     }
 
     fn leave(&mut self) {
