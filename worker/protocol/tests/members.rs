@@ -211,7 +211,7 @@ fn a_worker_that_leaves_keeps_its_tasks_and_gets_no_new_ones() {
         (3, cancel(), &["cancel 1 g1"]),
         (4, cancelled(1), &["cancelled"]),
         (5, deploy(1), &[]),
-        (6, registered(2, 0), &["close 1", "welcome 2", "deploy 2 g1"]),
+        (6, registered(2, 0), &["replace 1", "welcome 2", "deploy 2 g1"]),
     ]);
 }
 

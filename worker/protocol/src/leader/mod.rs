@@ -92,6 +92,8 @@ pub struct Leader {
     generation: Option<Generation>,
     /// The revision it was claimed as.
     claimed: Option<u64>,
+    /// The revision of the claim before it.
+    claimed_over: u64,
     /// What the user was told that this leader waits for.
     awaited: Option<String>,
     own_start: Option<LinkNumber>,
@@ -170,6 +172,7 @@ impl Leader {
             resume: Resume::Head,
             generation: None,
             claimed: None,
+            claimed_over: 0,
             awaited: None,
             own_start: None,
             permit: None,
