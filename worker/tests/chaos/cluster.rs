@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
-/// Exit codes of a worker whose place another one has, that handed its part over, and that was cut short.
+/// Exit codes of a worker that finds a mistake of the user's, whose place another one has, that handed its part over, and that was cut short.
+const MISTAKEN: i32 = 2;
 const REPLACED: i32 = 4;
 const HANDED_OVER: i32 = 5;
 const INTERRUPTED: i32 = 130;
@@ -240,10 +241,19 @@ impl Cluster {
                     self.restart(ordinal);
                 }
                 None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
+                // Who has never reached the store cannot know whether its address is wrong.
+                Some(MISTAKEN) if self.found_no_store(ordinal) => {
+                    self.count("starts without a store");
+                    self.restart(ordinal);
+                }
                 Some(_) => panic!("worker {ordinal} ended with {status}:\n{}", self.log(ordinal)),
             }
         }
         false
+    }
+
+    fn found_no_store(&self, ordinal: u32) -> bool {
+        says_no_store(&self.log(ordinal))
     }
 
     /// On the same machine, as the same attempt.
@@ -294,7 +304,9 @@ impl Cluster {
         for (at, status) in ended.into_iter().rev() {
             let zombie = self.zombies.remove(at);
             let log = fs::read_to_string(self.path(&format!("{}-{}.log", zombie.ordinal, zombie.attempt)));
+            let no_store = log.as_ref().is_ok_and(|log| says_no_store(log));
             match status.code() {
+                Some(MISTAKEN) if no_store => {}
                 Some(REPLACED) => self.count("zombies that ended by themselves"),
                 // It was already ending, or was killed, when it was replaced.
                 None | Some(0 | HANDED_OVER | INTERRUPTED) => {}
@@ -464,6 +476,10 @@ pub struct Progress {
     pub link: u64,
     /// `None` when the newest link is a start.
     pub checkpoint: Option<u64>,
+}
+
+fn says_no_store(log: &str) -> bool {
+    log.lines().rev().find(|line| !line.is_empty()).is_some_and(|line| line.contains("nobody answers at"))
 }
 
 fn signal(worker: &Worker, signal: Signal) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Arguments, Shown, exchange, health, leave_on_signals, patience, show_store, store_of};
 use crate::cli::exit::{Code, Refusal};
-use crate::cli::job::{self, Planned};
+use crate::cli::job::Planned;
 use crate::control::{Client, Outcome};
 use crate::dataflow::graph::Graph;
 use crate::exchange::Exchange;
@@ -23,7 +23,7 @@ pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Securit
             "error: a worker needs its leader: name the address where worker 0 takes registrations (--leader HOST:PORT)",
         ));
     };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
+    let state = super::state(arguments, planned)?;
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let graph = Arc::new(Graph::of(&planned.plan));
     let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));

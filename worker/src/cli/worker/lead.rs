@@ -25,7 +25,7 @@ pub(super) fn lead(arguments: &Arguments, planned: &Planned, security: Security)
         true => Resume::Empty,
         false => restore::resume(&planned.job, &place, arguments.restore.as_deref(), bucket.as_ref())?,
     };
-    let state = job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
+    let state = super::state(arguments, planned)?;
     let mode = Mode::Run { resume, stops: Stops::Lift };
     let mut options = settings::options(&planned.job, &planned.plan, claimant(arguments), parallelism, mode)
         .map_err(|error| Refusal::user(format!("error: {error}")))?;

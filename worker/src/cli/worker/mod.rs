@@ -6,7 +6,8 @@ mod follow;
 mod lead;
 
 use super::exit::{Code, Refusal};
-use super::{job, run};
+use super::job::{self, Planned};
+use super::run;
 use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::copies::Copies;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::chain::Claimant;
+use weir_protocol::retry::{Backoff, Pace};
 
 /// Run one worker of a job that has several.
 ///
@@ -188,6 +190,23 @@ fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc
     }
     let address = SocketAddr::new(host, exchange.address().port()).to_string();
     Ok((exchange, address))
+}
+
+/// Between attempts to reach the store, before a worker begins.
+const STORE_PACE: Pace = Pace { initial_ms: 500, max_ms: 10_000, multiplier: 2.0, jitter: 0.0 };
+
+/// Opens the job's state. A store that is away when a worker is started again comes back, as for one that runs.
+fn state(arguments: &Arguments, planned: &Planned) -> Result<Held, Refusal> {
+    let mut backoff = Backoff::new(STORE_PACE);
+    loop {
+        match job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref()) {
+            Err(refusal) if refusal.code == Code::Failed => {
+                tracing::warn!(error = %refusal, "the store is away");
+                std::thread::sleep(Duration::from_millis(backoff.next_ms(0.5)));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Requests to a bucket are counted where the metrics are read.
