@@ -94,7 +94,8 @@ impl Kept for KeptService {
 
     fn keep(object: Service) -> Option<(JobKey, Self)> {
         let key = job(&object.metadata)?;
-        let address = object.spec.and_then(|spec| spec.cluster_ip).filter(|address| !address.is_empty() && address != "None");
+        let address =
+            object.spec.and_then(|spec| spec.cluster_ip).filter(|address| !address.is_empty() && address != "None");
         let annotations: BTreeMap<_, _> = object.metadata.annotations.unwrap_or_default();
         Some((key, Self(ServiceSeen { address, annotations })))
     }

@@ -62,7 +62,8 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
         let others: Vec<&String> =
             savepoint.kept.finalizers.iter().filter(|of| *of != name::SAVEPOINT_FINALIZER).collect();
         let patch = json!({"metadata": {"resourceVersion": savepoint.version, "finalizers": others}});
-        let message = format!("there is no StreamJob {} any more: the state of this savepoint stays in the store", key.name);
+        let message =
+            format!("there is no StreamJob {} any more: the state of this savepoint stays in the store", key.name);
         let event = Event { kind: EventKind::Warning, reason: "StateRetained".to_owned(), message };
         events::tell(ctx, &savepoint.uid, &reference(key, savepoint), &[event], ctx.now()).await;
         return limited(api.patch(&seen.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop);

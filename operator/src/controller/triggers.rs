@@ -62,11 +62,8 @@ fn event(ctx: &Context, key: &JobKey) -> Event<JobMeta> {
 }
 
 fn named(key: &JobKey) -> JobMeta {
-    let metadata = ObjectMeta {
-        name: Some(key.name.clone()),
-        namespace: Some(key.namespace.clone()),
-        ..ObjectMeta::default()
-    };
+    let metadata =
+        ObjectMeta { name: Some(key.name.clone()), namespace: Some(key.namespace.clone()), ..ObjectMeta::default() };
     JobMeta { types: None, metadata, _phantom: PhantomData }
 }
 

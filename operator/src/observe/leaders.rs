@@ -106,7 +106,9 @@ fn merged(job: JobReport, assignment: AssignmentReport, checkpoints: &Checkpoint
         workers: assignment.workers,
         code: assignment.code,
         assigned: assignment.assigned.unwrap_or(assignment.revision),
-        change: assignment.change.and_then(|change| Some(Change { revision: change.revision, step: step(&change.step)? })),
+        change: assignment
+            .change
+            .and_then(|change| Some(Change { revision: change.revision, step: step(&change.step)? })),
         failed: assignment.failed.map(|failed| (failed.revision, failed.message)),
         completed: checkpoints.completed,
         failed_checkpoints: counted.iter().filter_map(|cause| checkpoints.failed.get(*cause)).sum(),

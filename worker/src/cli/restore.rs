@@ -78,12 +78,14 @@ fn history_of(own: &Place) -> Result<Option<History>> {
     }
 }
 
-fn point(path: &str, bucket: Option<&Settings>) -> Point {
+/// What a path names; one in the manifest's bucket is reached as `bucket` says.
+pub(super) fn point(path: &str, bucket: Option<&Settings>) -> Point {
     let plain = path.strip_prefix("file://").unwrap_or(path);
     Point::of(plain.trim_end_matches('/'), |place| job::place_at(Path::new(place), bucket))
 }
 
-fn is_path(given: &str) -> bool {
+/// True for a path: a value that is no name.
+pub(super) fn is_path(given: &str) -> bool {
     given.contains('/') || given.starts_with('.')
 }
 
