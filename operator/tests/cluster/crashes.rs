@@ -15,7 +15,11 @@ struct Story {
 }
 
 const STORIES: [Story; 6] = [
-    Story { name: "first start", before: |_| async {}.boxed_local(), change: |world| world.apply(&manifest(2, "weir:1")) },
+    Story {
+        name: "first start",
+        before: |_| async {}.boxed_local(),
+        change: |world| world.apply(&manifest(2, "weir:1")),
+    },
     Story { name: "scale up", before: running, change: |world| world.apply(&json!({"spec": {"parallelism": 4}})) },
     Story { name: "scale down", before: running, change: |world| world.apply(&json!({"spec": {"parallelism": 1}})) },
     Story {
@@ -44,10 +48,9 @@ fn suspended(world: &mut World) -> LocalBoxFuture<'_, ()> {
     .boxed_local()
 }
 
-/// Tells a story with one fault; how it ends, and the writes that it took.
-async fn told(story: &Story, fault: Option<(usize, Fault)>) -> (Value, Vec<String>) {
-    let mut world = World::new();
-    (story.before)(&mut world).await;
+/// Tells a story from its beginning on with one fault; how it ends, and the writes that it took.
+async fn told(story: &Story, begin: &World, fault: Option<(usize, Fault)>) -> (Value, Vec<String>) {
+    let mut world = begin.again();
     let (at, fault) = fault.unwrap_or((usize::MAX, Fault::None));
     world.script(at, fault);
     (story.change)(&world);
@@ -59,11 +62,13 @@ async fn told(story: &Story, fault: Option<(usize, Fault)>) -> (Value, Vec<Strin
 /// Every write of every story, with each of these faults.
 async fn always_the_same_end(faults: &[Fault]) {
     for story in &STORIES {
-        let (quiet, writes) = told(story, None).await;
+        let mut begin = World::new();
+        (story.before)(&mut begin).await;
+        let (quiet, writes) = told(story, &begin, None).await;
         assert!(writes.len() > 3, "{}: {writes:#?}", story.name);
         for (at, write) in writes.iter().enumerate() {
             for fault in faults {
-                let (end, _) = told(story, Some((at, *fault))).await;
+                let (end, _) = told(story, &begin, Some((at, *fault))).await;
                 let what = format!("{}: {fault:?} at write {at} ({write}) of {writes:#?}", story.name);
                 assert_eq!(end, quiet, "{what}\n{end:#}\nquiet: {quiet:#}");
             }

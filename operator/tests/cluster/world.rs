@@ -75,6 +75,16 @@ impl World {
         Self { server, job, now, ctx }
     }
 
+    /// The same cluster at the same moment, and a controller that has seen nothing yet.
+    pub(crate) fn again(&self) -> Self {
+        let server = Server::default();
+        let (store, job) = (self.server.store.lock().clone(), self.job.lock().clone());
+        *server.store.lock() = store;
+        let (job, now) = (Arc::new(Mutex::new(job)), Arc::new(Mutex::new(*self.now.lock())));
+        let ctx = Arc::new(context(&server, &job, &now));
+        Self { server, job, now, ctx }
+    }
+
     /// What a user applies.
     pub(crate) fn apply(&self, manifest: &Value) {
         let applied = self.server.edit(|store| match store.objects.contains_key(&job_place()) {
@@ -169,7 +179,8 @@ impl World {
             .collect();
         pods.sort();
         let revisions = store.list(&kind("apps", "controllerrevisions"), Some(NAMESPACE), "");
-        let revisions: Vec<Value> = revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"]])).collect();
+        let revisions: Vec<Value> =
+            revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"]])).collect();
         let names = |group: &str, plural: &str| -> Vec<Value> {
             let objects = store.list(&kind(group, plural), Some(NAMESPACE), "");
             objects.iter().map(|object| object["metadata"]["name"].clone()).collect()
@@ -177,7 +188,8 @@ impl World {
         let job = store.get(&job_place()).unwrap_or_default();
         let run = self.job.lock();
         let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let conditions: Vec<Value> = conditions.iter().map(|of| json!([of["type"], of["status"], of["reason"]])).collect();
+        let conditions: Vec<Value> =
+            conditions.iter().map(|of| json!([of["type"], of["status"], of["reason"]])).collect();
         json!({
             "pods": pods,
             "revisions": revisions,
