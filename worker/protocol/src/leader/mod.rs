@@ -286,7 +286,9 @@ impl Leader {
     }
 
     fn course(&self) -> Course {
-        let start = self.own_start.and_then(|number| self.view.links.get(&number));
+        // Of a job that had ended before, what it was.
+        let head = || self.view.links.values().next_back().filter(|_| matches!(self.phase, Phase::Ended));
+        let start = self.own_start.and_then(|number| self.view.links.get(&number)).or_else(head);
         Course {
             terms: start.map(|link| link.terms().clone()).unwrap_or_default(),
             parallelism: start.map_or(0, Link::parallelism),

@@ -31,8 +31,8 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     show_store(&state, &board);
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
     let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
-    let health = health(arguments, &security, shown)?;
     let work = work(arguments, &planned, (&state, exchange), (graph, Arc::clone(&board)))?;
+    let health = health(arguments, &security, shown)?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
     let (commands, told) = (agent.commands(), readiness.clone());

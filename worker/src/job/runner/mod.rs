@@ -204,9 +204,10 @@ impl Runner {
             self.housekeeping(&mut end);
         };
         self.local = None;
-        // Of a leader that hands over, or that another one has replaced, workers look for the next one.
-        let looks_on = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
-        if !looks_on && self.job.workers.after_end == AfterEnd::Leave {
+        // Of a leader that hands over, that another one has replaced, or that others look after, workers look for the next
+        // one.
+        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
+        if !replaced && self.job.workers.after_end == AfterEnd::Leave {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());

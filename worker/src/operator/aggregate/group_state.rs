@@ -237,7 +237,12 @@ impl GroupState {
                 let from = &buffer.words[row * self.layout.stride..][..self.layout.stride];
                 let (words, arena) = self.table.parts_mut();
                 let to = &mut words[group as usize * self.layout.stride..][..self.layout.stride];
+                let values_at = (self.layout.mode == Mode::Retract).then_some(self.layout.extra + VALUES);
+                let values_before = values_at.map(|at| to[at]);
                 state::overwrite(&self.layout, to, arena, from, &buffer.arena);
+                if let (Some(at), Some(number)) = (values_at, values_before) {
+                    to[at] = number;
+                }
                 to[0] |= flag::EMITTED | flag::PERSISTED;
                 for (word, values) in owned.words.iter().zip(&values) {
                     to[*word] = values[row] as u64;
