@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -82,6 +82,7 @@ impl Server {
              clusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:{port}', insecure-skip-tls-verify: true}}}}]\n"
         );
         fs::write(server.folder.join("kubeconfig"), kubeconfig).unwrap();
+        let etcd = ("127.0.0.1", clients);
         let (clients, peers) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
         server.run(
             "etcd",
@@ -94,6 +95,7 @@ impl Server {
                 ("initial-cluster", &format!("default={peers}")),
             ],
         );
+        server.wait("etcd", || TcpStream::connect(etcd).is_ok());
         server.run(
             "kube-apiserver",
             &[
@@ -109,7 +111,9 @@ impl Server {
                 ("authorization-mode", "RBAC"),
             ],
         );
-        server.wait();
+        let mut ready = server.program("kubectl");
+        ready.args(["get", "--raw", "/readyz"]);
+        server.wait("the API server", || ready.output().unwrap().status.success());
         server
     }
 
@@ -137,13 +141,13 @@ impl Server {
         self.children.push(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self, who: &str, mut answers: impl FnMut() -> bool) {
         let began = Instant::now();
-        while !self.program("kubectl").args(["get", "--raw", "/readyz"]).output().unwrap().status.success() {
+        while !answers() {
             for child in &mut self.children {
-                assert!(child.try_wait().unwrap().is_none(), "a server has ended: see {}", self.folder.display());
+                assert!(child.try_wait().unwrap().is_none(), "{who} has ended: see {}", self.folder.display());
             }
-            assert!(began.elapsed() < Duration::from_secs(300), "no answer: see {}", self.folder.display());
+            assert!(began.elapsed() < Duration::from_secs(300), "{who} is silent: see {}", self.folder.display());
         }
     }
 
