@@ -6,6 +6,7 @@ use super::lock::DirectoryLock;
 use super::state;
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::directory::DirectoryStore;
+use crate::checkpoint::store::s3::Settings;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::failure::{Failure, Result};
 use std::fmt;
@@ -47,6 +48,19 @@ pub struct Held {
 }
 
 impl Place {
+    /// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
+    /// the same bucket, else as the environment says.
+    #[must_use]
+    pub fn at(given: &Path, settings: Option<&Settings>) -> Self {
+        let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
+            return Self::Directory(given.to_path_buf());
+        };
+        let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
+        let settings = settings.filter(|settings| settings.bucket == bucket);
+        let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
+        Self::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
+    }
+
     /// Opens the state for one who only looks; `None` when there is none yet. Fails with kind `User` when there is no
     /// such directory or bucket.
     pub fn look(&self) -> Result<Option<Seen>> {
