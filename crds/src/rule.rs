@@ -89,8 +89,11 @@ pub(crate) const PLACE_FIXED: Rule = Rule {
     message: "storage cannot be moved: the job's state lies there; restore a savepoint into a new StreamJob",
     field: "",
 };
-pub(crate) const ONE_SQL: Rule =
-    Rule { cel: "has(self.sql) != has(self.sqlFrom)", message: "pipeline needs exactly one of sql and sqlFrom", field: "" };
+pub(crate) const ONE_SQL: Rule = Rule {
+    cel: "has(self.sql) != has(self.sqlFrom)",
+    message: "pipeline needs exactly one of sql and sqlFrom",
+    field: "",
+};
 pub(crate) const ONE_STORAGE: Rule = Rule {
     cel: "[has(self.s3), has(self.local), has(self.persistentVolumeClaim)].filter(x, x).size() == 1",
     message: "storage needs exactly one of s3, local and persistentVolumeClaim",

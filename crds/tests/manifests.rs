@@ -402,7 +402,11 @@ spec:
             "6:61 spec.storage.s3.endpoint: \"minio:9000\" is not an http or https address (hint: write it with its scheme, such as https://minio.example:9000)",
             "6:97 spec.storage.s3.credentialsSecretRef.name: missing required field (hint: Name of the Secret)",
         ],
-        cel: &["expected the name of a bucket", "expected a prefix of object keys", "expected an http or https address"],
+        cel: &[
+            "expected the name of a bucket",
+            "expected a prefix of object keys",
+            "expected an http or https address",
+        ],
     },
     Bad {
         name: "texts of wrong forms",

@@ -34,7 +34,11 @@ pub struct Terms {
 impl Default for Terms {
     /// After a crash another replica acts within duration + interval: 14 seconds.
     fn default() -> Self {
-        Self { duration: Duration::from_secs(12), give_up_after: Duration::from_secs(8), interval: Duration::from_secs(2) }
+        Self {
+            duration: Duration::from_secs(12),
+            give_up_after: Duration::from_secs(8),
+            interval: Duration::from_secs(2),
+        }
     }
 }
 
@@ -333,7 +337,8 @@ mod tests {
 
         /// Who may act at a true time.
         fn holders(&self, now: u64) -> Vec<usize> {
-            let holds = |(election, began, _): &(Election, u64, i64)| election.until().is_some_and(|u| at(now + began) < u);
+            let holds =
+                |(election, began, _): &(Election, u64, i64)| election.until().is_some_and(|u| at(now + began) < u);
             (0..self.candidates.len()).filter(|n| holds(&self.candidates[*n])).collect()
         }
     }

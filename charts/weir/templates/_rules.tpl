@@ -1,37 +1,37 @@
-{{/* What the controller may do in each namespace that it looks after. */}}
+{{/* What the controller may do in each namespace that it looks after: what its modules apply, observe and events say. */}}
 {{- define "weir.rules" -}}
-# Jobs and savepoints: what users want, and what becomes of it.
+# Jobs and savepoints: what users want, and what becomes of it. Patched are only finalizers.
 - apiGroups: [weir.dev]
   resources: [streamjobs, savepoints]
   verbs: [get, list, watch, patch]
 - apiGroups: [weir.dev]
   resources: [streamjobs/status, savepoints/status]
-  verbs: [get, update, patch]
+  verbs: [patch]
 # Where owners of objects are checked, only who may set finalizers may own.
 - apiGroups: [weir.dev]
-  resources: [streamjobs/finalizers, savepoints/finalizers]
+  resources: [streamjobs/finalizers]
   verbs: [update]
-# Workers. Pods are never changed but for the label that scales them.
+# Workers; where they find their manifest and their leader.
 - apiGroups: [""]
-  resources: [pods]
+  resources: [pods, services, configmaps]
   verbs: [get, list, watch, create, patch, delete]
-# Configuration of revisions, SQL of sqlFrom, the leader's address.
-- apiGroups: [""]
-  resources: [configmaps, services]
-  verbs: [get, list, watch, create, patch, delete]
-# Certificates of jobs, by name. Without list and watch, secrets whose names nobody knows stay unknown.
+# Certificates of jobs, and whether the secrets of jobs are there: by name. Nothing lists secrets.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, update]
+# Whether it is being deleted.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
 
 use super::authority::{Authorities, Facts, each, fits, limit, valid_from};
 use super::{Error, Terms, text};
@@ -89,10 +87,7 @@ impl Credentials {
 
     fn usable(&self, role: Role, now: Timestamp, authorities: &Authorities) -> bool {
         let Some(facts) = Facts::of(&self.certificate) else { return false };
-        facts.names == [role.name()]
-            && authorities.signs(&facts.issuer)
-            && now < self.due()
-            && fits(&self.key, &facts)
+        facts.names == [role.name()] && authorities.signs(&facts.issuer) && now < self.due() && fits(&self.key, &facts)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use https::Https;
 pub use report::{
@@ -25,9 +25,10 @@ pub use report::{
 };
 
 use crate::certificates::Credentials;
+use crate::model::LeaderRequest;
 
 /// How long an answer about what is known may take.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(3);
 /// How long a change may take to be stored; it is sent again after that.
 const CHANGE: Duration = Duration::from_secs(15);
 
@@ -109,43 +110,6 @@ pub enum Error {
     },
 }
 
-/// What a job shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// Orders assignments, from 1 on.
-    pub revision: u64,
-    /// Subtasks of every keyed operator.
-    pub parallelism: u32,
-    /// Worker processes to wait for.
-    pub workers: u32,
-    /// What runs.
-    pub code: String,
-    /// A leader of this code takes over from the last checkpoint, without waiting for a stop.
-    pub force: bool,
-    /// The code that is taken back.
-    pub rollback: Option<String>,
-    /// State to begin with instead of the job's own.
-    pub restore_from: Option<RestorePoint>,
-}
-
-/// State to begin with, among what the job's own place holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestorePoint {
-    /// None.
-    Nothing,
-    /// A savepoint of the job, by name.
-    Savepoint(String),
-}
-
-/// What a job does after a savepoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// It goes on.
-    Continue,
-    /// It stops.
-    Stop,
-}
-
 /// The leader of one job.
 #[derive(Clone, Copy)]
 pub struct Leader<'a> {
@@ -181,77 +145,25 @@ impl<'a> Leader<'a> {
         Ok(list.savepoints)
     }
 
-    /// Says what the job shall be; done when it is stored.
-    pub async fn assign(&self, assignment: &Assignment) -> Result<(), Error> {
-        let _: Value = self.change(http::Method::PUT, "/v1/assignment", Some(assignment.body())).await?;
+    /// Asks for a change. What a leader says to a repeated request is as good as what it said first.
+    pub async fn ask(&self, request: &LeaderRequest) -> Result<(), Error> {
+        let (method, path) = request.route();
+        let method = method.parse().expect("routes have methods of HTTP");
+        let _: Value = self.send(Request { method, path, body: request.body(), limit: CHANGE }).await?;
         Ok(())
     }
 
-    /// Asks for a savepoint; the same name and uid ask for the same one. A failed one comes as [`Error::Refused`] with
-    /// status 500.
-    pub async fn take_savepoint(&self, name: &str, uid: &str, then: Then) -> Result<SavepointReport, Error> {
-        let then = match then {
-            Then::Continue => "continue",
-            Then::Stop => "stop",
-        };
-        let body = json!({"name": name, "requestUid": uid, "then": then});
-        self.change(http::Method::POST, "/v1/savepoints", Some(body)).await
-    }
-
-    /// Gives a savepoint up; one that is not there is given up already.
-    pub async fn delete_savepoint(&self, name: &str) -> Result<(), Error> {
-        let gone: Result<Value, _> = self.change(http::Method::DELETE, &format!("/v1/savepoints/{name}"), None).await;
-        match gone {
-            Ok(_) | Err(Error::Refused { status: 404, .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.ask(Request { method: http::Method::GET, path: path.to_owned(), body: None, limit: LOOK }).await
+        self.send(Request { method: http::Method::GET, path: path.to_owned(), body: None, limit: LOOK }).await
     }
 
-    async fn change<T: DeserializeOwned>(
-        &self,
-        method: http::Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<T, Error> {
-        self.ask(Request { method, path: path.to_owned(), body, limit: CHANGE }).await
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+    async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let path = request.path.clone();
         let answer = self.transport.send(self.peer, request).await?;
         if !(200..300).contains(&answer.status) {
             return Err(Error::Refused { status: answer.status, message: report::refusal(&answer.body) });
         }
         serde_json::from_slice(&answer.body).map_err(|error| Error::Malformed { path, reason: error.to_string() })
-    }
-}
-
-impl Assignment {
-    /// The request's body.
-    #[must_use]
-    pub fn body(&self) -> Value {
-        let mut body = json!({
-            "revision": self.revision,
-            "parallelism": self.parallelism,
-            "workers": self.workers,
-            "code": self.code,
-        });
-        if self.force {
-            body["force"] = json!(true);
-        }
-        if let Some(code) = &self.rollback {
-            body["rollback"] = json!(code);
-        }
-        match &self.restore_from {
-            None => {}
-            Some(RestorePoint::Nothing) => body["restoreFrom"] = json!("nothing"),
-            Some(RestorePoint::Savepoint(name)) => body["restoreFrom"] = json!({"savepoint": name}),
-        }
-        body
     }
 }
 

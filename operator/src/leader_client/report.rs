@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 /// The longest text of a leader's that is passed on.
 const LONGEST_MESSAGE: usize = 2_000;
@@ -22,9 +21,10 @@ pub struct JobReport {
     pub last_failure: Option<LastFailure>,
     /// The tasks.
     pub tasks: Vec<TaskReport>,
-    /// Everything else that it says.
-    #[serde(flatten)]
-    pub more: BTreeMap<String, Value>,
+    /// How it has ended.
+    pub ending: Option<String>,
+    /// Workers that have registered.
+    pub registered: Option<u32>,
 }
 
 /// Why the job failed last.

@@ -12,9 +12,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use serde_json::json;
 
 use super::*;
 use crate::certificates::{Plan, Stored, Terms, plan};
+use crate::model::{Assign, RestorePoint};
 
 fn certificates() -> Plan {
     plan(Timestamp::now(), &Terms::default(), &Stored::default()).unwrap()
@@ -64,29 +66,32 @@ fn server(credentials: &Credentials) -> ServerConfig {
 }
 
 fn http(status: &str, body: &str) -> &'static str {
-    let text = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let text =
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     Box::leak(text.into_boxed_str())
 }
 
 #[tokio::test]
 async fn an_assignment_arrives_as_the_controllers() {
     let plan = certificates();
-    let (address, asked) = leader(plan.worker.unwrap(), http("202 Accepted", r#"{"revision": 3, "state": "accepted"}"#));
+    let (address, asked) =
+        leader(plan.worker.unwrap(), http("202 Accepted", r#"{"revision": 3, "state": "accepted"}"#));
     let peer = Peer { address, credentials: Arc::new(plan.identity) };
-    let assignment = Assignment {
+    let assign = Assign {
         revision: 3,
         parallelism: 8,
         workers: 4,
         code: "3f9a".to_owned(),
         force: false,
         rollback: None,
-        restore_from: Some(RestorePoint::Savepoint("before".to_owned())),
+        restore: Some(RestorePoint::Savepoint("before".to_owned())),
     };
-    Leader::new(&Https::new(), &peer).assign(&assignment).await.unwrap();
+    Leader::new(&Https::new(), &peer).ask(&LeaderRequest::Assign(assign)).await.unwrap();
     let request = asked.join().unwrap().unwrap();
     assert!(request.starts_with("PUT /v1/assignment HTTP/1.1\r\n"), "{request}");
     let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    let expected = json!({"revision": 3, "parallelism": 8, "workers": 4, "code": "3f9a", "restoreFrom": {"savepoint": "before"}});
+    let expected =
+        json!({"revision": 3, "parallelism": 8, "workers": 4, "code": "3f9a", "restoreFrom": {"savepoint": "before"}});
     assert_eq!(body, expected);
 }
 

@@ -154,7 +154,8 @@ impl PodSeen {
         let status = pod.status.clone().unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
         let first = status.container_statuses.as_ref().and_then(|containers| containers.first());
-        let env = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.env.iter().flatten());
+        let env =
+            pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.env.iter().flatten());
         Some(Self {
             name: meta.name.clone()?,
             uid: meta.uid.clone().unwrap_or_default(),

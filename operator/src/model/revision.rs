@@ -50,7 +50,13 @@ pub struct Content {
     /// The value of `spec.restoreFrom` that counts as used with it, as a hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
-    /// The StreamJob that its workers read: SQL and image resolved. Only where `program` is the revision itself.
+    /// The image of its pods.
+    #[serde(default)]
+    pub image: String,
+    /// The value of the annotation `weir.dev/restart`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
+    /// The StreamJob that its workers read, with its SQL. Only where `program` is the revision itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Value>,
 }

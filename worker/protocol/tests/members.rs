@@ -23,10 +23,11 @@ fn worker(ordinal: u32) -> Registration {
     Registration {
         job: "job".into(),
         ordinal,
-        started_as: (1, 1),
         build: "b1".into(),
         plan: "p1".into(),
         code: "c1".into(),
+        revision: 1,
+        attempt: 1,
         exchange: format!("10.0.0.{ordinal}:6121"),
     }
 }
@@ -138,27 +139,6 @@ fn a_second_process_takes_the_place_of_the_first() {
 }
 
 #[test]
-fn a_worker_that_was_replaced_does_not_come_back_in_its_place() {
-    let started_as = |session: u64, pair: (u64, u64)| Event::Registered {
-        session: Session(session),
-        worker: Registration { started_as: pair, ..worker(0) },
-    };
-    let gone = Event::Disconnected { session: Session(2), message: "reset".into() };
-    check(vec![
-        (0, started_as(1, (1, 1)), &["welcome 1"]),
-        (1, started_as(2, (1, 2)), &["replace 1", "welcome 2"]),
-        (2, started_as(3, (1, 1)), &["replace 3"]),
-        (3, deploy(1), &["deploy 2 g1"]),
-        (4, started_as(4, (2, 1)), &["replace 2", "lost 0", "welcome 4"]),
-        (5, started_as(5, (1, 9)), &["replace 5"]),
-        (6, gone, &[]),
-        (7, Event::Disconnected { session: Session(4), message: "reset".into() }, &[]),
-        // Better an old one than none.
-        (8, started_as(6, (1, 1)), &["welcome 6"]),
-    ]);
-}
-
-#[test]
 fn workers_of_another_job_build_or_plan_are_refused() {
     let strange = |change: fn(&mut Registration)| {
         let mut worker = worker(0);
@@ -194,6 +174,29 @@ fn workers_of_another_job_build_or_plan_are_refused() {
 }
 
 #[test]
+fn of_two_workers_in_one_place_the_newer_one_stays() {
+    let of = |session: u64, revision: u64, attempt: u64| Event::Registered {
+        session: Session(session),
+        worker: Registration { revision, attempt, ..worker(0) },
+    };
+    let gone = |session: u64| Event::Disconnected { session: Session(session), message: "reset".into() };
+    check(vec![
+        (0, of(1, 3, 1), &["welcome 1"]),
+        (0, of(2, 3, 2), &["replace 1", "welcome 2"]),
+        (1, of(3, 3, 1), &["replace 3"]),
+        (2, of(4, 2, 9), &["replace 4"]),
+        (3, deploy(1), &["deploy 2 g1"]),
+        (4, of(5, 4, 0), &["replace 2", "lost 0", "welcome 5"]),
+        (5, of(6, 4, 0), &["replace 5", "welcome 6"]),
+        (6, of(7, 3, 9), &["replace 7"]),
+        (7, gone(2), &[]),
+        (8, gone(6), &[]),
+        // Better an old one than none.
+        (9, of(8, 1, 1), &["welcome 8"]),
+    ]);
+}
+
+#[test]
 fn workers_are_gathered_while_the_job_runs() {
     check(vec![
         (0, registered(1, 0), &["welcome 1"]),
@@ -218,7 +221,7 @@ fn a_worker_that_leaves_keeps_its_tasks_and_gets_no_new_ones() {
         (3, cancel(), &["cancel 1 g1"]),
         (4, cancelled(1), &["cancelled"]),
         (5, deploy(1), &[]),
-        (6, registered(2, 0), &["close 1", "welcome 2", "deploy 2 g1"]),
+        (6, registered(2, 0), &["replace 1", "welcome 2", "deploy 2 g1"]),
     ]);
 }
 

@@ -78,11 +78,13 @@ fn history_of(own: &Place) -> Result<Option<History>> {
     }
 }
 
-fn point(path: &str, bucket: Option<&Settings>) -> Point {
+/// What a path names; one in the manifest's bucket is reached as `bucket` says.
+pub(super) fn point(path: &str, bucket: Option<&Settings>) -> Point {
     Point::named(path, bucket)
 }
 
-fn is_path(given: &str) -> bool {
+/// True for a path: a value that is no name.
+pub(super) fn is_path(given: &str) -> bool {
     given.contains('/') || given.starts_with('.')
 }
 

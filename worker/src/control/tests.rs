@@ -19,7 +19,8 @@ fn worker() -> Registration {
     Registration {
         job: "job".into(),
         ordinal: 3,
-        started_as: (0, 0),
+        revision: 1,
+        attempt: 1,
         build: "b".into(),
         plan: "p".into(),
         code: "c".into(),

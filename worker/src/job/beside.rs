@@ -5,7 +5,7 @@ use super::agent::Reports;
 use super::agent::message::Report;
 use super::message::Message;
 use crate::checkpoint::store::{Put, Store};
-use crate::checkpoint::writer::SnapshotWriter;
+use crate::checkpoint::writer::{Merge, SnapshotWriter};
 use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
@@ -248,39 +248,50 @@ impl UnderWay {
 pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
     let mut settled = 0;
-    Side::start("snapshots", move |work| match work {
-        Write::Begin(Beginning { generation, tasks, elsewhere }) => {
-            let sequences =
-                tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
-            let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
-            for task in tasks {
-                for (operator, files) in task.files {
-                    match &elsewhere {
-                        Some(other) => {
-                            writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+    let (ended, merged) = mpsc::channel();
+    let merges = Side::start("merges", move |merge: Merge| {
+        let outcome = merge.run();
+        let _ = ended.send((merge, outcome));
+    });
+    Side::start("snapshots", move |work| {
+        if let Some((generation, writer)) = current.as_mut().filter(|_| settled == 0) {
+            let own = merged.try_iter().filter(|(merge, _)| merge.generation() == *generation);
+            own.for_each(|(merge, outcome)| writer.merged(merge, outcome));
+        }
+        match work {
+            Write::Begin(Beginning { generation, tasks, elsewhere }) => {
+                let sequences =
+                    tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
+                let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
+                for task in tasks {
+                    for (operator, files) in task.files {
+                        match &elsewhere {
+                            Some(other) => {
+                                writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+                            }
+                            None => writer.begin(task.task, operator, files, task.owned.clone()),
                         }
-                        None => writer.begin(task.task, operator, files, task.owned.clone()),
                     }
                 }
+                current = Some((generation, writer));
+                settled = 0;
             }
-            current = Some((generation, writer));
-            settled = 0;
-        }
-        Write::Snapshot(generation, snapshot) => {
-            let bytes = snapshot.bytes();
-            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                let acknowledged = write(writer, generation, snapshot, &reports);
-                if let Some((acknowledged, checkpoint)) = acknowledged.filter(|_| settled == 0) {
-                    merge(writer, &acknowledged, checkpoint);
+            Write::Snapshot(generation, snapshot) => {
+                let bytes = snapshot.bytes();
+                if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                    let acknowledged = write(writer, generation, snapshot, &reports);
+                    if let Some(acknowledged) = acknowledged.filter(|_| settled == 0) {
+                        writer.due(&acknowledged).into_iter().for_each(|merge| merges.send(merge));
+                    }
                 }
+                under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
             }
-            under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
-        }
-        Write::Settle => settled = SETTLED,
-        Write::Completed(generation, checkpoint) => {
-            settled = settled.saturating_sub(1);
-            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                writer.completed(checkpoint);
+            Write::Settle => settled = SETTLED,
+            Write::Completed(generation, checkpoint) => {
+                settled = settled.saturating_sub(1);
+                if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                    writer.completed(checkpoint);
+                }
             }
         }
     })
@@ -291,13 +302,13 @@ fn write(
     generation: Generation,
     snapshot: TakenSnapshot,
     reports: &Reports,
-) -> Option<(TaskSnapshot, CheckpointId)> {
+) -> Option<TaskSnapshot> {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
             reports.send(Report::Acked { generation, checkpoint, snapshot });
-            Some((acknowledged, checkpoint))
+            Some(acknowledged)
         }
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
@@ -305,13 +316,6 @@ fn write(
             reports.send(Report::Declined { generation, checkpoint, task, cause, message });
             None
         }
-    }
-}
-
-fn merge(writer: &mut SnapshotWriter, acknowledged: &TaskSnapshot, checkpoint: CheckpointId) {
-    if let Err(failure) = writer.compact(acknowledged, checkpoint) {
-        let task = acknowledged.task;
-        tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
     }
 }
 

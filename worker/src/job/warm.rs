@@ -11,7 +11,6 @@ use crate::numbers::{Family, Numbers};
 use crate::operator::{Counter, Operator};
 use crate::state::file;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use weir_protocol::leader::Restore;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use weir_protocol::{CheckpointId, Generation, KeyGroup, OperatorId};
@@ -249,8 +248,15 @@ mod tests {
         let (base, small, news) = (file(1, &[0, 1]), file(2, &[0]), file(5, &[0, 1]));
         let owned = ranges(&[0, 1]);
         let before = [base.clone(), small.clone()];
-        assert_eq!(ahead(&before).missing(&[base.clone(), small.clone(), news.clone()], &owned), Some(vec![news.clone()]));
-        assert_eq!(ahead(&before).missing(&[base.clone(), news.clone()], &owned), None, "a merge has taken the small one");
+        assert_eq!(
+            ahead(&before).missing(&[base.clone(), small.clone(), news.clone()], &owned),
+            Some(vec![news.clone()])
+        );
+        assert_eq!(
+            ahead(&before).missing(&[base.clone(), news.clone()], &owned),
+            None,
+            "a merge has taken the small one"
+        );
         assert_eq!(ahead(&[base.clone(), news.clone()]).missing(&[base, small, news], &owned), None, "one in between");
     }
 

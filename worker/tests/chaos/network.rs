@@ -113,9 +113,9 @@ impl Network {
 /// Makes a bridge with a number that nobody has.
 fn namespaces() -> Option<u8> {
     let start = std::process::id() as u8;
-    let subnet = (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(|subnet| {
-        ip(&format!("link add weir{subnet} type bridge"))
-    })?;
+    let subnet = (0..=u8::MAX)
+        .map(|step| start.wrapping_add(step))
+        .find(|subnet| ip(&format!("link add weir{subnet} type bridge")))?;
     let ready = ip(&format!("addr add 198.18.{subnet}.1/24 dev weir{subnet}"))
         && ip(&format!("addr add 198.18.{subnet}.2/24 dev weir{subnet}"))
         && ip(&format!("link set weir{subnet} up"))

@@ -51,7 +51,8 @@ pub struct Spec {
 
 impl Spec {
     /// A statement with a state of its own, whose results nobody looks at.
-    pub const COUNTS_AUCTIONS: &'static str = "INSERT INTO nowhere SELECT seller, count(*) FROM auction GROUP BY seller;";
+    pub const COUNTS_AUCTIONS: &'static str =
+        "INSERT INTO nowhere SELECT seller, count(*) FROM auction GROUP BY seller;";
 }
 
 /// A job with its certificates.
@@ -103,7 +104,9 @@ impl<'a> Job<'a> {
                 );
                 (options, storage)
             }
-            (_, "job") => (String::new(), format!("  storage: {{local: {{path: {}}}}}\n", self.path("state").display())),
+            (_, "job") => {
+                (String::new(), format!("  storage: {{local: {{path: {}}}}}\n", self.path("state").display()))
+            }
             _ => (String::new(), String::new()),
         };
         let place = |sink: &str| match (self.storage, output) {

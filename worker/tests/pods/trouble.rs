@@ -98,9 +98,7 @@ fn forward(address: &str, to: SocketAddr) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let Ok(server) = TcpStream::connect(to) else { continue };
-            for (mut from, mut to) in
-                [(stream.try_clone().unwrap(), server.try_clone().unwrap()), (server, stream)]
-            {
+            for (mut from, mut to) in [(stream.try_clone().unwrap(), server.try_clone().unwrap()), (server, stream)] {
                 std::thread::spawn(move || {
                     let _ = io::copy(&mut from, &mut to);
                     let _ = to.shutdown(std::net::Shutdown::Write);

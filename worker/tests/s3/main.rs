@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
-mod files;
 mod bucket;
+mod files;
 mod jobs;
 mod run;
 mod tables;
 
-use bytes::Bytes;
 use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
 use bucket::proxy::{Fault, Proxy};
+use bytes::Bytes;
 use std::time::Duration;
 use weir_protocol::Generation;
 use weir_worker::checkpoint::store::s3::{

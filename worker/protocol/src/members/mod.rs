@@ -162,9 +162,11 @@ impl Members {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
+        let place = |worker: &Registration| (worker.revision, worker.attempt);
         if let Some((before, member)) = self.sessions.iter().find(same) {
-            if member.worker.started_as > worker.started_as {
-                let reason = format!("worker {} was started again elsewhere", worker.ordinal);
+            if place(&member.worker) > place(&worker) {
+                let (revision, attempt) = place(&member.worker);
+                let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
                 return self.out.push(Action::Replace { session, reason });
             }
             let (before, message) = (*before, "another process registered in its place");

@@ -3,8 +3,8 @@
 use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from};
 use weir_protocol::chain::{Assignment, RestoreFrom, Stop};
 use weir_protocol::leader::{
-    Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State, Stops, Switching,
-    Then,
+    Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State, Stops,
+    Switching, Then,
 };
 use weir_protocol::{CheckpointId, Generation, OperatorId};
 

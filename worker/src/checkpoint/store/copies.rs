@@ -58,7 +58,15 @@ impl Copies {
         prepare(&folder).map_err(|error| {
             Failure::user(format!("the folder {} cannot be used for copies of state", folder.display())).because(error)
         })?;
-        Ok(Self { inner, folder, budget, next: AtomicU64::new(0), kept: Mutex::default(), served: AtomicU64::new(0), missed: AtomicU64::new(0) })
+        Ok(Self {
+            inner,
+            folder,
+            budget,
+            next: AtomicU64::new(0),
+            kept: Mutex::default(),
+            served: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        })
     }
 
     /// Bytes that were read here and not in the store behind.

@@ -52,10 +52,11 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
         registration: Registration {
             job: state.uid.clone(),
             ordinal: arguments.ordinal,
-            started_as: (arguments.revision, arguments.attempt),
             build: BUILD.to_owned(),
             plan: settings::plan_of(&planned.plan, planned.job.allow_dropped_state).fingerprint,
             code: arguments.code(&planned),
+            revision: arguments.revision,
+            attempt: arguments.attempt,
             exchange: address,
         },
         after_refusal: if arguments.stays() { AfterRefusal::LookAgain } else { AfterRefusal::End },

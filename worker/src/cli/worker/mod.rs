@@ -159,7 +159,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     }
     let departure = Departure::on_signals(arguments.drain_timeout)?;
     let begun = begin::until_begun(arguments)?;
-    if arguments.ordinal == 0 { lead::lead(arguments, begun, departure) } else { follow::follow(arguments, begun, departure) }
+    if arguments.ordinal == 0 {
+        lead::lead(arguments, begun, departure)
+    } else {
+        follow::follow(arguments, begun, departure)
+    }
 }
 
 impl Arguments {
@@ -265,7 +269,9 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
         numbers.push(Arc::new(JobNumbers(board)));
     }
     let ready = move || match ended.end().zip(ended.last_failure()) {
-        Some((End::Failed { .. } | End::Stalled { .. }, failure)) => Err(format!("the job has failed: {}", failure.message)),
+        Some((End::Failed { .. } | End::Stalled { .. }, failure)) => {
+            Err(format!("the job has failed: {}", failure.message))
+        }
         _ => readiness.state(),
     };
     let vitals = Vitals { alive: Box::new(move || pulse.state()), ready: Box::new(ready), numbers };

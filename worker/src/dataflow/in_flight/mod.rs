@@ -133,3 +133,22 @@ impl fmt::Debug for Piece {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_take_memory_while_they_are_still_as_they_came() {
+        let nothing: Arc<Decode> = Arc::new(|| Err(crate::failure::Failure::bug("nobody asks for them")));
+        let arrived = |bytes| Piece::Arrived { decode: Arc::clone(&nothing), bytes };
+        let stretch = Stretch {
+            edge: EdgeId("edge".into()),
+            stage: 0,
+            watermark: EventTime::MIN,
+            is_idle: false,
+            pieces: vec![arrived(700), Piece::Watermark(EventTime(1)), arrived(34)],
+        };
+        assert_eq!(InFlight::of(vec![stretch]).bytes(), 734);
+    }
+}

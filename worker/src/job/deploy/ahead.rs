@@ -3,7 +3,7 @@
 use super::restore::clipped;
 use super::state_ttl;
 use crate::checkpoint::store::Store;
-use crate::dataflow::graph::Role;
+use crate::dataflow::graph::{Chain, Role};
 use crate::failure::Result;
 use crate::job::agent::Work;
 use crate::job::warm::{Basis, Warm, Warmed};
@@ -40,7 +40,7 @@ impl Ahead<'_> {
         let mut bytes = 0;
         for subtask in self.subtasks(work.worker) {
             let owned = self.key_groups.owned(subtask);
-            for (node, role) in work.graph.chains.iter().flat_map(|chain| chain.steps()) {
+            for (node, role) in work.graph.chains.iter().flat_map(Chain::steps) {
                 let Some(id) = work.plan.nodes[node].id.clone().filter(|_| role != Role::Local) else { continue };
                 let Some(state) = self.manifest.operators.get(&id).filter(|state| !state.files.is_empty()) else {
                     continue;

@@ -48,7 +48,10 @@ impl RestoreOf {
     }
 }
 
-pub(super) fn clipped(watermarks: &[(KeyGroupRange, EventTime)], owned: &[KeyGroupRange]) -> Vec<(KeyGroupRange, EventTime)> {
+pub(super) fn clipped(
+    watermarks: &[(KeyGroupRange, EventTime)],
+    owned: &[KeyGroupRange],
+) -> Vec<(KeyGroupRange, EventTime)> {
     let mut clipped = Vec::new();
     for own in owned {
         for (range, watermark) in watermarks {

@@ -190,11 +190,11 @@ impl Runner {
         let registration = Registration {
             job: self.job.uid.clone(),
             ordinal: here.ordinal,
-            // Nobody takes the place of the leader's own worker.
-            started_as: (u64::MAX, u64::MAX),
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
             code: self.job.options.direction.code.clone(),
+            revision: self.job.options.claimant.revision,
+            attempt: self.job.options.claimant.attempt,
             exchange: here.address,
         };
         let _ = self.handle.tell(Message::Registered(session, registration, link));

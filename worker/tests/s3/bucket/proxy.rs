@@ -228,8 +228,7 @@ impl Shared {
             Some(Fault::Hang) => {
                 let mut released = self.released.lock();
                 let before = *released;
-                self.release
-                    .wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
+                self.release.wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
                 drop(released);
                 // Nobody may be there any more to whom the answer matters.
                 client.write_all(&self.forward(client, request)?)?;

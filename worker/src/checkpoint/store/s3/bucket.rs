@@ -183,6 +183,19 @@ impl Bucket {
         self.run(|requests| async move { Ok(requests.listing(&prefix, Depth::One).await?.folders) })
     }
 
+    /// True when a name in the bucket begins with `prefix`.
+    pub fn has_any(&self, prefix: &str) -> Result<bool> {
+        let prefix = prefix.to_owned();
+        self.run(|requests| async move {
+            let once = || requests.page(&prefix, Depth::One, None);
+            let found = requests.attempt(Operation::List, 0, once).await.map(|(page, _)| page);
+            let found = found.map_err(|given_up| {
+                requests.failure(given_up, &format!("the names below {prefix} could not be listed"))
+            })?;
+            Ok(!found.entries.is_empty() || !found.folders.is_empty())
+        })
+    }
+
     /// Deletes objects. One that does not exist is no failure.
     pub fn delete(&self, keys: &[String]) -> Result<()> {
         let keys = keys.to_vec();

@@ -1,12 +1,11 @@
 //! `GROUP BY` without a window: folding the emitted changes gives what a plain evaluation gives.
 
 use super::{
-    Collected, Element, History, Row, all_calls, any_row, batch, changes, context, input_schema, oracle, output_schema, owners,
-    partition, restored_for, shown,
+    Collected, Element, History, Row, all_calls, any_row, batch, changes, context, input_schema, oracle, output_schema,
+    owners, partition, restored_for, shown,
 };
 use crate::batch::{Batch, RowKind};
 use crate::operator::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, partial_schema};
-use crate::operator::snapshot::Snapshot;
 use crate::operator::{Operator, OperatorContext};
 use crate::plan;
 use proptest::prelude::*;

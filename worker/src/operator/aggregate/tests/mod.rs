@@ -218,8 +218,8 @@ impl History {
         self.0.push(snapshots);
     }
 
-    /// The state of the checkpoint before the `back`th last one.
-    fn before(&self, back: usize, owned: &[KeyGroupRange]) -> Restored {
+    /// The state of the checkpoint that `back` others have followed.
+    pub(super) fn before(&self, back: usize, owned: &[KeyGroupRange]) -> Restored {
         let until = &self.0[..self.0.len() - back];
         until.last().map_or_else(Restored::default, |last| restored_for(&until.concat(), last, owned))
     }
