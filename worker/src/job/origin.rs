@@ -4,7 +4,6 @@
 //! the newest checkpoint gets a name of ours first. A savepoint is deleted by its own job's leader, or, while that job
 //! stands still, by a run that claims as whoever was there last and so stands in nobody's way afterwards.
 
-use super::directory::bucket::last_claimant;
 use super::directory::foreign::{Point, Which, files};
 use super::directory::history::History;
 use super::directory::place::Place;
@@ -18,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_protocol::chain::{Manifest, ObjectName, RestoreFrom};
-use weir_protocol::leader::{Event, Operation, Running};
+use weir_protocol::leader::{Event, Operation};
 
 /// A savepoint that could not be let go is looked at again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -111,8 +110,7 @@ fn maintain(place: &Place, operation: Operation) -> Result<()> {
     let history = History::read(place)?.ok_or_else(gone)?;
     let start = history.newest_start().ok_or_else(gone)?;
     let state = place.hold(&history.job)?;
-    let claimant = last_claimant(state.store.as_ref())?.unwrap_or_else(|| state.claimant.clone());
-    let running = if state.is_alone() { Running::Fence } else { Running::Refuse };
+    let (claimant, running) = state.for_upkeep()?;
     let maintenance =
         Maintenance { state: &state, start, claimant, running, retain: None, committers: BTreeMap::new() };
     maintenance.run(operation).map(drop)

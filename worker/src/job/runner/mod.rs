@@ -329,8 +329,11 @@ impl Runner {
                 return self.step(Happened::Leader(event));
             }
             Report::Leaving => {
+                // One without tasks has nothing to hand over.
+                let drains = self.members.has_tasks(session);
                 let end = self.step(Happened::Members(members::Event::Leaving { session }));
-                return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
+                let drain = || self.step(Happened::Leader(Event::DrainRequested));
+                return if drains { end.or_else(drain) } else { end };
             }
             // Its connection ends by itself.
             Report::Left => return None,
