@@ -21,9 +21,8 @@ fn counts(folder: &Path) -> BTreeMap<i64, i64> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap().build().unwrap();
         for batch in reader {
             let batch = batch.unwrap();
-            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().clone();
-            let groups = column("auction").into_iter().zip(column("count(*)").iter().copied().collect::<Vec<_>>());
-            counts.extend(groups.map(|(auction, count)| (*auction, count)).collect::<Vec<_>>());
+            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec();
+            counts.extend(column("auction").into_iter().zip(column("count(*)")));
         }
     }
     counts
@@ -54,7 +53,11 @@ fn a_savepoint_is_exported_by_name_and_by_path() {
         let index: serde_json::Value = serde_json::from_slice(&fs::read(to.join("index.json")).unwrap()).unwrap();
         assert_eq!(index["job"], "job", "{what}");
         let operators = index["operators"].as_array().unwrap();
-        let rows: u64 = operators.iter().flat_map(|of| of["tables"].as_array().unwrap()).map(|of| of["rows"].as_u64().unwrap()).sum();
+        let rows: u64 = operators
+            .iter()
+            .flat_map(|of| of["tables"].as_array().unwrap())
+            .map(|of| of["rows"].as_u64().unwrap())
+            .sum();
         assert_eq!(rows, 150, "{what}");
         assert!(operators.iter().any(|of| of["finishedSplits"].is_array()), "{what}: {index}");
     }
