@@ -25,10 +25,15 @@ impl Services {
                 let request = read(&client);
                 let (status, answer) = match request.starts_with("POST") {
                     true => answer(request.contains(&format!("WebIdentityToken={token}"))),
-                    false => ("200 OK", "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".to_owned()),
+                    false => {
+                        ("200 OK", "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".to_owned())
+                    }
                 };
                 for_clients.lock().unwrap().push(request);
-                let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/xml\r\nConnection: close\r\nContent-Length: {}", answer.len());
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: text/xml\r\nConnection: close\r\nContent-Length: {}",
+                    answer.len()
+                );
                 let _ = write!(&client, "{head}\r\n\r\n{answer}");
             }
         });
