@@ -402,7 +402,29 @@ spec:
             "6:61 spec.storage.s3.endpoint: \"minio:9000\" is not an http or https address (hint: write it with its scheme, such as https://minio.example:9000)",
             "6:97 spec.storage.s3.credentialsSecretRef.name: missing required field (hint: Name of the Secret)",
         ],
-        cel: &[],
+        cel: &[
+            "expected the name of a bucket",
+            "expected a prefix of object keys",
+            "expected an http or https address",
+        ],
+    },
+    Bad {
+        name: "texts of wrong forms",
+        manifest: "  checkpoint: {interval: 10sec}\n  worker: {resources: {limits: {memory: 4 GB, cpu: 2}}}\n  restoreFrom: {savepoint: Before}\n",
+        said: &[
+            "6:26 spec.checkpoint.interval: \"10sec\" has the unknown unit `sec`; for seconds write s",
+            "7:41 spec.worker.resources.limits.memory: \"4 GB\" is not an amount such as 500m, 2 or 4Gi (hint: CPU is written as 2 or 500m, memory as 512Mi or 4Gi)",
+            "8:28 spec.restoreFrom.savepoint: \"Before\" is not the name of an object (hint: names hold a-z, 0-9, - and ., with a letter or digit at both ends)",
+        ],
+        cel: &["expected a duration such as", "expected an amount such as", "expected the name of an object"],
+    },
+    Bad {
+        name: "a key that is none",
+        manifest: "spec:\n  pipeline: {sqlFrom: {configMapKeyRef: {name: queries, key: top sql}}}\n",
+        said: &[
+            "5:62 spec.pipeline.sqlFrom.configMapKeyRef.key: \"top sql\" is not a key of a ConfigMap (hint: keys hold letters, digits, -, _ and .)",
+        ],
+        cel: &["expected a key of a ConfigMap"],
     },
     Bad {
         name: "a folder outside of the volume",

@@ -159,6 +159,7 @@ async fn say(
                 Some(ToWorker::Welcome) => (FromLeader::Welcome, false),
                 Some(ToWorker::Command(command)) => (FromLeader::Command(command), false),
                 Some(ToWorker::Refused(reason)) => (FromLeader::Refused(reason), true),
+                Some(ToWorker::Replaced(reason)) => (FromLeader::Replaced(reason), true),
                 Some(ToWorker::Closed(reason)) => (FromLeader::Closed(reason), true),
                 Some(ToWorker::End(end)) => (FromLeader::Ended(ended(&end)), true),
                 None => return Ok(()),

@@ -12,7 +12,7 @@ mod tests;
 mod worker_side;
 
 pub use leader_side::{Server, serve};
-pub use worker_side::{Client, Outcome};
+pub use worker_side::{AfterRefusal, Client, Outcome};
 
 use std::time::Duration;
 

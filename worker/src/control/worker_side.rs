@@ -22,6 +22,15 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the leader.
 const PACE: Pace = Pace { initial_ms: 50, max_ms: 1_000, multiplier: 1.5, jitter: 0.2 };
 
+/// What a worker does that its leader does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It ends.
+    End,
+    /// It looks for a leader that wants it: another one may be about to take over.
+    LookAgain,
+}
+
 /// A worker that looks for its leader, serves it, and looks for it again.
 pub struct Client {
     /// The leader, as `HOST:PORT`.
@@ -40,6 +49,8 @@ pub struct Client {
     pub board: Arc<Board>,
     /// Told whether there is a leader.
     pub readiness: Readiness,
+    /// What to do when the leader does not want this worker.
+    pub after_refusal: AfterRefusal,
 }
 
 /// How a worker's work ended.
@@ -51,6 +62,8 @@ pub enum Outcome {
     Failed(String),
     /// The leader does not want this worker.
     Refused(String),
+    /// Another worker has its place.
+    Replaced(String),
     /// The worker was asked to end, and its tasks go on elsewhere.
     Left,
 }
@@ -67,19 +80,25 @@ impl Client {
         let mut backoff = Backoff::new(PACE);
         let mut told = String::new();
         loop {
-            match runtime.block_on(self.serve(&mut backoff)) {
-                Ok(outcome) => return outcome,
-                Err(failure) => {
-                    // None of the worker's tasks may run when it registers again.
-                    self.agent.abandon();
-                    while self.reports.try_recv().is_ok() {}
-                    let message = failure.chain();
-                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
-                    if message != told {
-                        tracing::warn!(leader = self.leader, error = message, "the leader is away");
-                        told = message;
-                    }
+            let failure = match runtime.block_on(self.serve(&mut backoff)) {
+                Ok(Outcome::Refused(reason)) if self.after_refusal == AfterRefusal::LookAgain => {
+                    Failure::transient(format!("it does not take this worker: {reason}"))
                 }
+                Ok(outcome) => return outcome,
+                Err(failure) => failure,
+            };
+            // None of the worker's tasks may run when it registers again.
+            self.agent.abandon();
+            while let Ok(report) = self.reports.try_recv() {
+                if report == Report::Left {
+                    return Outcome::Left;
+                }
+            }
+            let message = failure.chain();
+            self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
+            if message != told {
+                tracing::warn!(leader = self.leader, error = message, "the leader is away");
+                told = message;
             }
             let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
             let wait = Duration::from_millis(backoff.next_ms(draw));
@@ -95,6 +114,7 @@ impl Client {
         match timeout(WELCOME, first(&mut reader)).await {
             Ok(Ok(FromLeader::Welcome)) => {}
             Ok(Ok(FromLeader::Refused(reason))) => return Ok(Outcome::Refused(reason)),
+            Ok(Ok(FromLeader::Replaced(reason))) => return Ok(Outcome::Replaced(reason)),
             Ok(Ok(_)) => return Err(Failure::transient("the leader did not say welcome")),
             Ok(Err(failure)) => return Err(failure),
             Err(_) => return Err(Failure::transient("the leader did not say welcome in time")),
@@ -171,6 +191,7 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
                 Some(Ok(Some(FromLeader::Command(command)))) => agent.send(command),
                 Some(Ok(Some(FromLeader::Heartbeat | FromLeader::Welcome))) => {}
                 Some(Ok(Some(FromLeader::Refused(reason)))) => return Ok(Outcome::Refused(reason)),
+                Some(Ok(Some(FromLeader::Replaced(reason)))) => return Ok(Outcome::Replaced(reason)),
                 Some(Ok(Some(FromLeader::Closed(reason)))) => {
                     return Err(Failure::transient(format!("the leader gave this worker up: {reason}")));
                 }

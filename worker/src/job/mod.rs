@@ -17,4 +17,5 @@ pub mod split_service;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod usage;
+pub mod warm;
 pub mod workers;

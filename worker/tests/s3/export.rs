@@ -1,7 +1,7 @@
 //! Savepoints as Parquet, from a bucket and into it.
 
-use crate::gateway::{BUCKET, Gateway};
-use crate::proxy::{Fault, Proxy};
+use crate::bucket::gateway::{BUCKET, Gateway};
+use crate::bucket::proxy::{Fault, Proxy};
 use crate::run::weir;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;

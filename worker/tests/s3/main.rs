@@ -2,18 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
+mod bucket;
 mod export;
 mod files;
-mod gateway;
 mod jobs;
-mod proxy;
 mod run;
 mod tables;
 mod web_identity;
 
+use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
+use bucket::proxy::{Fault, Proxy};
 use bytes::Bytes;
-use gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
-use proxy::{Fault, Proxy};
 use std::time::Duration;
 use weir_protocol::Generation;
 use weir_worker::checkpoint::store::s3::{

@@ -1,7 +1,7 @@
 //! Sources and sinks of files in a bucket, without a job around them.
 
-use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
-use crate::proxy::{Fault, Proxy};
+use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::bucket::proxy::{Fault, Proxy};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! Credentials for a token, as pods with a role get them.
 
-use crate::gateway::{BUCKET, KEY_ID, SECRET};
+use crate::bucket::gateway::{BUCKET, KEY_ID, SECRET};
 use crate::run::weir;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

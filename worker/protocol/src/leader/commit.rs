@@ -3,6 +3,7 @@
 use super::action::Action;
 use super::event::{CommitResult, ErrorKind};
 use super::notice::{Already, End, Notice};
+use super::options::{Mode, Operation};
 use super::standing::{Errand, end_of_stop};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{Committables, Stop};
@@ -150,7 +151,8 @@ impl Leader {
     pub(super) fn maintain(&mut self) {
         self.phase = Phase::Maintaining;
         self.wish_for_maintenance();
-        let unwritten = !self.carried.is_empty() && !matches!(self.errand, Errand::Run);
+        let deleted = matches!(&self.options().mode, Mode::Maintain { operations, .. } if operations.contains(&Operation::DeleteJob));
+        let unwritten = !self.carried.is_empty() && !matches!(self.errand, Errand::Run) && !deleted;
         if !self.wishes.is_empty() || unwritten {
             let stop = self.start_link().stop;
             self.put_copy(stop);

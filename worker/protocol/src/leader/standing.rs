@@ -89,6 +89,8 @@ pub(super) struct Beginning<'a> {
     pub(super) first: bool,
     /// Checkpoints whose files turned out to be unusable, and what was wrong with them.
     pub(super) damaged: &'a BTreeMap<LinkNumber, String>,
+    /// The highest revision as which another leader may have begun.
+    pub(super) claimed: u64,
     pub(super) rules: Rules,
 }
 

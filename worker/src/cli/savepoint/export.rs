@@ -1,8 +1,8 @@
 //! `weir savepoint export`.
 
-use super::Place;
 use crate::checkpoint::store::s3::Settings;
 use crate::cli::exit::{Code, Refusal};
+use crate::cli::found::Place;
 use crate::cli::progress::size;
 use crate::cli::{job, restore};
 use crate::export::target::Target;

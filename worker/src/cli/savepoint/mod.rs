@@ -5,14 +5,9 @@ mod export;
 mod show;
 
 use super::exit::{Code, Refusal};
-use super::job;
-use crate::diagnostic::nearest;
-use crate::job::directory::history::History;
-use crate::job::directory::place;
+use super::found::Place;
+use super::upkeep::ClaimAs;
 use clap::Subcommand;
-use std::path::{Path, PathBuf};
-use weir_crds::ValidatedJob;
-use weir_protocol::chain::Pin;
 
 /// Look after savepoints: checkpoints with a name, which are kept until they are deleted.
 ///
@@ -65,6 +60,11 @@ enum Command {
         name: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        claim: ClaimAs,
+        /// Tells requests apart: the same one again takes no second savepoint, another one for the same name is refused.
+        #[arg(long, value_name = "UID", env = "WEIR_REQUEST")]
+        request: Option<String>,
     },
     /// Delete a savepoint of a stopped job.
     ///
@@ -74,34 +74,9 @@ enum Command {
         name: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        claim: ClaimAs,
     },
-}
-
-/// Which job.
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// The manifest of the job; - reads standard input. Or the job's state, as with --state-dir.
-    file: Option<String>,
-    /// The job's state: its directory, or its folder s3://BUCKET/PREFIX/….
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
-    #[arg(long, value_name = "DIR")]
-    secrets: Option<PathBuf>,
-}
-
-/// The state that was found.
-struct Found {
-    place: place::Place,
-    secrets: Option<PathBuf>,
-    history: History,
-    manifest: Option<Manifest>,
-}
-
-struct Manifest {
-    name: String,
-    text: String,
-    job: ValidatedJob,
 }
 
 /// Runs the command.
@@ -110,78 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
         Command::Export { name, place, to } => export::run(name, place, to),
-        Command::Create { name, place } => change::create(&place.find()?, name),
-        Command::Delete { name, place } => change::delete(&place.find()?, name),
-    }
-}
-
-impl Place {
-    /// The manifest, if one is given; a name of state is none.
-    fn manifest(&self) -> Result<Option<Manifest>, Refusal> {
-        let file = self.file.as_deref().filter(|file| self.state_dir.is_some() || !is_state(file));
-        file.map(Manifest::read).transpose()
-    }
-
-    fn find(&self) -> Result<Found, Refusal> {
-        let manifest = self.manifest()?;
-        let state = self.file.as_deref().filter(|_| manifest.is_none()).map(Path::new);
-        let place = match (&manifest, self.state_dir.as_deref().or(state)) {
-            (Some(manifest), given) => {
-                let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
-                job::place_of(&manifest.job, given, bucket.as_ref())?
-            }
-            (None, Some(given)) => job::place_at(given, None),
-            (None, None) => {
-                return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
-            }
-        };
-        let Some(history) = History::read(&place)? else {
-            return Err(no_state(&place));
-        };
-        if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.job.name != history.job) {
-            return Err(Refusal::user(format!(
-                "error: the state in {place} belongs to the job '{}', not to '{}': choose another with --state-dir",
-                history.job, manifest.job.name
-            )));
+        Command::Create { name, place, claim, request } => {
+            change::create(&place.find()?, claim, name, request.as_deref())
         }
-        Ok(Found { place, secrets: self.secrets.clone(), history, manifest })
+        Command::Delete { name, place, claim } => change::delete(&place.find()?, claim, name),
     }
-}
-
-/// True for a folder of this machine and for one in a bucket.
-fn is_state(file: &str) -> bool {
-    file.starts_with("s3://") || Path::new(file).is_dir()
-}
-
-impl Manifest {
-    fn read(file: &str) -> Result<Self, Refusal> {
-        let (name, text) = job::read(file)?;
-        let job = job::parse(&name, &text)?;
-        Ok(Self { name, text, job })
-    }
-}
-
-impl Found {
-    /// The savepoint of this name.
-    fn pin(&self, name: &str) -> Result<Pin, Refusal> {
-        let mut savepoints = self.history.savepoints();
-        if let Some(pin) = savepoints.remove(name) {
-            return Ok(pin);
-        }
-        let near = nearest(name, savepoints.keys().map(String::as_str));
-        let hint = match (near, savepoints.is_empty()) {
-            (Some(near), _) => format!("perhaps '{near}' is meant"),
-            (None, true) => "there is none yet".to_owned(),
-            (None, false) => {
-                format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
-            }
-        };
-        Err(Refusal::user(format!("error: job {} has no savepoint '{name}'\nhint: {hint}", self.history.job)))
-    }
-}
-
-fn no_state(place: &place::Place) -> Refusal {
-    Refusal::user(format!(
-        "error: {place} holds no state of a job\nhint: run the job first, or say where its state is with --state-dir"
-    ))
 }

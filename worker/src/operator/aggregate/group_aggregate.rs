@@ -16,11 +16,13 @@ use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
 use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
-use crate::operator::{Operator, OperatorContext, Output};
+use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
+use crate::state::file::contains;
 use arrow::array::{ArrayRef, BooleanArray, UInt8Array};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
+use weir_protocol::snapshot::KeyGroupRange;
 
 /// What arrives at an aggregation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +243,11 @@ impl Operator for GroupAggregate {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         self.state.snapshot()
+    }
+
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], _late_rows: &Counter) -> bool {
+        self.state.retain(|group| contains(key_groups, group));
+        true
     }
 
     fn restore(&mut self, restored: Restored) -> Result<()> {

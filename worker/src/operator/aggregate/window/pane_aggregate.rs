@@ -27,9 +27,11 @@ use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
+use crate::state::file::contains;
 use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
+use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "panes";
@@ -159,6 +161,16 @@ impl PaneAggregate {
             self.store.add(pane, rows, self.input, &self.keyed);
         }
         Ok(())
+    }
+
+    /// Forgets the rows that no window of their key groups needs any more.
+    fn forget_dead(&mut self) {
+        let highest = self.progress.highest().0;
+        let last = |pane: i64| self.death(pane).saturating_sub(1);
+        let ending: Vec<(i64, i64)> = self.store.tables.keys().map(|pane| (*pane, last(*pane))).collect();
+        for (pane, last) in ending.into_iter().filter(|(_, last)| *last <= highest) {
+            self.store.retain_in(pane, |group| last > self.progress.of(group).0);
+        }
     }
 
     /// Fires all windows that end up to `watermark`, in order.
@@ -296,8 +308,17 @@ impl Operator for PaneAggregate {
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters })
     }
 
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], late_rows: &Counter) -> bool {
+        self.late_rows = late_rows.clone();
+        self.progress = Progress::new(key_groups.to_vec());
+        self.store.retain(|group| contains(key_groups, group));
+        self.blocks = Blocks::new(Arc::clone(&self.layout), self.key_groups);
+        true
+    }
+
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.progress.restore(&restored);
+        self.forget_dead();
         self.late_rows.add(restored.counters.get(super::times::LATE_ROWS).copied().unwrap_or(0));
         let (mut keys, mut buffer) = (KeyBatch::default(), RowBuffer::default());
         for delta in restored.tables.iter().filter(|delta| delta.table == TABLE) {
@@ -321,6 +342,7 @@ impl Operator for PaneAggregate {
             }
         }
         self.store.tables.values_mut().for_each(GroupTable::mark_restored);
+        self.forget_dead();
         Ok(())
     }
 

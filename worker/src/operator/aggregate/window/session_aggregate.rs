@@ -22,9 +22,11 @@ use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
+use crate::state::file::contains;
 use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
+use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "sessions";
@@ -107,6 +109,18 @@ impl SessionAggregate {
                 Spans { starts: time_column(batch, self.time)?, ends: None, gap_ms }
             }
         })
+    }
+
+    /// Forgets the sessions that had ended by the watermarks of a checkpoint.
+    fn forget_ended(&mut self) {
+        for session in 0..self.store.table.rows() as u32 {
+            if self.store.is_session(session) {
+                let group = KeyGroup((self.store.table.row(session)[0] & KEY_GROUP) as u16);
+                if self.store.span(session).max_time() <= self.progress.of(group) {
+                    self.store.remove(session);
+                }
+            }
+        }
     }
 
     fn enter_opened(&mut self) {
@@ -236,6 +250,14 @@ impl Operator for SessionAggregate {
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters: late_counter(&self.late_rows) })
     }
 
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], late_rows: &Counter) -> bool {
+        self.late_rows = late_rows.clone();
+        self.progress = Progress::new(key_groups.to_vec());
+        let moved = self.store.retain(|group| contains(key_groups, group));
+        self.timers.renumber(&moved);
+        true
+    }
+
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.progress.restore(&restored);
         self.late_rows.add(restored.counters.get(LATE_ROWS).copied().unwrap_or(0));
@@ -263,6 +285,7 @@ impl Operator for SessionAggregate {
         }
         self.store.table.mark_restored();
         self.enter_opened();
+        self.forget_ended();
         Ok(())
     }
 
