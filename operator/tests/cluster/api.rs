@@ -148,8 +148,11 @@ impl Server {
             }
             None => {
                 let items = store.list(&call.kind, call.namespace.as_deref(), &selector);
-                reply(200, &json!({"apiVersion": "v1", "kind": "List", "items": items,
-                    "metadata": {"resourceVersion": store.version.to_string()}}))
+                reply(
+                    200,
+                    &json!({"apiVersion": "v1", "kind": "List", "items": items,
+                    "metadata": {"resourceVersion": store.version.to_string()}}),
+                )
             }
         }
     }
@@ -157,7 +160,8 @@ impl Server {
     fn watch(&self, kind: Kind, namespace: Option<String>, selector: String, from: u64) -> Reply {
         let (store, versions) = (Arc::clone(&self.store), self.version.subscribe());
         let lines = futures::stream::unfold((from, versions), move |(from, mut versions)| {
-            let (store, kind, namespace, selector) = (Arc::clone(&store), kind.clone(), namespace.clone(), selector.clone());
+            let (store, kind, namespace, selector) =
+                (Arc::clone(&store), kind.clone(), namespace.clone(), selector.clone());
             async move {
                 loop {
                     versions.borrow_and_update();
@@ -260,6 +264,9 @@ fn reply(status: u16, body: &Value) -> Reply {
 }
 
 fn refused(refusal: &Refusal) -> Reply {
-    reply(refusal.code, &json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "metadata": {},
-        "code": refusal.code, "reason": refusal.reason, "message": refusal.message}))
+    reply(
+        refusal.code,
+        &json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "metadata": {},
+        "code": refusal.code, "reason": refusal.reason, "message": refusal.message}),
+    )
 }

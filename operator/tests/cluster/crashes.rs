@@ -15,7 +15,11 @@ struct Story {
 }
 
 const STORIES: [Story; 6] = [
-    Story { name: "first start", before: |_| async {}.boxed_local(), change: |world| world.apply(&manifest(2, "weir:1")) },
+    Story {
+        name: "first start",
+        before: |_| async {}.boxed_local(),
+        change: |world| world.apply(&manifest(2, "weir:1")),
+    },
     Story { name: "scale up", before: running, change: |world| world.apply(&json!({"spec": {"parallelism": 4}})) },
     Story { name: "scale down", before: running, change: |world| world.apply(&json!({"spec": {"parallelism": 1}})) },
     Story {

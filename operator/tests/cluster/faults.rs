@@ -74,7 +74,12 @@ async fn quota_is_told_and_healed() {
 async fn objects_that_people_change_or_delete_are_as_they_should_be_again() {
     let mut world = running(2).await;
     let quiet = world.summary();
-    for (group, plural) in [("", "services"), ("", "configmaps"), ("policy", "poddisruptionbudgets"), ("networking.k8s.io", "networkpolicies")] {
+    for (group, plural) in [
+        ("", "services"),
+        ("", "configmaps"),
+        ("policy", "poddisruptionbudgets"),
+        ("networking.k8s.io", "networkpolicies"),
+    ] {
         let objects = world.server.store.lock().list(&kind(group, plural), Some(NAMESPACE), "");
         for object in objects {
             let name = object["metadata"]["name"].as_str().unwrap().to_owned();

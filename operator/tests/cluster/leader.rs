@@ -116,7 +116,8 @@ impl Job {
             .iter()
             .filter(|pod| label(pod, "weir.dev/role") == "worker" && env(pod, "WEIR_CODE") == code)
             .collect();
-        let places: std::collections::BTreeSet<&str> = of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
+        let places: std::collections::BTreeSet<&str> =
+            of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
         let attempt = |pod: &Value| label(pod, "weir.dev/attempt").parse::<u64>().unwrap_or_default();
         let leader = of_code.iter().filter(|pod| leads(pod)).max_by_key(|pod| attempt(pod));
         if let Some(leader) = leader
@@ -143,9 +144,7 @@ impl Job {
             next["status"]["podIP"] = json!(format!("10.1.{}.{}", self.addresses / 250, self.addresses % 250 + 1));
         }
         let at = store.now.to_string();
-        let ended = |code: i32, message: &str| {
-            json!({"terminated": {"exitCode": code, "reason": "Error", "message": message, "finishedAt": at}})
-        };
+        let ended = |code: i32, message: &str| json!({"terminated": {"exitCode": code, "reason": "Error", "message": message, "finishedAt": at}});
         let (phase, ready, state) = match label(pod, "weir.dev/role") {
             "check" if self.misfits.contains(&image(pod)) => {
                 ("Succeeded", false, ended(2, "operator 3 has another key now"))

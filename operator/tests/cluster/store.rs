@@ -160,7 +160,9 @@ impl Store {
         let uid = before["metadata"]["uid"].clone();
         self.log(place, Some(before), None);
         let owned = |object: &Value| {
-            object["metadata"]["ownerReferences"].as_array().is_some_and(|of| of.iter().any(|owner| owner["uid"] == uid))
+            object["metadata"]["ownerReferences"]
+                .as_array()
+                .is_some_and(|of| of.iter().any(|owner| owner["uid"] == uid))
         };
         let dependents: Vec<Place> =
             self.objects.iter().filter(|(_, object)| owned(object)).map(|(place, _)| place.clone()).collect();

@@ -169,7 +169,8 @@ impl World {
             .collect();
         pods.sort();
         let revisions = store.list(&kind("apps", "controllerrevisions"), Some(NAMESPACE), "");
-        let revisions: Vec<Value> = revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"]])).collect();
+        let revisions: Vec<Value> =
+            revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"]])).collect();
         let names = |group: &str, plural: &str| -> Vec<Value> {
             let objects = store.list(&kind(group, plural), Some(NAMESPACE), "");
             objects.iter().map(|object| object["metadata"]["name"].clone()).collect()
@@ -177,7 +178,8 @@ impl World {
         let job = store.get(&job_place()).unwrap_or_default();
         let run = self.job.lock();
         let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let conditions: Vec<Value> = conditions.iter().map(|of| json!([of["type"], of["status"], of["reason"]])).collect();
+        let conditions: Vec<Value> =
+            conditions.iter().map(|of| json!([of["type"], of["status"], of["reason"]])).collect();
         json!({
             "pods": pods,
             "revisions": revisions,

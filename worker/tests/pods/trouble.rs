@@ -167,14 +167,18 @@ fn a_fork_keeps_the_state_that_it_begins_with_until_it_has_its_own() {
     let place = origin.path("state/live").join(format!("bids-{UID}"));
     let fork = Job::new(Storage::Directory, events);
     let leader = fork.leader(&fork.manifest("job", Spec::default()), "b", 1);
-    let nowhere = json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": "/no/where"}});
+    let nowhere =
+        json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": "/no/where"}});
     assert_eq!(leader.ask(Put, "/v1/assignment", Some(&nowhere)).0, 422);
     let wanted = json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": place}});
     leader.assign(&wanted);
     let report = leader.reports("ending", "finished");
     let read = report["totals"]["rowsIn"].as_u64().unwrap();
     assert!(read > 0 && read < events, "it goes on where the other one was: {report}");
-    leader.waits(|| (!origin.objects().iter().any(|name| name.contains("savepoints/fork-"))).then_some(()), "the pin to go");
+    leader.waits(
+        || (!origin.objects().iter().any(|name| name.contains("savepoints/fork-"))).then_some(()),
+        "the pin to go",
+    );
     assert!(origin.objects().contains(&"savepoints/pause".to_owned()), "{:?}", origin.objects());
 }
 
