@@ -71,7 +71,7 @@ impl Place {
                 let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
                 job::place_of(&manifest.job, given, bucket.as_ref())?
             }
-            (None, Some(given)) => job::place_at(given, None),
+            (None, Some(given)) => place::Place::at(given, None),
             (None, None) => {
                 return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
             }

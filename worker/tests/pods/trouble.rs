@@ -2,7 +2,7 @@
 
 use crate::client::Method::{Get, Post, Put};
 use crate::gateway::{BUCKET, Gateway};
-use crate::pod::{Job, Signal, Spec, Storage, free_address};
+use crate::pod::{Job, Signal, Spec, Storage, UID, free_address};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -151,4 +151,73 @@ fn a_suspended_job_stays_so_until_something_is_assigned() {
     leader.assign(&json!({"revision": 2, "parallelism": 2, "workers": 1, "code": "a"}));
     leader.reports("ending", "finished");
     job.check_output();
+}
+
+#[test]
+fn a_fork_keeps_the_state_that_it_begins_with_until_it_has_its_own() {
+    let events = 20_000;
+    let origin = Job::new(Storage::Directory, events);
+    let leader = origin.leader(&origin.manifest("job", Spec { rate: Some(2_000), ..Spec::default() }), "a", 1);
+    leader.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
+    leader.in_force(1);
+    leader.completes_a_checkpoint();
+    leader.ask(Post, "/v1/savepoints", Some(&json!({"name": "pause", "then": "stop"})));
+    leader.reports("ending", "stopped");
+    drop(leader);
+    let place = origin.path("state/live").join(format!("bids-{UID}"));
+    let fork = Job::new(Storage::Directory, events);
+    let leader = fork.leader(&fork.manifest("job", Spec::default()), "b", 1);
+    let nowhere =
+        json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": "/no/where"}});
+    assert_eq!(leader.ask(Put, "/v1/assignment", Some(&nowhere)).0, 422);
+    let wanted = json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": place}});
+    leader.assign(&wanted);
+    let report = leader.reports("ending", "finished");
+    let read = report["totals"]["rowsIn"].as_u64().unwrap();
+    assert!(read > 0 && read < events, "it goes on where the other one was: {report}");
+    leader.waits(
+        || (!origin.objects().iter().any(|name| name.contains("savepoints/fork-"))).then_some(()),
+        "the pin to go",
+    );
+    assert!(origin.objects().contains(&"savepoints/pause".to_owned()), "{:?}", origin.objects());
+}
+
+#[test]
+fn pods_of_their_own_check_a_job_and_delete_what_it_leaves() {
+    let Some(gateway) = Gateway::start() else { return };
+    let job = Job::new(Storage::Bucket(&gateway), 1_000);
+    let manifest = job.manifest("job", Spec::default());
+    let sums = "SELECT bidder, count(*), max(price) FROM bid GROUP BY bidder";
+    let changed = job.manifest("changed", Spec { counts: Some(sums), ..Spec::default() });
+    let against = ["check", "--against", "own", "--json"];
+    let verdict = |manifest| {
+        let (code, text, last) = job.command(&against, manifest);
+        assert_eq!(text.trim(), last);
+        (code, serde_json::from_str::<Value>(&text).unwrap()["verdict"].clone())
+    };
+    assert_eq!(verdict(&manifest), (Some(0), json!("fits")));
+    let leader = job.leader(&manifest, "a", 1);
+    leader.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
+    leader.reports("ending", "finished");
+    drop(leader);
+    assert_eq!(verdict(&manifest), (Some(0), json!("fits")));
+    assert_eq!(verdict(&changed), (Some(2), json!("misfit")));
+
+    let done = |arguments: &[&str], words: &str| {
+        let (code, text, last) = job.command(arguments, &manifest);
+        assert!(code == Some(0) && text.contains(words) && last.contains(words), "{code:?} {text} {last}");
+    };
+    done(&["savepoint", "create", "end", "--request", "r1"], "savepoint 'end' is complete");
+    done(&["savepoint", "create", "end", "--request", "r1"], "savepoint 'end' is complete");
+    done(&["savepoint", "delete", "end"], "savepoint 'end' is deleted");
+    done(&["savepoint", "delete", "end"], "savepoint 'end' is deleted");
+    done(&["state", "delete"], "is deleted");
+    done(&["state", "delete"], "is deleted");
+    let left = job.objects();
+    assert!(left.iter().all(|name| name == "deleted" || name.starts_with("generations/")), "{left:?}");
+    let again = job.leader(&manifest, "a", 1);
+    let wanted = json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"});
+    again.try_ask(Put, "/v1/assignment", Some(&wanted));
+    let report = again.reports("ending", "failed");
+    assert!(report["lastFailure"]["message"].as_str().unwrap().contains("has been deleted"), "{report}");
 }

@@ -90,7 +90,8 @@ fn show(arguments: &Arguments, refusal: &Refusal) -> Result<Vec<Server>, Refusal
     let mut servers = Vec::new();
     if let Some(address) = &arguments.health {
         let reason = format!("the worker cannot begin: {refusal}");
-        let vitals = Vitals { ready: Box::new(move || Err(reason.clone())), numbers: vec![Arc::new(ProcessNumbers)] };
+        let (alive, ready) = (Box::new(|| Ok(())), Box::new(move || Err(reason.clone())));
+        let vitals = Vitals { alive, ready, numbers: vec![Arc::new(ProcessNumbers)] };
         servers.push(api::serve_vitals(address, vitals)?);
     }
     if let (0, Some(address), Ok(security)) = (arguments.ordinal, &arguments.api, security(arguments)) {
