@@ -27,9 +27,9 @@ fn delete(namespace: &Namespace, pods: &[&str]) {
 /// Waits until a job that has lost pods runs on others.
 fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &[&str]) {
     namespace.until("the pods are replaced", &["pods", "-l", &pods::selector(job)], |pods| {
-        let others = pods.iter().filter(|(name, pod)| {
-            !gone.contains(&name.as_str()) && pod["metadata"]["deletionTimestamp"].is_null()
-        });
+        let others = pods
+            .iter()
+            .filter(|(name, pod)| !gone.contains(&name.as_str()) && pod["metadata"]["deletionTimestamp"].is_null());
         (others.count() == 2).then_some(())
     });
     job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));

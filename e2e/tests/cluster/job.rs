@@ -158,8 +158,9 @@ fn difference(these: &[String], those: &[String]) -> Vec<String> {
 /// The lines of all files in a folder, in order.
 fn lines(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut rows: Vec<String> =
-        files.flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut rows: Vec<String> = files
+        .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     rows.sort_unstable();
     rows
 }

@@ -47,12 +47,7 @@ impl Namespace {
 
     /// Waits for objects of this namespace, see [`watch::until`].
     #[track_caller]
-    pub(crate) fn until<T>(
-        &self,
-        what: &str,
-        selection: &[&str],
-        look: impl FnMut(&watch::Objects) -> Option<T>,
-    ) -> T {
+    pub(crate) fn until<T>(&self, what: &str, selection: &[&str], look: impl FnMut(&watch::Objects) -> Option<T>) -> T {
         watch::until(what, &[&["--namespace", &self.name], selection].concat(), look)
     }
 
@@ -74,11 +69,17 @@ impl Namespace {
         write("objects.yaml", both(self.kubectl(&["get", kinds, "-o", "yaml", "--show-managed-fields=false"])));
         write("events.txt", both(self.kubectl(&["get", "events", "--sort-by=.lastTimestamp"])));
         write("pods.txt", both(self.kubectl(&["describe", "pods"])));
-        write("controller.log", both(kubectl(&["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=weir", "--tail=-1", "--prefix"])));
+        write(
+            "controller.log",
+            both(kubectl(&["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=weir", "--tail=-1", "--prefix"])),
+        );
         for pod in self.kubectl(&["get", "pods", "-o", "name"]).text.lines() {
             let name = pod.trim_start_matches("pod/");
             write(&format!("{name}.log"), both(self.kubectl(&["logs", pod, "--all-containers"])));
-            write(&format!("{name}.previous.log"), both(self.kubectl(&["logs", pod, "--all-containers", "--previous"])));
+            write(
+                &format!("{name}.previous.log"),
+                both(self.kubectl(&["logs", pod, "--all-containers", "--previous"])),
+            );
         }
     }
 }

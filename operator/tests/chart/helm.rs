@@ -23,8 +23,10 @@ impl Helm {
             .join("kind/bin");
         let built = cache.is_dir();
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let program =
-            std::iter::once(cache).chain(std::env::split_paths(&path)).map(|dir| dir.join("helm")).find(|it| it.is_file());
+        let program = std::iter::once(cache)
+            .chain(std::env::split_paths(&path))
+            .map(|dir| dir.join("helm"))
+            .find(|it| it.is_file());
         if program.is_none() {
             let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
             assert!(!(in_ci && built), "the programs of the end-to-end tests are built, but helm is not among them");

@@ -93,7 +93,10 @@ fn crds_are_upgraded_with_the_chart_and_kept_without_it() {
     for (file, yaml) in weir_crds::definitions() {
         let definition: Value = serde_yaml::from_str(&yaml).unwrap();
         let crd = installed.iter().find(|crd| crd["metadata"]["name"] == definition["metadata"]["name"]).expect(file);
-        assert!(numbers_as_floats(&crd["spec"]) == numbers_as_floats(&definition["spec"]), "{file} is installed otherwise");
+        assert!(
+            numbers_as_floats(&crd["spec"]) == numbers_as_floats(&definition["spec"]),
+            "{file} is installed otherwise"
+        );
         assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
         assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/name"], "weir");
     }
@@ -106,9 +109,11 @@ fn numbers_as_floats(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
         Value::Array(items) => items.iter().map(numbers_as_floats).collect(),
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.clone(), numbers_as_floats(value))).collect::<serde_json::Map<_, _>>().into()
-        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), numbers_as_floats(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         other => other.clone(),
     }
 }
@@ -123,7 +128,10 @@ fn for_named_namespaces_there_are_no_roles_of_the_cluster() {
     let roles = kinds(&[NAMESPACED], "Role");
     let namespaces: Vec<&Value> = roles.iter().map(|role| &role["metadata"]["namespace"]).collect();
     assert_eq!(namespaces, ["shop", "bank", "weir-system"]);
-    assert_eq!(roles[0]["rules"], kinds(&[], "ClusterRole").iter().find(|it| it["metadata"]["name"] == "weir").unwrap()["rules"]);
+    assert_eq!(
+        roles[0]["rules"],
+        kinds(&[], "ClusterRole").iter().find(|it| it["metadata"]["name"] == "weir").unwrap()["rules"]
+    );
     assert_eq!(kinds(&[NAMESPACED], "RoleBinding").len(), 3);
     assert!(kinds(&[r#"rbac={"create": false}"#], "ClusterRole").is_empty());
 }
@@ -164,7 +172,9 @@ fn the_controllers_pods_pass_restricted_pod_security() {
         assert_eq!(security["allowPrivilegeEscalation"], false);
         assert_eq!(security["readOnlyRootFilesystem"], true);
         assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
-        assert!(container["resources"]["requests"].is_object() && container["resources"]["limits"]["memory"].is_string());
+        assert!(
+            container["resources"]["requests"].is_object() && container["resources"]["limits"]["memory"].is_string()
+        );
     }
     for never in ["hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"] {
         assert!(pod[never].is_null(), "{never}");
@@ -174,6 +184,7 @@ fn the_controllers_pods_pass_restricted_pod_security() {
 #[test]
 fn one_replica_blocks_no_drain() {
     let Some(helm) = Helm::find("one_replica_blocks_no_drain") else { return };
-    let budgets = |values: &[&str]| helm.objects(values).iter().filter(|it| it["kind"] == "PodDisruptionBudget").count();
+    let budgets =
+        |values: &[&str]| helm.objects(values).iter().filter(|it| it["kind"] == "PodDisruptionBudget").count();
     assert_eq!((budgets(&[]), budgets(&["replicas=1"])), (1, 0));
 }
