@@ -94,9 +94,9 @@ reasons! {
     JobFailed,
     /// Restarts are exhausted: `spec.restart` allows no more. Change the spec, or set weir.dev/restart.
     RestartsExhausted,
-    /// The new SQL cannot go on with the job's state. The job goes on as it was. Change the SQL, allow dropped state, or
-    /// upgrade with `upgradeMode: Stateless`.
-    StateDoesNotFit,
+    /// The new SQL is wrong, or cannot go on with the job's state. The job goes on as it was. Change the SQL, allow dropped
+    /// state, or upgrade with `upgradeMode: Stateless`.
+    UpgradeRefused,
     /// The upgrade failed and was undone: the job runs as before. Correct the spec.
     UpgradeFailed,
     /// The upgrade failed and could not be undone, as the old version does not accept the new state.

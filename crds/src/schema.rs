@@ -127,6 +127,12 @@ pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// For a choice: the API server would write the default into the object, and whoever applies another choice later would
+/// have two.
+pub(crate) fn without_default(schema: &mut Schema) {
+    schema.remove("default");
+}
+
 /// Makes a schema small and plain: no `null` (the API server drops nulls where a field is not nullable, and so does
 /// our check), no titles, no number formats that Kubernetes does not know, and enums with the text of their variants.
 pub(crate) fn tidy(schema: &mut Schema) {

@@ -49,9 +49,8 @@ fn worth_writing<'a>(old: &StreamJobStatus, new: &'a StreamJobStatus) -> Option<
 }
 
 fn numbers(observed: &Observed, status: &StreamJobStatus) -> JobNumbers {
-    let condition = |kind: &str| {
-        status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
-    };
+    let condition =
+        |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
     JobNumbers {
         state: status.state.map(|state| format!("{state:?}")).unwrap_or_default(),
         ready: condition("Ready").is_some(),

@@ -4,9 +4,9 @@
 {{- $name | trunc 45 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* By what the controller's pods are found; never changes. */}}
+{{/* By what the controller's pods are found, also by the NetworkPolicies of jobs; never changes. */}}
 {{- define "weir.selector" -}}
-app.kubernetes.io/name: weir
+app.kubernetes.io/name: weir-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller
 {{- end }}

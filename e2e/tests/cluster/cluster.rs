@@ -11,6 +11,8 @@ pub(crate) const SYSTEM: &str = "weir-system";
 /// The name of the chart's release, and so of its Deployment.
 pub(crate) const RELEASE: &str = "weir";
 
+static READY: OnceLock<()> = OnceLock::new();
+
 /// What is asked of kubectl and what it answered.
 pub(crate) struct Answer {
     command: String,
@@ -82,6 +84,16 @@ pub(crate) fn worker_image() -> String {
     variable("WEIR_E2E_WORKER_IMAGE")
 }
 
+/// The same image under another name.
+pub(crate) fn next_image() -> String {
+    variable("WEIR_E2E_NEXT_IMAGE")
+}
+
+/// The image of the S3 server.
+pub(crate) fn s3_image() -> String {
+    variable("WEIR_E2E_S3_IMAGE")
+}
+
 /// The program `weir` on this machine.
 pub(crate) fn weir() -> String {
     variable("WEIR_E2E_WEIR")
@@ -94,9 +106,8 @@ pub(crate) fn is_there(scenario: &str) -> bool {
         eprintln!("{scenario}: passed over, as WEIR_E2E is not set (see e2e/run)");
         return false;
     }
-    static READY: OnceLock<()> = OnceLock::new();
     READY.get_or_init(|| {
-        output::start_server(&variable("WEIR_E2E_S3_IMAGE"));
+        output::start_server(&s3_image());
         install(&[]).good();
     });
     eprintln!("-- {scenario}");

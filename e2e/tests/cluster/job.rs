@@ -108,11 +108,17 @@ spec:
         })
     }
 
+    /// Its status as it is now.
+    #[track_caller]
+    pub(crate) fn status(&self, namespace: &Namespace) -> Value {
+        namespace.get("streamjob", &self.name)["status"].clone()
+    }
+
     /// Waits until the bounded job has finished and compares its output with the quiet run's.
     #[track_caller]
     pub(crate) fn check_output(&self, namespace: &Namespace) {
         let quiet = self.quiet();
-        self.until(namespace, "the job finishes", |job| is(job, "Ready", "True", "Finished") || finished(job));
+        self.until(namespace, "the job finishes", |job| job["status"]["state"] == "Finished");
         let rows = output::rows(&self.folder(namespace));
         let missing = difference(&quiet, &rows);
         let further = difference(&rows, &quiet);
@@ -125,20 +131,21 @@ spec:
     }
 }
 
-fn finished(job: &Value) -> bool {
-    job["status"]["state"] == "Finished"
-}
-
 /// Whether a condition that is about the spec as it is has this status and reason.
 pub(crate) fn is(job: &Value, kind: &str, status: &str, reason: &str) -> bool {
     let current = job["status"]["observedGeneration"] == job["metadata"]["generation"];
     current && condition(job, kind) == Some((status, reason))
 }
 
+/// Whether the job runs and nothing is under way.
+pub(crate) fn settled(job: &Value) -> bool {
+    let settled = condition(job, "Reconciling").is_none_or(|(status, _)| status == "False");
+    is(job, "Ready", "True", "Running") && settled
+}
+
 /// Whether the job runs at a parallelism and nothing is under way.
 pub(crate) fn runs_at(job: &Value, parallelism: u32) -> bool {
-    let settled = condition(job, "Reconciling").is_none_or(|(status, _)| status == "False");
-    is(job, "Ready", "True", "Running") && settled && job["status"]["replicas"] == parallelism
+    settled(job) && job["status"]["replicas"] == parallelism
 }
 
 /// What is in one sorted list and not in another, as often as it is; a few of them.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `WEIR_E2E` | any value: run the scenarios |
 //! | `WEIR_E2E_WORKER_IMAGE`, `WEIR_E2E_OPERATOR_IMAGE`, `WEIR_E2E_S3_IMAGE` | what runs in the cluster |
+//! | `WEIR_E2E_NEXT_IMAGE` | the worker's image under another name |
 //! | `WEIR_E2E_WEIR` | the program `weir` for quiet runs |
 //! | `WEIR_E2E_LOGS` | the folder for what is kept of a failure; by default `target/e2e` |
 
@@ -18,8 +19,11 @@ mod cluster;
 mod failures;
 mod install;
 mod job;
+mod life;
 mod namespace;
 mod output;
 mod pods;
+mod refusals;
 mod rescale;
+mod upgrade;
 mod watch;

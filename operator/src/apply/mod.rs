@@ -168,16 +168,12 @@ impl<'a> Round<'a> {
             Write::Annotate { revision, annotation: (name, value) } => {
                 self.annotate(revision, &json!({name.as_str(): value})).await
             }
-            Write::Label { pod, uid, label, value } => {
-                self.label(pod, uid, &json!({label.as_str(): value})).await
-            }
+            Write::Label { pod, uid, label, value } => self.label(pod, uid, &json!({label.as_str(): value})).await,
             Write::DeletePod { pod, uid } => self.delete_pod(pod, uid).await,
             Write::DeleteRevision { revision, service } => self.delete_revision(revision, service).await,
             Write::Ask(ask) => self.ask(ask).await,
             Write::Finalizer(finalizer) => self.finalizer(*finalizer).await,
-            Write::SavepointFinalizer { name, uid, finalizer } => {
-                self.savepoint_finalizer(name, uid, *finalizer).await
-            }
+            Write::SavepointFinalizer { name, uid, finalizer } => self.savepoint_finalizer(name, uid, *finalizer).await,
             Write::SavepointStatus { name, uid, status } => {
                 self.savepoint_status(name, uid, &value(status.as_ref())).await
             }

@@ -26,7 +26,11 @@ impl Round<'_> {
             return Ok(Effect::None);
         }
         let api = self.ctx.api::<Secret>(&self.key.namespace);
-        let names = [authority_name(&self.key.name), Role::Worker.secret(&self.key.name), Role::Controller.secret(&self.key.name)];
+        let names = [
+            authority_name(&self.key.name),
+            Role::Worker.secret(&self.key.name),
+            Role::Controller.secret(&self.key.name),
+        ];
         let [authority, worker, controller] = &names;
         let stored = Stored {
             authority: self.stored(&api, authority).await?,
@@ -72,7 +76,11 @@ impl Round<'_> {
         data: BTreeMap<String, ByteString>,
     ) -> Result<(), Error> {
         let what = format!("Secret {object}");
-        let labels = [(name::LABEL_APP, name::APP), (name::LABEL_MANAGED_BY, name::CONTROLLER), (name::LABEL_JOB, &self.key.name)];
+        let labels = [
+            (name::LABEL_APP, name::APP),
+            (name::LABEL_MANAGED_BY, name::CONTROLLER),
+            (name::LABEL_JOB, &self.key.name),
+        ];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut secret = before.unwrap_or_else(|| Secret {
             metadata: ObjectMeta {

@@ -94,17 +94,16 @@ impl Kept for KeptService {
 
     fn keep(object: Service) -> Option<(JobKey, Self)> {
         let key = job(&object.metadata)?;
-        let address = object.spec.and_then(|spec| spec.cluster_ip).filter(|address| !address.is_empty() && address != "None");
+        let address =
+            object.spec.and_then(|spec| spec.cluster_ip).filter(|address| !address.is_empty() && address != "None");
         let annotations: BTreeMap<_, _> = object.metadata.annotations.unwrap_or_default();
         Some((key, Self(ServiceSeen { address, annotations })))
     }
 }
 
-/// A ConfigMap: under its own name, with the job that it belongs to.
+/// A ConfigMap, under its own name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptConfigMap {
-    /// The job that it was made for.
-    pub job: Option<String>,
     version: Option<String>,
 }
 
@@ -114,7 +113,7 @@ impl Kept for KeptConfigMap {
     fn keep(object: Self::Object) -> Option<(JobKey, Self)> {
         let meta = object.metadata;
         let key = JobKey::new(meta.namespace.clone()?, meta.name.clone()?);
-        Some((key, Self { job: job(&meta).map(|job| job.name), version: meta.resource_version }))
+        Some((key, Self { version: meta.resource_version }))
     }
 }
 

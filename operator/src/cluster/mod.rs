@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 pub use kept::{Kept, KeptConfigMap, KeptJob, KeptObject, KeptRevision, KeptSavepoint, KeptService};
 pub use table::{Entry, Table};
-pub use watch::{Scope, watch};
+pub use watch::{Scope, Touched, watch};
 
 use crate::model::PodSeen;
 

@@ -28,7 +28,12 @@ pub struct Entry<T> {
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
-        Self { version: self.version.clone(), uid: self.uid.clone(), owner: self.owner.clone(), kept: Arc::clone(&self.kept) }
+        Self {
+            version: self.version.clone(),
+            uid: self.uid.clone(),
+            owner: self.owner.clone(),
+            kept: Arc::clone(&self.kept),
+        }
     }
 }
 
@@ -49,8 +54,7 @@ struct Content<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        let content =
-            Content { by_job: HashMap::new(), arriving: None, gone: BTreeMap::new(), complete: false };
+        let content = Content { by_job: HashMap::new(), arriving: None, gone: BTreeMap::new(), complete: false };
         Self { content: RwLock::new(content) }
     }
 }
@@ -211,9 +215,9 @@ fn changed<T: Kept>(before: &ByJob<T>, after: &ByJob<T>) -> Vec<JobKey> {
     let same = |job: &&JobKey| match (before.get(job), after.get(job)) {
         (Some(before), Some(after)) => {
             before.len() == after.len()
-                && before.iter().all(|(name, old)| {
-                    after.get(name).is_some_and(|new| old.uid == new.uid && old.kept == new.kept)
-                })
+                && before
+                    .iter()
+                    .all(|(name, old)| after.get(name).is_some_and(|new| old.uid == new.uid && old.kept == new.kept))
         }
         _ => false,
     };

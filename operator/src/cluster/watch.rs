@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Config, Event};
-use kube::runtime::{WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Event, Result as Watched, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use weir_crds::{Savepoint, StreamJob};
@@ -44,8 +44,8 @@ impl Scope {
     }
 }
 
-/// Something has changed: the kind, and the job (of ConfigMaps: their own name).
-pub type Touched = (&'static str, JobKey);
+/// Something has changed: the kind, and the jobs (of ConfigMaps: their own names). None: all of a kind is there.
+pub type Touched = (&'static str, Vec<JobKey>);
 
 /// Watches everything that decisions are made of and keeps it in `cluster`; tells what has changed. Only objects of jobs are
 /// asked for, and of kinds of which no content matters only metadata. Watches that break are taken up again, later each
@@ -65,16 +65,16 @@ pub fn watch(
     let revisions = objects::<ControllerRevision>(scope.api(client), of_jobs());
     all.push(feed.of("ControllerRevision", revisions, |of| &of.revisions));
     all.push(feed.of("Service", objects::<Service>(scope.api(client), of_jobs()), |of| &of.services));
-    let config_maps = metadata::<ConfigMap>(scope.api(client), Config::default());
+    let config_maps = objects::<PartialObjectMeta<ConfigMap>>(scope.api(client), Config::default());
     all.push(feed.of("ConfigMap", config_maps, |of| &of.config_maps));
-    let budgets = metadata::<PodDisruptionBudget>(scope.api(client), of_jobs());
+    let budgets = objects::<PartialObjectMeta<PodDisruptionBudget>>(scope.api(client), of_jobs());
     all.push(feed.of("PodDisruptionBudget", budgets, |of| &of.budgets));
-    let policies = metadata::<NetworkPolicy>(scope.api(client), of_jobs());
+    let policies = objects::<PartialObjectMeta<NetworkPolicy>>(scope.api(client), of_jobs());
     all.push(feed.of("NetworkPolicy", policies, |of| &of.policies));
     all
 }
 
-type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+type Events<K> = BoxStream<'static, Watched<Event<K>>>;
 
 struct Feed<'a> {
     cluster: &'a Arc<Cluster>,
@@ -89,15 +89,22 @@ impl Feed<'_> {
         table: fn(&Cluster) -> &Table<T>,
     ) -> BoxStream<'static, Touched> {
         let (cluster, metrics) = (Arc::clone(self.cluster), Arc::clone(self.metrics));
-        let jobs = events.map(move |event| match event {
-            Ok(event) => table(&cluster).take(event),
-            Err(error) => {
-                metrics.watch_broke(kind);
-                tracing::warn!(kind, error = %error, "a watch broke and is taken up again");
-                Vec::new()
-            }
+        let touched = events.filter_map(move |event| {
+            let touched = match event {
+                Ok(event) => {
+                    let complete = matches!(event, Event::InitDone);
+                    let jobs = table(&cluster).take(event);
+                    (complete || !jobs.is_empty()).then_some((kind, jobs))
+                }
+                Err(error) => {
+                    metrics.watch_broke(kind);
+                    tracing::warn!(kind, error = %error, "a watch broke and is taken up again");
+                    None
+                }
+            };
+            futures::future::ready(touched)
         });
-        jobs.flat_map(move |jobs| futures::stream::iter(jobs.into_iter().map(move |job| (kind, job)))).boxed()
+        touched.boxed()
     }
 }
 
@@ -106,11 +113,4 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     watcher(api, config).default_backoff().boxed()
-}
-
-fn metadata<K>(api: Api<K>, config: Config) -> Events<PartialObjectMeta<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    metadata_watcher(api, config).default_backoff().boxed()
 }

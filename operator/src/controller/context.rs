@@ -14,7 +14,7 @@ use crate::leader_client::Transport;
 use crate::telemetry::Metrics;
 
 /// How long a request to the API server may take: what it did is then unknown, and looked for.
-pub const REQUEST: Duration = Duration::from_secs(10);
+const REQUEST: Duration = Duration::from_secs(10);
 
 /// What every look at a job needs.
 pub struct Context {

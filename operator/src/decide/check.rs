@@ -5,7 +5,7 @@ use weir_crds::{ChangeStep, Reason};
 use super::draft::{Draft, Trouble};
 use super::health::{Standing, last_words, standing};
 use super::view::View;
-use crate::model::{Action, CheckVerdict, PodSeen, RevisionSeen, Role};
+use crate::model::{Action, CheckVerdict, Exit, PodSeen, RevisionSeen, Role};
 
 /// The exit code of a check that has found a misfit.
 const MISFIT: i32 = 2;
@@ -36,9 +36,16 @@ pub(super) fn verdict(view: &View<'_>, target: &RevisionSeen) -> Option<CheckVer
     }
     pods(view, target).find_map(|pod| match pod.exit() {
         Some(exit) if exit.code == 0 => Some(CheckVerdict::Fits),
-        Some(exit) if exit.code == MISFIT => Some(CheckVerdict::Misfit { message: last_words(exit) }),
+        Some(exit) if exit.code == MISFIT => Some(CheckVerdict::Misfit { message: told(exit) }),
         _ => None,
     })
+}
+
+/// What the check says is JSON; if that was cut it is shown as it is.
+fn told(exit: &Exit) -> String {
+    let verdict = serde_json::from_str::<serde_json::Value>(&exit.message).ok();
+    let message = verdict.as_ref().and_then(|verdict| verdict["message"].as_str());
+    message.map_or_else(|| last_words(exit), str::to_owned)
 }
 
 /// Has it checked; what hinders that is told.

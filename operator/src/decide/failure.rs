@@ -19,7 +19,7 @@ pub(super) fn verdict_on(view: &View<'_>, newest: &RevisionSeen) -> Option<Mark>
     let failed = |reason: Reason, message: String| Some(Mark::Failed { reason: reason.name().to_owned(), message });
     let program = newest.content.program;
     if let Some(CheckVerdict::Misfit { message }) = verdict(view, newest) {
-        return failed(Reason::StateDoesNotFit, message);
+        return failed(Reason::UpgradeRefused, message);
     }
     if newest.content.takes_back.is_some() {
         let stalled = view.report(program).filter(|report| report.ending == Some(Ending::Stalled))?;

@@ -12,7 +12,7 @@ use weir_crds::{Reason, RestartStrategy};
 use super::draft::{Draft, Trouble};
 use super::health::{Pace, Standing, is_up, last_words, pace, standing};
 use super::view::View;
-use crate::model::{Action, Ending, NewPod, PodSeen, name};
+use crate::model::{Action, NewPod, PodSeen, name};
 
 /// The pods of a program.
 pub(super) struct Fleet<'v, 'a> {
@@ -21,8 +21,6 @@ pub(super) struct Fleet<'v, 'a> {
     /// Whether it is to be in the scale selector, by ordinal.
     pub(super) active: Range<u32>,
     pub(super) restart: RestartStrategy,
-    /// The revision that the leader's process is to carry out, if it may have ended before.
-    pub(super) target: u64,
 }
 
 impl Fleet<'_, '_> {
@@ -74,7 +72,6 @@ impl Fleet<'_, '_> {
         match standing(pod) {
             Standing::Gone(why) => self.lost(pod, &why, address, draft),
             _ if misled => self.lost(pod, "its leader is elsewhere now", address, draft),
-            _ if self.is_spent(pod) => self.lost(pod, "its process has ended", address, draft),
             Standing::Crashing(exit) => {
                 let Pace::At { moment, failures, since } = pace(&self.restart, pod, &exit, self.view.now) else {
                     return false;
@@ -101,17 +98,6 @@ impl Fleet<'_, '_> {
         let failing = pod.failing_since.map(|since| (pod.failures, since));
         self.create(pod.ordinal, address, failing, draft);
         true
-    }
-
-    /// A leader that has ended cannot be told anything more: what is to come needs another process.
-    fn is_spent(&self, pod: &PodSeen) -> bool {
-        let report = self.view.seen.leaders.get(&pod.name).and_then(|leader| leader.report());
-        pod.leads()
-            && report.is_some_and(|report| {
-                let over = matches!(report.ending, Some(Ending::Failed | Ending::Stalled | Ending::Stopped));
-                let fenced = report.ending == Some(Ending::Fenced);
-                fenced || (over && self.target > report.assigned.max(report.revision))
-            })
     }
 
     fn create(&self, ordinal: u32, address: &str, failing: Option<(u32, jiff::Timestamp)>, draft: &mut Draft) {

@@ -43,7 +43,7 @@ pub(super) fn reach(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
 /// The pods of a revision.
 pub(super) fn fleet<'v, 'a>(view: &'v View<'a>, revision: &RevisionSeen, active: u32) -> Fleet<'v, 'a> {
     let program = revision.content.program;
-    Fleet { view, program, active: 0..active, restart: strategy(view), target: revision.number }
+    Fleet { view, program, active: 0..active, restart: strategy(view) }
 }
 
 fn steady(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
@@ -208,7 +208,7 @@ fn has_no_room(view: &View<'_>, program: u64) -> bool {
 fn assign_to_its_leader(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
     let program = target.content.program;
     match (view.leader(program).filter(|pod| !pod.deleting), view.report(program)) {
-        (Some(pod), Some(report)) if report.ending.is_none() => assign(view, target, (pod, report.state), draft),
+        (Some(pod), Some(report)) => assign(view, target, (pod, report.state), draft),
         _ => draft.waits_for("the leader to answer"),
     }
     draft.look_again(CHANGE_POLL);

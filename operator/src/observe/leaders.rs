@@ -106,7 +106,9 @@ fn merged(job: JobReport, assignment: AssignmentReport, checkpoints: &Checkpoint
         workers: assignment.workers,
         code: assignment.code,
         assigned: assignment.assigned.unwrap_or(assignment.revision),
-        change: assignment.change.and_then(|change| Some(Change { revision: change.revision, step: step(&change.step)? })),
+        change: assignment
+            .change
+            .and_then(|change| Some(Change { revision: change.revision, step: step(&change.step)? })),
         failed: assignment.failed.map(|failed| (failed.revision, failed.message)),
         completed: checkpoints.completed,
         failed_checkpoints: counted.iter().filter_map(|cause| checkpoints.failed.get(*cause)).sum(),
@@ -196,7 +198,8 @@ fn step(text: &str) -> Option<SwitchStep> {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

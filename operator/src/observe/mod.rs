@@ -31,7 +31,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{Api, Resource};
 use weir_crds::{ConfigMapKey, Mistake, Sql, ValidatedJob};
 
-pub use leaders::{credentials, peer};
+pub use leaders::{chain, credentials, peer};
 
 use crate::build;
 use crate::cluster::{Entry, JobKey, KeptJob};
@@ -114,7 +114,8 @@ async fn wish(ctx: &Context, key: &JobKey, validated: Validated) -> Result<Wish,
 /// The text under a key of a ConfigMap, or what is missing.
 async fn sql_from(ctx: &Context, namespace: &str, from: &ConfigMapKey) -> Result<Result<String, String>, Error> {
     let ConfigMapKey { name, key } = from;
-    let missing = format!("spec.pipeline.sqlFrom: there is no ConfigMap {name} in the namespace {namespace}; create it");
+    let missing =
+        format!("spec.pipeline.sqlFrom: there is no ConfigMap {name} in the namespace {namespace}; create it");
     let Some(texts) = texts(ctx, &JobKey::new(namespace, name)).await? else { return Ok(Err(missing)) };
     Ok(texts.get(key).cloned().ok_or_else(|| {
         let keys: Vec<&str> = texts.keys().map(String::as_str).collect();

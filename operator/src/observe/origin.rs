@@ -33,7 +33,9 @@ fn of_savepoint(ctx: &Context, namespace: &str, name: &str) -> OriginSeen {
             Some(job_uid) => OriginSeen::Savepoint { job_uid, name: name.to_owned(), path: path.clone() },
             None => OriginSeen::Missing { message: format!("the path of Savepoint {name} names no job: {path}") },
         },
-        (Some(SavepointState::Failed), _) => OriginSeen::Missing { message: format!("the Savepoint {name} has failed") },
+        (Some(SavepointState::Failed), _) => {
+            OriginSeen::Missing { message: format!("the Savepoint {name} has failed") }
+        }
         _ => OriginSeen::Waiting { message: format!("the Savepoint {name} is not complete yet") },
     }
 }

@@ -1,6 +1,6 @@
 //! Runs helm on the project's chart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -18,15 +18,14 @@ impl Helm {
     /// The helm of the end-to-end tests, or one on PATH. Without one the test is skipped, and says so.
     pub(crate) fn find(test: &str) -> Option<Self> {
         let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
-        let cache = std::env::var_os("WEIR_CACHE")
-            .map_or_else(|| PathBuf::from(home).join(".cache/weir"), PathBuf::from)
-            .join("kind/bin");
-        let built = cache.is_dir();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = std::iter::once(cache)
-            .chain(std::env::split_paths(&path))
-            .map(|dir| dir.join("helm"))
-            .find(|it| it.is_file());
+        let cache = std::env::var_os("WEIR_CACHE").map_or_else(|| Path::new(&home).join(".cache/weir"), PathBuf::from);
+        let mut folders: Vec<PathBuf> = cache.join("kind").read_dir().map_or_else(
+            |_| Vec::new(),
+            |entries| entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("kind").is_file()).collect(),
+        );
+        let built = !folders.is_empty();
+        folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let program = folders.into_iter().map(|folder| folder.join("helm")).find(|program| program.is_file());
         if program.is_none() {
             let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
             assert!(!(in_ci && built), "the programs of the end-to-end tests are built, but helm is not among them");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+mod controller;
 mod documents;
 mod helm;
 
@@ -98,7 +99,7 @@ fn crds_are_upgraded_with_the_chart_and_kept_without_it() {
             "{file} is installed otherwise"
         );
         assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
-        assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/name"], "weir");
+        assert_eq!(crd["metadata"]["labels"]["app.kubernetes.io/part-of"], "weir");
     }
     assert!(crds(&[r#"crds={"keep": false}"#]).iter().all(|crd| crd["metadata"]["annotations"].is_null()));
     assert!(crds(&[WITHOUT_CRDS]).is_empty());

@@ -68,7 +68,7 @@ fn check(arguments: &Arguments) -> Result<(Planned, Vec<String>), Refusal> {
     let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
     let place = match given.to_str() {
         Some("own") => job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?,
-        _ => job::place_at(given, bucket.as_ref()),
+        _ => Place::at(given, bucket.as_ref()),
     };
     let fits = match &place {
         // A directory that is not there yet is made by the first run.

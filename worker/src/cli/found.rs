@@ -5,21 +5,21 @@ use super::job;
 use crate::diagnostic::nearest;
 use crate::job::directory::history::History;
 use crate::job::directory::place;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use weir_crds::ValidatedJob;
 use weir_protocol::chain::Pin;
 
 /// Which job.
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
-    /// The manifest of the job; - reads standard input. Not needed with --state-dir.
+    /// The manifest of the job; - reads standard input. Or the job's state, as with --state-dir.
     file: Option<String>,
     /// The job's state: its directory, or its folder s3://BUCKET/PREFIX/….
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
     #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
-    secrets: Option<PathBuf>,
+    pub(super) secrets: Option<PathBuf>,
 }
 
 /// The state that was found.
@@ -41,6 +41,12 @@ pub(super) struct Manifest {
 }
 
 impl Place {
+    /// The manifest, if one is given; a name of state is none.
+    pub(super) fn manifest(&self) -> Result<Option<Manifest>, Refusal> {
+        let file = self.file.as_deref().filter(|file| self.state_dir.is_some() || !is_state(file));
+        file.map(Manifest::read).transpose()
+    }
+
     /// Finds the state. Fails where there is none.
     pub(super) fn find(&self) -> Result<Found, Refusal> {
         let (place, manifest) = self.open()?;
@@ -58,19 +64,25 @@ impl Place {
 
     /// Where the state is, or would be.
     pub(super) fn open(&self) -> Result<(place::Place, Option<Manifest>), Refusal> {
-        let manifest = self.file.as_deref().map(Manifest::read).transpose()?;
-        let place = match (&manifest, &self.state_dir) {
+        let manifest = self.manifest()?;
+        let state = self.file.as_deref().filter(|_| manifest.is_none()).map(Path::new);
+        let place = match (&manifest, self.state_dir.as_deref().or(state)) {
             (Some(manifest), given) => {
                 let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
-                job::place_of(&manifest.job, given.as_deref(), bucket.as_ref())?
+                job::place_of(&manifest.job, given, bucket.as_ref())?
             }
-            (None, Some(given)) => job::place_at(given, None),
+            (None, Some(given)) => place::Place::at(given, None),
             (None, None) => {
                 return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
             }
         };
         Ok((place, manifest))
     }
+}
+
+/// True for a folder of this machine and for one in a bucket.
+fn is_state(file: &str) -> bool {
+    file.starts_with("s3://") || Path::new(file).is_dir()
 }
 
 impl Manifest {

@@ -128,7 +128,7 @@ pub(super) fn bucket_of(job: &ValidatedJob, secrets: Option<&Path>) -> Result<Op
 /// a uid, which a cluster gave it, says exactly in which folder: `<namespace>/<name>-<uid>` below that of the storage.
 pub(super) fn place_of(job: &ValidatedJob, given: Option<&Path>, bucket: Option<&Settings>) -> Result<Place, Failure> {
     if let Some(given) = given {
-        return Ok(place_at(given, bucket));
+        return Ok(Place::at(given, bucket));
     }
     let metadata = &job.raw.metadata;
     let exact = metadata.uid.as_ref().map(|uid| format!("{}/{}-{uid}", job.namespace, job.name));
@@ -149,18 +149,6 @@ pub(super) fn place_of(job: &ValidatedJob, given: Option<&Path>, bucket: Option<
              use spec.storage.local, or give a directory with --state-dir",
         )),
     }
-}
-
-/// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
-/// the same bucket, else as the environment says.
-pub(super) fn place_at(given: &Path, settings: Option<&Settings>) -> Place {
-    let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
-        return Place::Directory(given.to_path_buf());
-    };
-    let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
-    let settings = settings.filter(|settings| settings.bucket == bucket);
-    let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
-    Place::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
 }
 
 /// How to reach the bucket of a manifest: its credentials are a Secret's, which lies in the folder of secrets or in the

@@ -5,7 +5,6 @@ use super::found::Found;
 use super::job;
 use crate::connector::{Committer, CommitterContext};
 use crate::failure::{Failure, Kind, Result as Outcome};
-use crate::job::directory::bucket::last_claimant;
 use crate::job::directory::place::Held;
 use crate::job::maintain::Maintenance;
 use crate::plan::NodeKind;
@@ -42,10 +41,7 @@ impl ClaimAs {
             let (revision, attempt) = (self.revision.unwrap_or_default(), self.attempt.unwrap_or_default());
             return Ok((Claimant { revision, attempt, pod }, Running::Fence));
         }
-        // Where nothing keeps others out, a job without a stop flag may be running.
-        let running = if state.is_alone() { Running::Fence } else { Running::Refuse };
-        let last = last_claimant(state.store.as_ref())?;
-        Ok((last.unwrap_or_else(|| state.claimant.clone()), running))
+        state.for_upkeep()
     }
 }
 

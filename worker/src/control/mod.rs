@@ -11,7 +11,7 @@ mod leader_side;
 mod tests;
 mod worker_side;
 
-pub use leader_side::{Server, serve};
+pub use leader_side::{Server, serve, serve_on};
 pub use worker_side::{AfterRefusal, Client, Outcome};
 
 use std::time::Duration;

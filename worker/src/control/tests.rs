@@ -19,11 +19,11 @@ fn worker() -> Registration {
     Registration {
         job: "job".into(),
         ordinal: 3,
+        revision: 1,
+        attempt: 1,
         build: "b".into(),
         plan: "p".into(),
         code: "c".into(),
-        revision: 1,
-        attempt: 1,
         exchange: "127.0.0.1:1".into(),
     }
 }

@@ -6,7 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
 use crate::job::agent::message::Report;
 use crate::job::board::Board;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::tls::{Security, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct Client {
     pub board: Arc<Board>,
     /// Told whether there is a leader.
     pub readiness: Readiness,
+    /// Beats as long as the worker listens to its leader, or looks for it.
+    pub pulse: Pulse,
     /// What to do when the leader does not want this worker.
     pub after_refusal: AfterRefusal,
 }
@@ -80,6 +82,7 @@ impl Client {
         let mut backoff = Backoff::new(PACE);
         let mut told = String::new();
         loop {
+            self.pulse.beat();
             let failure = match runtime.block_on(self.serve(&mut backoff)) {
                 Ok(Outcome::Refused(reason)) if self.after_refusal == AfterRefusal::LookAgain => {
                     Failure::transient(format!("it does not take this worker: {reason}"))
@@ -143,7 +146,7 @@ impl Client {
         let (agent, patience) = (self.agent.clone(), self.patience);
         tokio::select! {
             outcome = obey(reader, agent, patience) => outcome,
-            outcome = report(writer, &mut self.reports, &self.board, patience) => outcome,
+            outcome = report(writer, &mut self.reports, (&self.board, &self.pulse), patience) => outcome,
         }
     }
 }
@@ -212,12 +215,13 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
 async fn report(
     mut writer: BufWriter<WriteHalf<Stream>>,
     reports: &mut mpsc::UnboundedReceiver<Report>,
-    board: &Board,
+    (board, pulse): (&Board, &Pulse),
     patience: Patience,
 ) -> Result<Outcome> {
     let mut ticks = interval(patience.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        pulse.beat();
         let report = tokio::select! {
             report = reports.recv() => match report {
                 Some(report) => Some(report),

@@ -10,6 +10,7 @@ mod in_flight;
 pub mod maintain;
 pub mod measure;
 pub mod message;
+pub mod origin;
 pub mod readiness;
 pub mod runner;
 pub mod settings;

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod build;
 pub mod calc;
 pub mod key_hash;
+pub mod legend;
 pub mod snapshot;
 pub mod window;
 

@@ -94,6 +94,8 @@ pub struct Leader {
     claimed: Option<u64>,
     /// The revision on whose terms it has begun last, or could not begin.
     tried: u64,
+    /// The revision of the claim before it.
+    claimed_over: u64,
     /// What the user was told that this leader waits for.
     awaited: Option<String>,
     own_start: Option<LinkNumber>,
@@ -173,6 +175,7 @@ impl Leader {
             generation: None,
             claimed: None,
             tried: 0,
+            claimed_over: 0,
             awaited: None,
             own_start: None,
             permit: None,
@@ -286,7 +289,9 @@ impl Leader {
     }
 
     fn course(&self) -> Course {
-        let start = self.own_start.and_then(|number| self.view.links.get(&number));
+        // Of a job that had ended before, what it was.
+        let head = || self.view.links.values().next_back().filter(|_| matches!(self.phase, Phase::Ended));
+        let start = self.own_start.and_then(|number| self.view.links.get(&number)).or_else(head);
         Course {
             terms: start.map(|link| link.terms().clone()).unwrap_or_default(),
             parallelism: start.map_or(0, Link::parallelism),

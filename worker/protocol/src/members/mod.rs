@@ -112,6 +112,15 @@ impl Members {
         self.sessions.iter().map(|(session, member)| (*session, &member.worker))
     }
 
+    /// True when tasks of the generation are on this worker.
+    #[must_use]
+    pub fn has_tasks(&self, session: Session) -> bool {
+        match &self.phase {
+            Phase::Deploying { on, .. } | Phase::Running { on, .. } => on.contains(&session),
+            Phase::Idle | Phase::Waiting { .. } | Phase::Cancelling { .. } => false,
+        }
+    }
+
     /// True while a generation waits for workers that are not there.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

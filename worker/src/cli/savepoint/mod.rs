@@ -1,6 +1,7 @@
 //! `weir savepoint`: the checkpoints with a name of a job that stands still.
 
 mod change;
+mod export;
 mod show;
 
 use super::exit::{Code, Refusal};
@@ -37,6 +38,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a savepoint as Parquet files with readable columns, which need nothing else.
+    ///
+    /// One file per table of each operator's state, or one per range of key groups where a table is large, and
+    /// index.json, which says what is in them.
+    Export {
+        /// The savepoint's name; latest for the newest checkpoint of a stopped job. Or a path: DIR/savepoints/NAME,
+        /// DIR/chain/N, or DIR itself.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// Where to: a folder that is not there yet, or s3://BUCKET/PREFIX.
+        #[arg(long, value_name = "DIR")]
+        to: String,
+    },
     /// Give the newest checkpoint of a stopped job a name.
     ///
     /// A running job takes savepoints itself: POST /v1/savepoints, see weir run --http.
@@ -69,6 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
+        Command::Export { name, place, to } => export::run(name, place, to),
         Command::Create { name, place, claim, request } => {
             change::create(&place.find()?, claim, name, request.as_deref())
         }

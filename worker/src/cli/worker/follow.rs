@@ -11,7 +11,7 @@ use crate::exchange::Exchange;
 use crate::job::agent::{Agent, Reports, Work};
 use crate::job::board::Board;
 use crate::job::directory::place::Held;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::job::workers::BUILD;
 use crate::job::{budget, settings};
 use std::sync::Arc;
@@ -30,9 +30,15 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));
     show_store(&state, &board);
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
-    let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
-    let health = health(arguments, &security, shown)?;
+    let pulse = Pulse::default();
+    let shown = Shown {
+        board: Arc::clone(&board),
+        exchange: Arc::clone(&exchange),
+        readiness: readiness.clone(),
+        pulse: pulse.clone(),
+    };
     let work = work(arguments, &planned, (&state, exchange), (graph, Arc::clone(&board)))?;
+    let health = health(arguments, &security, shown)?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
     let (commands, told) = (agent.commands(), readiness.clone());
@@ -59,6 +65,7 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
         reports: received,
         board,
         readiness,
+        pulse,
     };
     let outcome = client.run();
     drop(health);

@@ -8,17 +8,23 @@ use crate::cli::progress::Progress;
 use crate::cli::run;
 use crate::control;
 use crate::job::message::Handle;
+use crate::job::origin::Origins;
 use crate::job::readiness::Readiness;
 use crate::job::runner::{Job, Runner};
 use crate::job::workers::{AfterEnd, Here, Workers};
 use crate::job::{budget, settings};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use weir_protocol::leader::{Guide, Mode, Options, Stops};
+
+/// Instead of an address: the standard input is a socket that listens already.
+pub(super) const INHERITED: &str = "-";
 
 /// Leads the job, and works on it.
 pub(super) fn lead(arguments: &Arguments, begun: Begun, departure: Departure) -> Result<Code, Refusal> {
     let options = options(arguments, &begun)?;
-    let Begun { planned, security, state, .. } = begun;
+    let Begun { planned, security, state, place, bucket, .. } = begun;
     let (name, quiet) = (&planned.job.name, arguments.quiet);
     let patience = patience(arguments);
     let workers = Workers {
@@ -36,13 +42,23 @@ pub(super) fn lead(arguments: &Arguments, begun: Begun, departure: Departure) ->
     };
     let mut runner = Runner::new(job);
     show_store(&state, &runner.board());
+    let origins = Origins { own: place, bucket, store: Arc::clone(&state.store), uid: state.uid.clone() };
+    runner.board().origins.get_or_init(|| Arc::new(origins));
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let readiness = Readiness::not_yet("it has not begun to lead");
-    let shown = Shown { board: runner.board(), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
+    let shown = Shown {
+        board: runner.board(),
+        exchange: Arc::clone(&exchange),
+        readiness: readiness.clone(),
+        pulse: runner.pulse(),
+    };
     let store = store_of(arguments, &state, &runner.board())?;
     let health = health(arguments, &security, shown)?;
     let servers = serve(arguments, name, &runner, &security)?;
-    let control = control::serve(&arguments.control, security, runner.handle(), patience)?;
+    let control = match arguments.control.as_str() {
+        INHERITED => control::serve_on(inherited()?, security, runner.handle(), patience)?,
+        address => control::serve(address, security, runner.handle(), patience)?,
+    };
     readiness.begins();
     runner.work_here(Here {
         ordinal: 0,
@@ -85,4 +101,10 @@ fn leave_on_signals(arguments: &Arguments, departure: Departure, job: Handle, re
         readiness.ends(LEAVES);
         if wish == Wish::Leave || stays { job.leave() } else { job.stop() }
     });
+}
+
+fn inherited() -> Result<TcpListener, Refusal> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = socket.map_err(|error| Refusal::failed(format!("error: the socket cannot be taken over: {error}")))?;
+    Ok(TcpListener::from(socket))
 }

@@ -18,7 +18,7 @@ use crate::control::Patience;
 use crate::exchange::{Exchange, Settings};
 use crate::job::board::Board;
 use crate::job::directory::place::Held;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::job::runner::Runner;
 use crate::job::workers::BUILD;
 use crate::numbers::Numbers;
@@ -249,11 +249,12 @@ struct Shown {
     board: Arc<Board>,
     exchange: Arc<Exchange>,
     readiness: Readiness,
+    pulse: Pulse,
 }
 
 fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Option<Server>, Refusal> {
     let Some(address) = &arguments.health else { return Ok(None) };
-    let Shown { board, exchange, readiness } = shown;
+    let Shown { board, exchange, readiness, pulse } = shown;
     let ended = Arc::clone(&board);
     let tasks = Arc::clone(&board);
     let mut numbers: Vec<Arc<dyn Numbers>> =
@@ -273,6 +274,6 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
         }
         _ => readiness.state(),
     };
-    let vitals = Vitals { ready: Box::new(ready), numbers };
+    let vitals = Vitals { alive: Box::new(move || pulse.state()), ready: Box::new(ready), numbers };
     Ok(Some(api::serve_vitals(address, vitals)?))
 }

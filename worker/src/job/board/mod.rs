@@ -9,6 +9,7 @@ use crate::checkpoint::store::copies::Copies;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
+use crate::job::origin::Origins;
 use crate::job::warm::Reused;
 use crate::plan::Plan;
 use assignments::{Assignments, Awaited};
@@ -42,6 +43,8 @@ pub struct Board {
     pub copies: OnceLock<Arc<Copies>>,
     /// How much state tasks found in memory.
     pub reused: Arc<Reused>,
+    /// The way to other jobs' state, which assignments may name.
+    pub origins: OnceLock<Arc<Origins>>,
     began: Instant,
     changes: watch::Sender<()>,
     state: Mutex<State>,
@@ -152,6 +155,7 @@ impl Board {
             graph,
             costs: Costs::default(),
             store: OnceLock::new(),
+            origins: OnceLock::new(),
             copies: OnceLock::new(),
             reused: Arc::default(),
             began: Instant::now(),

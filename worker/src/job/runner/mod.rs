@@ -16,6 +16,8 @@ use crate::job::beside::{self, Commit, Side, error_kind};
 use crate::job::board::Board;
 use crate::job::directory::foreign::Foreign;
 use crate::job::message::{Handle, Link, Message, ToWorker};
+use crate::job::origin;
+use crate::job::readiness::Pulse;
 use crate::job::split_service::{self, SplitWork};
 use crate::job::workers::{AfterEnd, BUILD, Here, Workers, members_options};
 use crate::plan::{NodeKind, Plan};
@@ -72,6 +74,8 @@ pub struct Runner {
     store: Side<(OpId, Request)>,
     commits: Side<Commit>,
     splits: Side<SplitWork>,
+    /// Gives savepoints of other jobs up, once there is one.
+    releases: Option<Side<(String, String)>>,
     pending: Option<Pending>,
     /// What to remove once the restored checkpoint is known: the first generation whose files stay, and committables.
     leftovers: Option<(Generation, BTreeSet<String>)>,
@@ -81,6 +85,7 @@ pub struct Runner {
     foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
+    pulse: Pulse,
     /// Workers of the assignment that is being prepared.
     gathered: u32,
     /// The assignment whose state is being brought near, and who is at it.
@@ -118,6 +123,7 @@ impl Runner {
             commits,
             splits: split_service::start(Arc::clone(&job.plan), Arc::clone(&graph), sender.clone()),
             handle: Handle::new(sender),
+            releases: None,
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
@@ -130,6 +136,7 @@ impl Runner {
             foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
+            pulse: Pulse::default(),
             graph,
             job,
         }
@@ -145,6 +152,12 @@ impl Runner {
     #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    /// Beats as long as the job is led.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Lets this process be a worker of the job.
@@ -204,9 +217,10 @@ impl Runner {
             self.housekeeping(&mut end);
         };
         self.local = None;
-        // Of a leader that hands over, or that another one has replaced, workers look for the next one.
-        let looks_on = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
-        if !looks_on && self.job.workers.after_end == AfterEnd::Leave {
+        // Of a leader that hands over, that another one has replaced, or that others look after, workers look for the next
+        // one.
+        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
+        if !replaced && self.job.workers.after_end == AfterEnd::Leave {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());
@@ -236,6 +250,7 @@ impl Runner {
             return;
         }
         self.housekeeping_due = now + HOUSEKEEPING;
+        self.pulse.beat();
         self.board.update(&self.leader.status(), self.now());
         self.board.registered(self.members.workers().count());
         if end.is_none()
@@ -314,8 +329,11 @@ impl Runner {
                 return self.step(Happened::Leader(event));
             }
             Report::Leaving => {
+                // One without tasks has nothing to hand over.
+                let drains = self.members.has_tasks(session);
                 let end = self.step(Happened::Members(members::Event::Leaving { session }));
-                return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
+                let drain = || self.step(Happened::Leader(Event::DrainRequested));
+                return if drains { end.or_else(drain) } else { end };
             }
             // Its connection ends by itself.
             Report::Left => return None,
@@ -395,7 +413,12 @@ impl Runner {
             Action::Prepare { revision, key_groups, restore } => {
                 return self.prepare(revision, &key_groups, restore.map(|restore| *restore)).map(Happened::Leader);
             }
-            Action::ReleasePin { .. } => {}
+            Action::ReleasePin { location, pin } => {
+                let (board, job) = (&self.board, &self.handle);
+                let start = || Some(origin::releases(Arc::clone(board.origins.get()?), job.clone()));
+                self.releases = self.releases.take().or_else(start);
+                self.releases.iter().for_each(|side| side.send((location.clone(), pin.clone())));
+            }
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.

@@ -14,6 +14,7 @@ use super::result::{results, same_results};
 use super::rows::{RowBuffer, RowSet};
 use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
@@ -92,6 +93,12 @@ impl GroupAggregate {
     #[must_use]
     pub fn state_schema(&self) -> serde_json::Value {
         self.state.schema()
+    }
+
+    /// What the columns of the tables mean.
+    #[must_use]
+    pub fn legends(&self) -> Vec<Legend> {
+        self.state.legends()
     }
 
     fn update(&mut self, batch: &Batch) -> Result<()> {

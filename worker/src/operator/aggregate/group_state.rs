@@ -10,10 +10,12 @@ use super::key::KeyBatch;
 use super::layout::{KEY_GROUP, Layout, Mode, flag};
 use super::multiset::{Multisets, Value};
 use super::rows::RowBuffer;
-use super::state::{self, Owned, Table};
+use super::state::{self, Means, Owned, Table};
 use super::value_state;
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
+use arrow::datatypes::DataType;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::KeyGroup;
@@ -282,6 +284,15 @@ impl GroupState {
         serde_json::Value::Array(tables)
     }
 
+    /// What the columns of the tables mean.
+    pub(super) fn legends(&self) -> Vec<Legend> {
+        // Groups have no event times.
+        let mut legends = vec![self.shape(&self.owned()).legend(&DataType::Null)];
+        let values = self.values.accumulators().iter();
+        legends.extend(values.map(|accumulator| value_state::legend(&self.layout, *accumulator)));
+        legends
+    }
+
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.table.bytes() + self.values.bytes()
@@ -290,15 +301,15 @@ impl GroupState {
     /// The owner's words that belong to the state.
     fn owned(&self) -> OwnedWords {
         let mut owned = OwnedWords::default();
-        let mut add = |name, word| {
-            owned.columns.push(Owned { name, is_key: false });
+        let mut add = |name, means, word| {
+            owned.columns.push(Owned { name, is_key: false, means });
             owned.words.push(self.layout.extra + word);
         };
         if self.ttl_ms.is_some() {
-            add("$touched_ms", TOUCHED_MS);
+            add("$touched_ms", Means::Used("last_used"), TOUCHED_MS);
         }
         if self.layout.mode == Mode::Retract {
-            add("$rows", ROWS);
+            add("$rows", Means::Rows("rows"), ROWS);
         }
         owned
     }

@@ -13,7 +13,7 @@ use super::super::key::KeyBatch;
 use super::super::layout::{KEY_GROUP, Layout};
 use super::super::merge::merge_row;
 use super::super::rows::RowBuffer;
-use super::super::state::{self, Owned, Table};
+use super::super::state::{self, Means, Owned, Table};
 use super::blocks::Blocks;
 use super::emission::Emission;
 use super::pane_store::{Keyed, PaneStore, Stretch, better_order, stretches};
@@ -22,19 +22,23 @@ use super::progress::Progress;
 use super::times::{late_counter, pane_column, time_column};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
 use crate::state::file::contains;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "panes";
-const OWNED: [Owned; 2] = [Owned { name: "$pane", is_key: true }, Owned { name: "$end", is_key: false }];
+const OWNED: [Owned; 2] = [
+    Owned { name: "$pane", is_key: true, means: Means::Start("pane_start") },
+    Owned { name: "$end", is_key: false, means: Means::Expiry("expires") },
+];
 
 /// The keyed operator of TUMBLE, HOP and CUMULATE.
 pub struct PaneAggregate {
@@ -90,6 +94,12 @@ impl PaneAggregate {
     #[must_use]
     pub fn state_schema(&self) -> serde_json::Value {
         serde_json::Value::Array(vec![self.shape().schema()])
+    }
+
+    /// What the columns of the table mean, when event time has this type.
+    #[must_use]
+    pub fn legend(&self, event_time: &DataType) -> Legend {
+        self.shape().legend(event_time)
     }
 
     fn shape(&self) -> Table<'_> {

@@ -8,7 +8,7 @@ use super::super::group_aggregate::InputForm;
 use super::super::group_table::count_run;
 use super::super::layout::{KEY_GROUP, Layout};
 use super::super::rows::RowBuffer;
-use super::super::state::{self, Owned, Table};
+use super::super::state::{self, Means, Owned, Table};
 use super::emission::Emission;
 use super::pane_store::Keyed;
 use super::progress::Progress;
@@ -17,19 +17,23 @@ use super::timers::Timers;
 use super::times::{LATE_ROWS, late_counter, pane_column, time_column};
 use crate::batch::Batch;
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
 use crate::state::file::contains;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "sessions";
-const OWNED: [Owned; 2] = [Owned { name: "$start", is_key: true }, Owned { name: "$end", is_key: false }];
+const OWNED: [Owned; 2] = [
+    Owned { name: "$start", is_key: true, means: Means::Start("session_start") },
+    Owned { name: "$end", is_key: false, means: Means::Expiry("session_end") },
+];
 
 /// The keyed operator of SESSION.
 pub struct SessionAggregate {
@@ -83,6 +87,12 @@ impl SessionAggregate {
     #[must_use]
     pub fn state_schema(&self) -> serde_json::Value {
         serde_json::Value::Array(vec![self.shape().schema()])
+    }
+
+    /// What the columns of the table mean, when event time has this type.
+    #[must_use]
+    pub fn legend(&self, event_time: &DataType) -> Legend {
+        self.shape().legend(event_time)
     }
 
     fn shape(&self) -> Table<'_> {
