@@ -103,8 +103,9 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
 
-    /// What happens after a failure.
+    /// What happens after a failure. Absent: exponentialDelay with its defaults.
     #[serde(default)]
+    #[schemars(transform = schema::without_default)]
     pub restart: RestartSpec,
 
     /// The pods that run the job.

@@ -26,6 +26,8 @@ pub(super) enum FromLeader {
     Welcome,
     /// The worker cannot take part, and why.
     Refused(String),
+    /// Another worker has its place, and how that came.
+    Replaced(String),
     /// The leader lives.
     Heartbeat,
     /// What to do.

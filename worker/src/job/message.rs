@@ -38,6 +38,8 @@ pub enum ToWorker {
     Welcome,
     /// It cannot take part, and why.
     Refused(String),
+    /// Another one has its place, and how that came.
+    Replaced(String),
     /// What to do.
     Command(Command),
     /// Nothing that it says counts any more.

@@ -1,78 +1,157 @@
-//! Worker processes of one job, started again when they end.
+//! Worker processes of one job on machines of their own, started again when they end, and replaced when they are missed.
 
+use super::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use super::bucket::proxy::Proxy;
+use super::network::{From, Machine, Network};
 use super::output::{self, Rows};
+use super::relay::Relay;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
-
-/// The processes of a job.
-pub struct Cluster {
-    folder: tempfile::TempDir,
-    control: String,
-    api: String,
-    workers: BTreeMap<u32, Child>,
-    revision: u64,
-    events: u64,
-    rate: u64,
-}
+use std::time::{Duration, Instant};
 
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
-/// The exit code of a worker that handed its part over.
+/// Exit codes of a worker that finds a mistake of the user's, whose place another one has, that handed its part over, and that was cut short.
+const MISTAKEN: i32 = 2;
+const REPLACED: i32 = 4;
 const HANDED_OVER: i32 = 5;
+const INTERRUPTED: i32 = 130;
 
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// One that was replaced has noticed by then, however slow the machine is.
+const NOTICED: Duration = Duration::from_secs(120);
+
+const CONTROL: u16 = 7071;
+const API: u16 = 7073;
+
+/// What a job is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Events that it reads.
+    pub events: u64,
+    /// How fast.
+    pub pace: Pace,
+    /// Where its state is.
+    pub state: State,
+    /// Between checkpoints, such as `200ms`.
+    pub interval: &'static str,
+    /// Workers that it begins with.
+    pub workers: u32,
+    /// Whether workers keep what they wrote to the store.
+    pub copies: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// So many events in a second.
+    Rate(u64),
+    /// 400 events in a second, until it is told to hurry.
+    Slow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Bucket,
+    Directory,
+}
+
+/// A job and all that it runs on.
+pub struct Cluster {
+    workers: BTreeMap<u32, Worker>,
+    /// They were replaced, and do not know yet.
+    zombies: Vec<Worker>,
+    service: Relay,
+    pub proxy: Proxy,
+    gateway: Gateway,
+    network: Network,
+    folder: tempfile::TempDir,
+    shape: Shape,
+    revision: u64,
+    attempts: u64,
+    store_back: Option<Instant>,
+    /// What has happened, and how often.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+struct Worker {
+    ordinal: u32,
+    attempt: u64,
+    child: Child,
+    /// It goes on then.
+    stopped_until: Option<Instant>,
+    /// It is no longer cut off then.
+    cut_until: Option<Instant>,
+    /// Since when it might know that it was replaced.
+    alone_since: Option<Instant>,
+    machine: Machine,
 }
 
 impl Cluster {
-    /// A job that reads `events` events, `rate` a second.
-    pub fn new(events: u64, rate: u64) -> Self {
+    /// `None` where there is no S3 server.
+    pub fn new(shape: Shape) -> Option<Self> {
+        let gateway = Gateway::start()?;
+        let network = Network::new();
+        let proxy = Proxy::listen(network.store(), gateway.address, gateway.data());
         let cluster = Self {
-            folder: tempfile::tempdir().unwrap(),
-            control: free_address(),
-            api: free_address(),
             workers: BTreeMap::new(),
+            zombies: Vec::new(),
+            service: Relay::start(network.service(), None),
+            proxy,
+            gateway,
+            network,
+            folder: tempfile::tempdir().unwrap(),
+            shape,
             revision: 0,
-            events,
-            rate,
+            attempts: 0,
+            store_back: None,
+            counts: BTreeMap::new(),
         };
-        cluster.write_manifest("job", &format!(", 'rate' = '{}'", cluster.rate));
-        cluster
+        let pace = match shape.pace {
+            Pace::Rate(rate) => format!(", 'rate' = '{rate}'"),
+            Pace::Slow => String::new(),
+        };
+        cluster.write_manifest("job", &format!("s3://{BUCKET}/out"), &pace);
+        Some(cluster)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write_manifest(&self, name: &str, pace: &str) {
-        let source =
-            format!("'connector' = 'nexmark', 'events.num' = '{}', 'first-event.rate' = '1000'{pace}", self.events);
-        let out = |sink: &str| self.path(name).join(sink).display().to_string();
-        let (windows, counts) = (out("windows"), out("counts"));
+    fn write_manifest(&self, name: &str, windows: &str, pace: &str) {
+        let Shape { events, interval, .. } = self.shape;
+        let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '200'{pace}");
         let script = format!(
             "{}
             CREATE TABLE windows (auction BIGINT, n BIGINT, price BIGINT, ends TIMESTAMP(3))
-                WITH ('connector' = 'filesystem', 'path' = '{windows}', 'format' = 'csv');
+                WITH ('connector' = 'filesystem', 'path' = '{windows}/windows', 'format' = 'csv');
             CREATE TABLE counts (bidder BIGINT, n BIGINT, price BIGINT)
-                WITH ('connector' = 'filesystem', 'path' = '{counts}', 'format' = 'json');
+                WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
             EXECUTE STATEMENT SET BEGIN
             INSERT INTO windows SELECT auction, count(*), max(price), window_end
                 FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
                 GROUP BY auction, window_start, window_end;
             INSERT INTO counts SELECT bidder, count(*), sum(price) FROM bid GROUP BY bidder;
             END;",
-            TABLES.replace("SOURCE", &source)
+            TABLES.replace("SOURCE", &source),
+            self.path(name).join("counts").display(),
         );
+        let storage = match self.shape.state {
+            State::Bucket if name == "job" => {
+                format!(
+                    "  storage:\n    s3: {{bucket: {BUCKET}, prefix: weir, region: us-east-1, forcePathStyle: true}}\n"
+                )
+            }
+            _ => String::new(),
+        };
         let manifest = format!(
-            "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: chaos}}\nspec:\n  parallelism: 2\n  \
-             checkpoint: {{interval: 200ms, tolerableFailures: 10}}\n  \
+            "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: chaos, namespace: tests}}\nspec:\n  \
+             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10}}\n{storage}  \
              restart: {{exponentialDelay: {{initial: 20ms, max: 1s, resetAfter: 1s}}}}\n  pipeline:\n    sql: |\n      {}\n",
             script.replace('\n', "\n      ")
         );
@@ -81,36 +160,75 @@ impl Cluster {
 
     /// The output of a run to which nothing happens.
     pub fn quiet(&self) -> Rows {
-        self.write_manifest("quiet", "");
+        let out = self.path("quiet");
+        self.write_manifest("quiet", &out.display().to_string(), "");
         let mut run = Command::new(env!("CARGO_BIN_EXE_weir"));
         run.arg("run").arg(self.path("quiet.yaml")).arg("--quiet").arg("--state-dir").arg(self.path("quiet-state"));
         let output = run.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output::read(&self.path("quiet"))
+        output::read(&out.join("windows"), &out.join("counts"))
     }
 
-    /// Starts the worker with this ordinal.
+    /// What the job has made visible.
+    pub fn output(&self) -> Rows {
+        output::read(&self.gateway.data().join("out/windows"), &self.path("job").join("counts"))
+    }
+
+    /// Starts the worker with this ordinal on a machine of its own.
     pub fn start(&mut self, ordinal: u32) {
-        let errors =
-            fs::OpenOptions::new().create(true).append(true).open(self.path(&format!("{ordinal}.log"))).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.arg("worker").arg(self.path("job.yaml")).arg("--state-dir").arg(self.path("state"));
-        command.args(["--insecure", "--quiet", "--workers", "2", "--exchange", "127.0.0.1:0", "--pod", "here"]);
-        command.args(["--heartbeat", "250ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
-        match ordinal {
-            0 => command.args(["--control", &self.control, "--api", &self.api]),
-            _ => command.args(["--leader", &self.control]),
-        };
-        let worker = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+        let machine = self.network.machine(self.proxy.address, self.service.address);
+        self.attempts += 1;
+        let attempt = self.attempts;
+        let child = self.spawn(ordinal, attempt, &machine);
+        if ordinal == 0 {
+            self.service.point_to(Some(machine.at(CONTROL)));
+        }
+        let worker =
+            Worker { ordinal, attempt, child, stopped_until: None, cut_until: None, alone_since: None, machine };
         self.workers.insert(ordinal, worker);
     }
 
-    /// Starts again what has ended; true when the job has.
+    fn spawn(&self, ordinal: u32, attempt: u64, machine: &Machine) -> Child {
+        let log = self.path(&format!("{ordinal}-{attempt}.log"));
+        let errors = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = machine.command(env!("CARGO_BIN_EXE_weir"));
+        command.arg("worker").arg(self.path("job.yaml"));
+        if self.shape.state == State::Directory {
+            command.arg("--state-dir").arg(self.path("state"));
+        }
+        let (exchange, advertised) = machine.exchange();
+        command.args(["--insecure", "--quiet", "--workers", &self.shape.workers.to_string()]);
+        command.args(["--exchange", &exchange.to_string(), "--advertise", &advertised.to_string()]);
+        command.args(["--heartbeat", "400ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
+        command.args(["--attempt", &attempt.to_string(), "--pod", &format!("pod-{attempt}")]);
+        if self.shape.copies {
+            command.arg("--copies").arg(self.path(&format!("copies-{attempt}")));
+        }
+        if self.shape.pace == Pace::Slow {
+            command.args(["--speed", "2"]);
+        }
+        match ordinal {
+            0 => command.args(["--control", &machine.at(CONTROL).to_string(), "--api", &machine.at(API).to_string()]),
+            _ => command.args(["--leader", &machine.leader(self.service.address).to_string()]),
+        };
+        let store = machine.store(self.proxy.address);
+        command.env("AWS_ENDPOINT_URL", format!("http://{store}")).env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        for name in ["AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap()
+    }
+
+    /// Sees to what is due, and starts again what has ended; true when the job has.
     pub fn look(&mut self) -> bool {
+        self.let_go();
+        self.look_at_zombies();
         let ended: Vec<(u32, ExitStatus)> = self
             .workers
             .iter_mut()
-            .filter_map(|(ordinal, worker)| Some((*ordinal, worker.try_wait().unwrap()?)))
+            .filter_map(|(ordinal, worker)| Some((*ordinal, worker.child.try_wait().unwrap()?)))
             .collect();
         for (ordinal, status) in ended {
             match status.code() {
@@ -119,53 +237,262 @@ impl Cluster {
                 Some(0) => {
                     self.workers.remove(&ordinal);
                 }
-                None | Some(HANDED_OVER | 130) => self.start(ordinal),
+                // What its predecessor on the same machine did too late may look like another leader's doing.
+                Some(REPLACED) if ordinal == 0 => {
+                    self.count("leaders that took their predecessor for another one");
+                    self.restart(ordinal);
+                }
+                None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
+                // Who has never reached the store cannot know whether its address is wrong.
+                Some(MISTAKEN) if self.found_no_store(ordinal) => {
+                    self.count("starts without a store");
+                    self.restart(ordinal);
+                }
                 Some(_) => panic!("worker {ordinal} ended with {status}:\n{}", self.log(ordinal)),
             }
         }
         false
     }
 
-    fn log(&self, ordinal: u32) -> String {
-        fs::read_to_string(self.path(&format!("{ordinal}.log"))).unwrap_or_default()
+    fn found_no_store(&self, ordinal: u32) -> bool {
+        says_no_store(&self.log(ordinal))
     }
 
-    /// Sends a signal to a worker.
-    pub fn signal(&self, ordinal: u32, signal: Signal) {
-        if let Some(worker) = self.workers.get(&ordinal) {
-            // One that has just ended needs none.
-            let _ = kill_process(Pid::from_raw(worker.id() as i32).unwrap(), signal);
+    /// On the same machine, as the same attempt.
+    fn restart(&mut self, ordinal: u32) {
+        let Some(worker) = self.workers.get(&ordinal) else { return };
+        let child = self.spawn(ordinal, worker.attempt, &worker.machine);
+        let worker = self.workers.get_mut(&ordinal).unwrap();
+        worker.child = child;
+        worker.stopped_until = None;
+    }
+
+    /// Ends what was to last until now.
+    fn let_go(&mut self) {
+        let now = Instant::now();
+        for worker in self.workers.values_mut().chain(&mut self.zombies) {
+            if worker.stopped_until.is_some_and(|until| until <= now) {
+                worker.stopped_until = None;
+                signal(worker, Signal::CONT);
+            }
+            if worker.cut_until.is_some_and(|until| until <= now) {
+                worker.cut_until = None;
+                worker.machine.join();
+            }
+            if worker.stopped_until.is_none() && worker.cut_until.is_none() {
+                worker.alone_since.get_or_insert(now);
+            } else {
+                worker.alone_since = None;
+            }
+        }
+        if self.store_back.is_some_and(|back| back <= now) {
+            self.store_back = None;
+            self.proxy.is_away(false);
+            self.proxy.release();
         }
     }
 
-    /// Assigns another parallelism and number of workers.
-    pub fn assign(&mut self, parallelism: u64, workers: u64) {
-        let Some(now) = ask(&self.api, "GET", "/v1/assignment", "") else { return };
+    fn look_at_zombies(&mut self) {
+        let mut ended = Vec::new();
+        for (at, zombie) in self.zombies.iter_mut().enumerate() {
+            match zombie.child.try_wait().unwrap() {
+                Some(status) => ended.push((at, status)),
+                None => {
+                    let silent = zombie.alone_since.is_some_and(|since| since.elapsed() > NOTICED);
+                    assert!(!silent, "worker {} does not notice that it was replaced", zombie.ordinal);
+                }
+            }
+        }
+        for (at, status) in ended.into_iter().rev() {
+            let zombie = self.zombies.remove(at);
+            let log = fs::read_to_string(self.path(&format!("{}-{}.log", zombie.ordinal, zombie.attempt)));
+            let no_store = log.as_ref().is_ok_and(|log| says_no_store(log));
+            match status.code() {
+                Some(MISTAKEN) if no_store => {}
+                Some(REPLACED) => self.count("zombies that ended by themselves"),
+                // It was already ending, or was killed, when it was replaced.
+                None | Some(0 | HANDED_OVER | INTERRUPTED) => {}
+                _ => panic!("a replaced worker {} ended with {status}:\n{}", zombie.ordinal, log.unwrap_or_default()),
+            }
+        }
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn log(&self, ordinal: u32) -> String {
+        let attempt = self.workers.get(&ordinal).map_or(0, |worker| worker.attempt);
+        fs::read_to_string(self.path(&format!("{ordinal}-{attempt}.log"))).unwrap_or_default()
+    }
+
+    /// Sends a signal to a worker that runs.
+    pub fn signal(&mut self, ordinal: u32, what: Signal) -> bool {
+        self.workers
+            .get_mut(&ordinal)
+            .is_some_and(|worker| worker.child.try_wait().unwrap().is_none() && signal(worker, what))
+    }
+
+    /// Stops a worker for a while.
+    pub fn stop(&mut self, ordinal: u32, time: Duration) -> bool {
+        let stopped = self.signal(ordinal, Signal::STOP);
+        if let Some(worker) = self.workers.get_mut(&ordinal).filter(|_| stopped) {
+            worker.stopped_until = Some(Instant::now() + time);
+        }
+        stopped
+    }
+
+    /// Cuts a worker off for a while.
+    pub fn cut(&mut self, ordinal: u32, from: From, time: Duration) -> bool {
+        let Some(worker) = self.workers.get_mut(&ordinal) else { return false };
+        worker.machine.cut(from);
+        worker.cut_until = Some(Instant::now() + time);
+        true
+    }
+
+    /// True as long as a worker is cut off.
+    pub fn is_cut(&self, ordinal: u32) -> bool {
+        self.workers.get(&ordinal).is_some_and(|worker| worker.cut_until.is_some())
+    }
+
+    /// Another one takes a worker's place. The one before does not know.
+    pub fn replace(&mut self, ordinal: u32) {
+        let Some(before) = self.workers.remove(&ordinal) else { return };
+        self.zombies.push(Worker { alone_since: None, ..before });
+        self.start(ordinal);
+    }
+
+    /// The store answers nobody for a while, or lets go then what hangs.
+    pub fn store_back_in(&mut self, time: Duration) {
+        self.store_back = Some(Instant::now() + time);
+    }
+
+    /// Assigns another parallelism and number of workers; true when that was accepted.
+    pub fn assign(&mut self, parallelism: u64, workers: u64) -> bool {
+        let Some((_, now)) = self.ask("GET", "/v1/assignment", "") else { return false };
         let known: serde_json::Value = serde_json::from_str(&now).unwrap_or_default();
-        let Some(code) = known["code"].as_str() else { return };
+        let Some(code) = known["code"].as_str() else { return false };
         self.revision += 1;
         let wanted = serde_json::json!({
             "revision": self.revision, "parallelism": parallelism, "workers": workers, "code": code,
         });
-        ask(&self.api, "PUT", "/v1/assignment", &wanted.to_string());
+        self.ask("PUT", "/v1/assignment", &wanted.to_string()).is_some_and(|(status, _)| status == 202)
     }
 
-    /// Asks for a savepoint.
-    pub fn savepoint(&self, number: u64) {
-        ask(&self.api, "POST", "/v1/savepoints", &format!(r#"{{"name": "s{number}"}}"#));
+    /// Asks for a savepoint; true when that was heard.
+    pub fn savepoint(&self, number: u64) -> bool {
+        let answer = self.ask("POST", "/v1/savepoints", &format!(r#"{{"name": "s{number}"}}"#));
+        answer.is_some_and(|(status, _)| matches!(status, 200 | 202))
     }
 
-    /// What the job has made visible.
-    pub fn output(&self) -> Rows {
-        output::read(&self.path("job"))
+    /// The status and the body of the leader's answer; `None` when nobody answers.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+        ask(self.workers.get(&0)?.machine.at(API), method, path, body)
     }
+
+    /// How far the job is, as its chain says.
+    pub fn progress(&self) -> Progress {
+        let folder = self.state_folder();
+        let newest = |kind: &str| -> Option<(u64, PathBuf)> {
+            let entries = fs::read_dir(folder.join(kind)).ok()?.flatten().map(|entry| entry.path());
+            entries.filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path))).max()
+        };
+        let generation = newest("generations").map_or(0, |(number, _)| number);
+        let Some((link, path)) = newest("chain") else { return Progress { generation, ..Progress::default() } };
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let body: serde_json::Value =
+            text.lines().nth(1).and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+        Progress { generation, link, checkpoint: body["checkpoint"]["checkpoint"].as_u64() }
+    }
+
+    /// Waits until the job is there, seeing to what is due; panics when it does not come.
+    pub fn until(&mut self, what: &str, patience: Duration, mut there: impl FnMut(&mut Self) -> bool) {
+        let began = Instant::now();
+        while !there(self) {
+            assert!(!self.look(), "the job has ended before {what}");
+            assert!(began.elapsed() < patience, "{what} does not come: {:?}", self.progress());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Who was replaced is no longer cut off; the address of the first of them.
+    pub fn join_zombies(&mut self) -> Option<std::net::IpAddr> {
+        for zombie in &mut self.zombies {
+            zombie.cut_until = None;
+            zombie.machine.join();
+        }
+        self.zombies.first().map(|zombie| zombie.machine.address())
+    }
+
+    /// Runs the job to its end as fast as it goes.
+    pub fn finish(&mut self, patience: Duration) {
+        self.shape.pace = Pace::Rate(0);
+        let began = Instant::now();
+        let workers: Vec<u32> = self.workers.keys().copied().collect();
+        for ordinal in workers {
+            self.signal(ordinal, Signal::KILL);
+        }
+        while !self.look() {
+            assert!(began.elapsed() < patience, "the job does not end: {:?}", self.progress());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        self.await_zombies();
+    }
+
+    /// Names of the objects of this kind of the job's state in the bucket.
+    pub fn objects(&self, kind: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.state_folder().join(kind)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    fn state_folder(&self) -> PathBuf {
+        if self.shape.state == State::Directory {
+            return self.path("state");
+        }
+        let jobs = fs::read_dir(self.gateway.data().join("weir/tests"));
+        let mut folders = jobs.into_iter().flatten().flatten().map(|entry| entry.path());
+        folders.find(|path| path.is_dir()).unwrap_or_default()
+    }
+
+    /// True when the store sees who asks.
+    pub fn tells_machines_apart(&self) -> bool {
+        self.network.tells_machines_apart()
+    }
+
+    /// Replaced leaders notice also after the job's end; a replaced worker has nobody to ask then.
+    pub fn await_zombies(&mut self) {
+        let began = Instant::now();
+        while self.zombies.iter().any(|zombie| zombie.ordinal == 0) {
+            assert!(began.elapsed() < NOTICED, "a replaced leader does not notice that the job has ended");
+            self.let_go();
+            self.look_at_zombies();
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub generation: u64,
+    pub link: u64,
+    /// `None` when the newest link is a start.
+    pub checkpoint: Option<u64>,
+}
+
+fn says_no_store(log: &str) -> bool {
+    log.lines().rev().find(|line| !line.is_empty()).is_some_and(|line| line.contains("nobody answers at"))
+}
+
+fn signal(worker: &Worker, signal: Signal) -> bool {
+    kill_process(Pid::from_child(&worker.child), signal).is_ok()
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for worker in self.workers.values_mut() {
-            let _ = worker.kill();
-            let _ = worker.wait();
+        for worker in self.workers.values_mut().chain(&mut self.zombies) {
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
         }
         if std::thread::panicking() {
             for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
@@ -182,10 +509,9 @@ fn shown(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The body of the answer; `None` when nobody answers.
-fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: weir\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
@@ -194,5 +520,6 @@ fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
     stream.write_all(body.as_bytes()).ok()?;
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| (status, body.to_owned()))
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 /// Each row with how often it is there.
 pub type Rows = BTreeMap<String, i64>;
 
-/// The visible files of both sinks in `folder`.
-pub fn read(folder: &Path) -> Rows {
+/// The visible files of both sinks.
+pub fn read(windows: &Path, counts: &Path) -> Rows {
     let mut rows = Rows::new();
-    for line in lines(&folder.join("windows")) {
+    for line in lines(windows) {
         *rows.entry(format!("window {line}")).or_default() += 1;
     }
-    for line in lines(&folder.join("counts")) {
+    for line in lines(counts) {
         let mut row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
         let op = row.remove("op").unwrap();
         let sign = if matches!(op.as_str().unwrap(), "+I" | "+U") { 1 } else { -1 };

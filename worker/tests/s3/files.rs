@@ -1,6 +1,6 @@
 //! Jobs that read their input from a bucket and write their output to it, as a user runs them.
 
-use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use crate::run::{self, PATIENCE, QUERIES, expected, unpacked};
 use bytes::Bytes;
 use std::fs;

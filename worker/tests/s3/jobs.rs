@@ -1,7 +1,7 @@
 //! Jobs with their state in a bucket, as a user runs them.
 
-use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
-use crate::proxy::{Fault, Plan, Proxy};
+use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::bucket::proxy::{Fault, Plan, Proxy};
 use crate::run::{self, PATIENCE, expected};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

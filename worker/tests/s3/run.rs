@@ -1,6 +1,6 @@
 //! The binary beside a bucket, and the queries of the benchmark that it runs there.
 
-use crate::gateway::{KEY_ID, SECRET};
+use crate::bucket::gateway::{KEY_ID, SECRET};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};

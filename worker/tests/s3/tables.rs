@@ -1,7 +1,7 @@
 //! Sources and sinks of files in a bucket, without a job around them.
 
-use crate::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
-use crate::proxy::{Fault, Proxy};
+use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::bucket::proxy::{Fault, Proxy};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;
@@ -303,6 +303,21 @@ fn a_commit_whose_answer_is_lost_is_done() {
         assert_eq!(bucket.list_uploads("out").unwrap(), []);
         bucket.delete(&[key]).unwrap();
     }
+}
+
+#[test]
+fn a_store_that_completes_no_upload_on_condition_is_for_the_user() {
+    let Some(gateway) = Gateway::start() else { return };
+    let proxy = Proxy::start(gateway.address, gateway.data());
+    let path = format!("s3://{BUCKET}/out");
+    let sink = sink(proxy.address, &shape(), &[("path", &path), ("format", "json")]);
+    let committable = prepare(&*sink, 0..10).remove(0);
+    proxy.fault("POST", "uploadId=", Fault::NotImplemented, 1);
+    let outcome = committer(&*sink).commit(&committable);
+    let CommitOutcome::Refused(said) = outcome else { panic!("{outcome:?}") };
+    assert!(said.contains(&format!("http://{}", proxy.address)) && said.contains("If-None-Match"), "{said}");
+    // What was prepared is as it was.
+    done(committer(&*sink).commit(&committable));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A generation begins: look, claim, look again, start, look back, settle, deploy.
 
 use super::action::{Action, Request, Restore};
-use super::assignment::Refusal;
+use super::assignment::{Refusal, order};
 use super::event::ErrorKind;
 use super::look::Next;
 use super::look_back::Subject;
 use super::notice::{Already, End, Notice};
-use super::options::{Guide, Resume};
+use super::options::Resume;
 use super::rules::Rule;
 use super::savepoint::Wish;
 use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
@@ -33,8 +33,12 @@ impl Leader {
             resume: &self.resume,
             first: self.own_start.is_none(),
             damaged: &self.damaged,
+            claimed: self.claimed_by_others(),
             rules: self.rules,
         };
+        if let Ok(order) = order(&self.view, self.options(), &begin) {
+            self.tried = order.terms.revision;
+        }
         let draft = match draft(&self.view, self.options(), &begin) {
             Ok(draft) => draft,
             Err(Refusal::Wait(message)) => return self.wait_for_its_turn(next, message),
@@ -84,6 +88,7 @@ impl Leader {
         if let Some(end) = self.claim_refused(&claimant) {
             return self.finish(end);
         }
+        self.claimed_over = self.claimed_by_others();
         self.claimed = Some(revision);
         let generation = Generation(self.view.highest.map_or(1, |highest| highest.0 + 1));
         let options = self.options();
@@ -93,10 +98,20 @@ impl Leader {
         self.send(Purpose::Claim, Request::PutIfAbsent { key, body });
     }
 
+    /// The highest revision as which another leader has claimed; any, if that cannot be read.
+    fn claimed_by_others(&self) -> u64 {
+        match &self.view.claim {
+            Some(claim) if claim.incarnation == self.options().incarnation => self.claimed_over,
+            Some(claim) => claim.claimant.revision,
+            None if self.view.highest.is_some() => u64::MAX,
+            None => 0,
+        }
+    }
+
     /// A higher revision has claimed, but it need not get further: a leader that has never begun stays and listens.
     fn claim_to_wait_for(&self, own: &Claimant) -> Option<String> {
         let before = &self.view.claim.as_ref()?.claimant;
-        let guided = self.options().direction.guide == Guide::Assignments;
+        let guided = self.options().direction.guide.is_assigned();
         let waits = guided && self.generation.is_none() && self.rules.hold(Rule::ClaimInOrder);
         (waits && before.revision > own.revision)
             .then(|| format!("revision {} has claimed the job, this leader's is {}", before.revision, own.revision))

@@ -23,6 +23,12 @@ pub struct Registration {
     pub build: String,
     /// The fingerprint of its plan.
     pub plan: String,
+    /// What runs, as assignments name it.
+    pub code: String,
+    /// The revision of the job that it was started for.
+    pub revision: u64,
+    /// The attempt to run this worker: of two for one ordinal the one with the higher (revision, attempt) stays.
+    pub attempt: u64,
     /// Where others send it rows.
     pub exchange: String,
 }
@@ -36,6 +42,8 @@ pub struct Options {
     pub build: String,
     /// The fingerprint of the leader's plan.
     pub plan: String,
+    /// What the leader runs, as assignments name it.
+    pub code: String,
     /// Workers say something at least this often, in milliseconds.
     pub heartbeat_ms: u64,
     /// So many heartbeats in a row may be missed.
@@ -163,6 +171,13 @@ pub enum Action {
     },
     /// Tell a worker that it cannot take part, and close the connection.
     Refuse {
+        /// Its connection.
+        session: Session,
+        /// For the user.
+        reason: String,
+    },
+    /// Tell a worker that another one has its place, and close the connection.
+    Replace {
         /// Its connection.
         session: Session,
         /// For the user.

@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     claims: BTreeMap<Generation, Claimant>,
     /// What the newest links said of revisions and stops.
     recent: VecDeque<(chain::Terms, Option<Stop>)>,
+    /// Links that could not be read and were passed over: what they list is lost.
+    skipped: BTreeSet<LinkNumber>,
     /// Processes that have put a start behind links that cannot be read.
     began: BTreeSet<Proc>,
 }
@@ -118,6 +120,9 @@ impl World {
     }
 
     fn link_landed(&mut self, link: &Link, before: Option<&Link>) {
+        self.trace(|| {
+            format!("link {} lands: {:?}, {:?}, {}", link.number(), link.terms(), link.stop(), link.attempt())
+        });
         self.judge_link(link, before);
         self.ledger.recent.push_back((link.terms().clone(), link.stop()));
         if self.ledger.recent.len() > RECENT {
@@ -140,6 +145,11 @@ impl World {
                     if self.controller.is_some() {
                         self.after(0, Item::Reconcile);
                     }
+                }
+                if !start.skipped.is_empty() {
+                    // Nor can a stop be obeyed that cannot be read.
+                    self.ledger.stopped = false;
+                    self.ledger.skipped.extend(&start.skipped);
                 }
                 if !goes_on || self.ledger.counts.is_empty() {
                     let until = from.map(|from| self.positions(&from));
@@ -212,8 +222,8 @@ impl World {
         let stopped = before.number().0 < RECENT as u64
             || self.ledger.recent.iter().any(|(terms, stop)| match stop {
                 Some(Stop::Assignment(flag)) => *flag <= revision,
-                Some(Stop::Suspended) => revision > terms.assigned,
-                Some(Stop::Finished) => wanted.is_some_and(|wanted| wanted.restore_from.is_some()),
+                // What has ended, or sleeps, is in nobody's hands.
+                Some(Stop::Suspended | Stop::Finished) => revision > terms.assigned,
                 None => false,
             })
             // The same code ran when it was claimed.
@@ -225,7 +235,9 @@ impl World {
         let forced = self.ledger.claims.values().any(|claim| {
             claim.revision > old.revision && controller.wanted.get(&claim.revision).is_some_and(takes_over)
         });
-        if old.code != new.code && !stopped && !forced {
+        // Of a head that cannot be read nobody knows what runs.
+        let blind = self.store.link_was_damaged;
+        if old.code != new.code && !stopped && !forced && !blind {
             broken = Some(format!("revision {revision} takes over although the job has not stopped for it"));
         }
         let moved = before.origin() != start.origin && start.skipped.is_empty();
@@ -254,6 +266,11 @@ impl World {
         {
             self.break_rule(format!("generation {generation} needs its origin, which was given up"));
         }
+    }
+
+    /// Whether somebody has begun without this link, since it could not be read.
+    pub(crate) fn is_lost(&self, link: LinkNumber) -> bool {
+        self.ledger.skipped.contains(&link)
     }
 
     /// Rows become visible.

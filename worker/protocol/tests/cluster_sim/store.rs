@@ -18,6 +18,7 @@ pub(crate) struct Store {
     backup: BTreeMap<String, Vec<u8>>,
     file_backup: BTreeMap<String, Sums>,
     pub(crate) was_damaged: bool,
+    pub(crate) link_was_damaged: bool,
     /// Another job's state that this one begins from, as long as that job keeps it.
     pub(crate) origin: Option<(Box<Manifest>, BTreeMap<String, Sums>)>,
 }
@@ -75,6 +76,7 @@ impl Store {
         }
         let name = names[rng.within(0, names.len() as u64 - 1) as usize].clone();
         self.was_damaged = true;
+        self.link_was_damaged |= name.starts_with("chain/");
         if let Some(sums) = self.files.remove(&name) {
             self.file_backup.insert(name.clone(), sums);
             return Some(name);

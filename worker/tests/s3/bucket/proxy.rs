@@ -1,9 +1,11 @@
 //! A proxy before a server that does what servers and networks do on their bad days.
 
+use super::held::Held;
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) enum Fault {
     /// The server has too much to do; nothing happens.
     SlowDown,
-    /// No answer comes until the proxy is released; then the request is carried out.
+    /// No answer comes until the proxy is released for the next time; then the request is carried out.
     Hang,
     /// It is carried out, and answered with an error of the server.
     AppliedThenError,
@@ -23,6 +25,8 @@ pub(crate) enum Fault {
     CutContent,
     /// Another write of the object is under way; nothing happens.
     Conflict,
+    /// The server does not do such things; nothing happens.
+    NotImplemented,
     /// A write happens whatever its condition says.
     IgnoreCondition,
 }
@@ -40,6 +44,14 @@ pub(crate) struct Plan {
     pub(crate) times: usize,
 }
 
+/// A request that changed something, and who sent it.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) by: IpAddr,
+    pub(crate) method: String,
+    pub(crate) target: String,
+}
+
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -50,29 +62,43 @@ struct Shared {
     server: SocketAddr,
     data: PathBuf,
     plans: Mutex<Vec<(Plan, usize, usize)>>,
+    held: Mutex<Vec<Arc<Held>>>,
+    met: Mutex<BTreeMap<String, usize>>,
+    changes: Mutex<Vec<Change>>,
+    away: AtomicBool,
     ended: AtomicBool,
-    released: Mutex<bool>,
+    /// How often what hangs was released.
+    released: Mutex<u64>,
     release: Condvar,
 }
 
-struct Request {
-    method: String,
-    target: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
     head: Vec<u8>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Proxy {
     /// A proxy before the server at `server`, which keeps its objects in `data`.
     pub(crate) fn start(server: SocketAddr, data: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen(Ipv4Addr::LOCALHOST.into(), server, data)
+    }
+
+    /// One that listens at an address of this machine.
+    pub(crate) fn listen(at: IpAddr, server: SocketAddr, data: PathBuf) -> Self {
+        let listener = TcpListener::bind((at, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server,
             data,
             plans: Mutex::default(),
+            held: Mutex::default(),
+            met: Mutex::default(),
+            changes: Mutex::default(),
+            away: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            released: Mutex::new(false),
+            released: Mutex::default(),
             release: Condvar::new(),
         });
         let for_connections = Arc::clone(&shared);
@@ -98,14 +124,36 @@ impl Proxy {
         self.plan(Plan { method, target, fault, every: 1, times });
     }
 
+    /// Stops a request of this kind on its way, once.
+    pub(crate) fn hold(&self, held: Held) -> Arc<Held> {
+        let held = Arc::new(held);
+        self.shared.held.lock().push(Arc::clone(&held));
+        held
+    }
+
+    /// Nobody gets an answer from now on, or everybody does again.
+    pub(crate) fn is_away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::Relaxed);
+    }
+
     /// How many requests have met their faults.
     pub(crate) fn met(&self) -> usize {
-        self.shared.plans.lock().iter().map(|(_, _, met)| met).sum()
+        self.shared.met.lock().values().sum()
+    }
+
+    /// The same by fault.
+    pub(crate) fn met_by_fault(&self) -> BTreeMap<String, usize> {
+        self.shared.met.lock().clone()
+    }
+
+    /// What has been changed, from the first such request on.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.shared.changes.lock().clone()
     }
 
     /// What hangs is carried out now.
     pub(crate) fn release(&self) {
-        *self.shared.released.lock() = true;
+        *self.shared.released.lock() += 1;
         self.shared.release.notify_all();
     }
 }
@@ -114,6 +162,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.release();
+        self.shared.held.lock().iter().for_each(|held| held.lose());
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
@@ -125,11 +174,36 @@ impl Shared {
     fn serve(&self, client: &TcpStream) {
         let mut reader = BufReader::new(client);
         while let Ok(Some(request)) = read_request(&mut reader) {
-            if !matches!(self.answer(client, &request), Ok(true)) {
+            let goes_on = match self.stopped(&request) {
+                Some(held) => self.answer_held(client, &request, &held),
+                None if self.away.load(Ordering::Relaxed) => {
+                    self.meets("Away");
+                    Ok(false)
+                }
+                None => self.answer(client, &request),
+            };
+            if !matches!(goes_on, Ok(true)) {
                 let _ = client.shutdown(std::net::Shutdown::Both);
                 return;
             }
         }
+    }
+
+    fn meets(&self, fault: &str) {
+        *self.met.lock().entry(fault.to_owned()).or_default() += 1;
+    }
+
+    fn stopped(&self, request: &Request) -> Option<Arc<Held>> {
+        let mut held = self.held.lock();
+        let at = held.iter().position(|held| held.concerns(request))?;
+        Some(held.remove(at))
+    }
+
+    fn answer_held(&self, mut client: &TcpStream, request: &Request, held: &Held) -> io::Result<bool> {
+        self.meets("Held");
+        let Some(answered) = held.stop(|| self.forward(client, request)) else { return Ok(false) };
+        client.write_all(&answered?)?;
+        Ok(true)
     }
 
     /// True while the connection goes on.
@@ -140,28 +214,32 @@ impl Shared {
             format!("HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}")
         };
         match self.fault_of(request) {
-            None => client.write_all(&self.forward(request)?)?,
+            None => client.write_all(&self.forward(client, request)?)?,
             Some(Fault::SlowDown) => client.write_all(error("503 Slow Down", "SlowDown").as_bytes())?,
             Some(Fault::Conflict) => {
                 client.write_all(error("409 Conflict", "ConditionalRequestConflict").as_bytes())?;
             }
+            Some(Fault::NotImplemented) => {
+                client.write_all(error("501 Not Implemented", "NotImplemented").as_bytes())?;
+            }
             Some(Fault::AppliedThenError) => {
-                self.forward(request)?;
+                self.forward(client, request)?;
                 client.write_all(error("500 Internal Server Error", "InternalError").as_bytes())?;
             }
             Some(Fault::AppliedThenCut) => {
-                self.forward(request)?;
+                self.forward(client, request)?;
                 return Ok(false);
             }
             Some(Fault::Hang) => {
                 let mut released = self.released.lock();
-                self.release.wait_while(&mut released, |released| !*released);
+                let before = *released;
+                self.release.wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
                 drop(released);
                 // Nobody may be there any more to whom the answer matters.
-                client.write_all(&self.forward(request)?)?;
+                client.write_all(&self.forward(client, request)?)?;
             }
             Some(Fault::CutContent) => {
-                let answer = self.forward(request)?;
+                let answer = self.forward(client, request)?;
                 client.write_all(&answer[..answer.len() - answer.len() / 4])?;
                 return Ok(false);
             }
@@ -169,27 +247,32 @@ impl Shared {
                 let path = request.target.split('?').next().unwrap_or_default();
                 let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
                 let _ = fs::remove_file(self.data.join(key));
-                client.write_all(&self.forward(request)?)?;
+                client.write_all(&self.forward(client, request)?)?;
             }
         }
         Ok(true)
     }
 
     fn fault_of(&self, request: &Request) -> Option<Fault> {
-        for (plan, seen, met) in self.plans.lock().iter_mut() {
+        let mut plans = self.plans.lock();
+        let mut found = None;
+        for (plan, seen, met) in plans.iter_mut() {
             if plan.method == request.method && request.target.contains(plan.target) {
                 *seen += 1;
                 if *seen % plan.every == 0 && *met < plan.times {
                     *met += 1;
-                    return Some(plan.fault);
+                    found = Some(plan.fault);
+                    break;
                 }
             }
         }
-        None
+        plans.retain(|(plan, _, met)| *met < plan.times);
+        drop(plans);
+        found.inspect(|fault| self.meets(&format!("{fault:?}")))
     }
 
     /// Has the server carry the request out; its whole answer.
-    fn forward(&self, request: &Request) -> io::Result<Vec<u8>> {
+    fn forward(&self, client: &TcpStream, request: &Request) -> io::Result<Vec<u8>> {
         let mut server = TcpStream::connect(self.server)?;
         server.write_all(&request.head)?;
         server.write_all(&request.body)?;
@@ -203,6 +286,11 @@ impl Shared {
             }
             if request.method != "HEAD" && status != b"204" && status != b"304" {
                 read_body(&mut reader, length, &mut answer)?;
+            }
+            if status.first() == Some(&b'2') && !matches!(request.method.as_str(), "GET" | "HEAD") {
+                let (method, target) = (request.method.clone(), request.target.clone());
+                let by = client.peer_addr().map_or(self.server.ip(), |address| address.ip());
+                self.changes.lock().push(Change { by, method, target });
             }
             return Ok(answer);
         }
