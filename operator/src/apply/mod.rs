@@ -413,7 +413,7 @@ pub async fn apply(round: &mut Round<'_>, status: &StreamJobStatus, writes: &[Wr
 /// Whether a refusal is the leader's verdict on the request, not one that another try may change.
 fn is_verdict(request: &LeaderRequest, status: u16) -> bool {
     let savepoint = matches!(request, LeaderRequest::TakeSavepoint { .. });
-    (400..500).contains(&status) || (savepoint && status == 500)
+    ((400..500).contains(&status) && status != 429) || (savepoint && status == 500)
 }
 
 /// The finalizers after a change; none if nothing changes.

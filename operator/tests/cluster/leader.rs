@@ -280,8 +280,6 @@ impl Leaders {
         match fault {
             Fault::DiesBefore => return Err(unreachable("the controller has died")),
             Fault::Answers(status) => {
-                // A leader's own refusals are a matter of its own tests: these are what stands between.
-                let status = if status == 500 { 502 } else { status.max(500) };
                 return Ok(Answer { status, body: Bytes::from_static(b"{\"error\": \"it is in the script\"}") });
             }
             _ => {}
