@@ -11,9 +11,13 @@ use crate::numbers::{Family, Numbers};
 use crate::operator::{Counter, Operator};
 use crate::state::file;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use weir_protocol::leader::Restore;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use weir_protocol::{CheckpointId, Generation, KeyGroup, OperatorId};
+
+/// What tasks have left is kept this long for those after them.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// An operator with state.
 pub struct Warm {
@@ -48,6 +52,7 @@ pub struct Reused {
 #[derive(Default)]
 pub struct Shelf {
     left: BTreeMap<(OperatorId, u32), (As, Warm)>,
+    left_at: Option<Instant>,
     ahead: Warmed,
     completed: Option<(As, String)>,
 }
@@ -153,8 +158,17 @@ impl Shelf {
     /// A task has ended that owned `held`.
     pub fn leave(&mut self, generation: Generation, subtask: u32, held: &[KeyGroupRange], left: Left) {
         let of = As { generation, checkpoint: left.checkpoint };
+        self.left_at = Some(Instant::now());
         for (id, operator) in left.operators {
             self.left.insert((id, subtask), (of, Warm { operator, held: held.to_vec(), basis: Basis::Equal }));
+        }
+    }
+
+    /// Nothing has begun for a while: who waits without tasks need not hold what it had.
+    pub fn tidy(&mut self, now: Instant) {
+        if self.left_at.is_some_and(|left_at| now.saturating_duration_since(left_at) > LIFE) {
+            self.left.clear();
+            self.left_at = None;
         }
     }
 
@@ -172,6 +186,7 @@ impl Shelf {
     /// What helps a generation that begins with `restore`; nothing stays.
     pub fn take(&mut self, restore: Option<&Restore>) -> Warmed {
         let (left, ahead) = (std::mem::take(&mut self.left), std::mem::take(&mut self.ahead));
+        self.left_at = None;
         // Files of another place are written down here first, by operators that have them as new.
         let Some(restore) = restore.filter(|restore| restore.location.is_none()) else { return Warmed::new() };
         let mut warmed = ahead;

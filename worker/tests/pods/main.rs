@@ -26,9 +26,9 @@ const SLOW: u64 = 400;
 /// Everything that happens to a job while it lives.
 fn live(storage: Storage<'_>) {
     let job = Job::new(storage, EVENTS);
-    let slow = job.manifest("slow", Spec { rate: Some(SLOW), drops: true, ..Spec::default() });
-    let counting = job.manifest("counting", Spec { rate: Some(SLOW), also: Spec::COUNTS_AUCTIONS, ..Spec::default() });
-    let fast = job.manifest("fast", Spec { also: Spec::COUNTS_AUCTIONS, ..Spec::default() });
+    let slow = job.manifest("slow", &Spec { rate: Some(SLOW), drops: true, ..Spec::default() });
+    let counting = job.manifest("counting", &Spec { rate: Some(SLOW), also: Spec::COUNTS_AUCTIONS, ..Spec::default() });
+    let fast = job.manifest("fast", &Spec { also: Spec::COUNTS_AUCTIONS, ..Spec::default() });
 
     let mut leader = job.leader(&slow, "a", 1);
     leader.reports("state", "awaiting");

@@ -80,9 +80,9 @@ impl<'a> Job<'a> {
     }
 
     /// Writes a manifest, and says where.
-    pub fn manifest(&self, name: &str, spec: Spec) -> PathBuf {
+    pub fn manifest(&self, name: &str, spec: &Spec) -> PathBuf {
         let file = self.path(&format!("{name}.yaml"));
-        fs::write(&file, self.text(&spec, "job")).unwrap();
+        fs::write(&file, self.text(spec, "job")).unwrap();
         file
     }
 

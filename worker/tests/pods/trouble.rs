@@ -19,7 +19,7 @@ fn check_failure(report: &Value, kind: &str, words: &str) {
 #[test]
 fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
     let job = Job::new(Storage::Directory, 1_000);
-    let manifest = job.manifest("job", Spec { counts: Some("SELECT bider FROM bid"), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { counts: Some("SELECT bider FROM bid"), ..Spec::default() });
     let mut leader = job.leader(&manifest, "a", 1);
     let mut worker = job.worker(&manifest, "a", 1, 1, &leader);
     check_failure(&leader.reports("ending", "failed"), "user", "bider");
@@ -32,7 +32,7 @@ fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
         assert!(status == 503 && why["error"].as_str().unwrap().contains("bider"), "{why}");
         assert!(pod.is_alive());
     }
-    job.manifest("job", Spec::default());
+    job.manifest("job", &Spec::default());
     leader.reports("state", "awaiting");
     leader.assign(&assignment);
     leader.reports("ending", "finished");
@@ -43,9 +43,9 @@ fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
 #[test]
 fn a_plan_that_does_not_fit_stands_still_until_something_else_is_assigned() {
     let job = Job::new(Storage::Directory, 1_000);
-    let manifest = job.manifest("job", Spec::default());
+    let manifest = job.manifest("job", &Spec::default());
     let sums = "SELECT bidder, count(*), max(price) FROM bid GROUP BY bidder";
-    let changed = job.manifest("changed", Spec { counts: Some(sums), ..Spec::default() });
+    let changed = job.manifest("changed", &Spec { counts: Some(sums), ..Spec::default() });
     let first = job.leader(&manifest, "a", 1);
     first.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
     first.reports("ending", "finished");
@@ -68,7 +68,7 @@ fn a_plan_that_does_not_fit_stands_still_until_something_else_is_assigned() {
 fn a_bucket_that_is_not_there_is_waited_for() {
     let Some(gateway) = Gateway::start() else { return };
     let job = Job::new(Storage::Bucket(&gateway), 1_000);
-    let manifest = job.manifest("job", Spec { bucket: Some("later"), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { bucket: Some("later"), ..Spec::default() });
     let leader = job.leader(&manifest, "a", 1);
     check_failure(&leader.reports("ending", "failed"), "user", "there is no bucket 'later'");
     fs::create_dir(gateway.data().with_file_name("later")).unwrap();
@@ -80,7 +80,7 @@ fn a_store_that_is_away_at_a_start_is_waited_for() {
     let Some(gateway) = Gateway::start() else { return };
     let job = Job::new(Storage::Bucket(&gateway), 1_000);
     let address = free_address();
-    let manifest = job.manifest("job", Spec { endpoint: Some(format!("http://{address}")), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { endpoint: Some(format!("http://{address}")), ..Spec::default() });
     let leader = job.leader(&manifest, "a", 1);
     let report = leader.reports("ending", "failed");
     assert!(report["lastFailure"]["message"].as_str().unwrap().contains("nobody answers"), "{report}");
@@ -112,7 +112,7 @@ fn forward(address: &str, to: SocketAddr) {
 fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
     let events = 40_000;
     let job = Job::new(Storage::Directory, events);
-    let manifest = job.manifest("job", Spec { rate: Some(4_000), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { rate: Some(4_000), ..Spec::default() });
     let mut leader = job.leader(&manifest, "a", 1);
     let mut worker = job.worker(&manifest, "a", 1, 1, &leader);
     leader.assign(&json!({"revision": 1, "parallelism": 2, "workers": 2, "code": "a"}));
@@ -136,7 +136,7 @@ fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
 #[test]
 fn a_suspended_job_stays_so_until_something_is_assigned() {
     let job = Job::new(Storage::Directory, 20_000);
-    let manifest = job.manifest("job", Spec { rate: Some(1_000), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { rate: Some(1_000), ..Spec::default() });
     let mut leader = job.leader(&manifest, "a", 1);
     leader.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
     leader.in_force(1);
@@ -157,7 +157,7 @@ fn a_suspended_job_stays_so_until_something_is_assigned() {
 fn a_fork_keeps_the_state_that_it_begins_with_until_it_has_its_own() {
     let events = 20_000;
     let origin = Job::new(Storage::Directory, events);
-    let leader = origin.leader(&origin.manifest("job", Spec { rate: Some(2_000), ..Spec::default() }), "a", 1);
+    let leader = origin.leader(&origin.manifest("job", &Spec { rate: Some(2_000), ..Spec::default() }), "a", 1);
     leader.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
     leader.in_force(1);
     leader.completes_a_checkpoint();
@@ -166,7 +166,7 @@ fn a_fork_keeps_the_state_that_it_begins_with_until_it_has_its_own() {
     drop(leader);
     let place = origin.path("state/live").join(format!("bids-{UID}"));
     let fork = Job::new(Storage::Directory, events);
-    let leader = fork.leader(&fork.manifest("job", Spec::default()), "b", 1);
+    let leader = fork.leader(&fork.manifest("job", &Spec::default()), "b", 1);
     let nowhere =
         json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": {"path": "/no/where"}});
     assert_eq!(leader.ask(Put, "/v1/assignment", Some(&nowhere)).0, 422);
@@ -186,9 +186,9 @@ fn a_fork_keeps_the_state_that_it_begins_with_until_it_has_its_own() {
 fn pods_of_their_own_check_a_job_and_delete_what_it_leaves() {
     let Some(gateway) = Gateway::start() else { return };
     let job = Job::new(Storage::Bucket(&gateway), 1_000);
-    let manifest = job.manifest("job", Spec::default());
+    let manifest = job.manifest("job", &Spec::default());
     let sums = "SELECT bidder, count(*), max(price) FROM bid GROUP BY bidder";
-    let changed = job.manifest("changed", Spec { counts: Some(sums), ..Spec::default() });
+    let changed = job.manifest("changed", &Spec { counts: Some(sums), ..Spec::default() });
     let against = ["check", "--against", "own", "--json"];
     let verdict = |manifest| {
         let (code, text, last) = job.command(&against, manifest);

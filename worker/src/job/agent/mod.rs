@@ -432,6 +432,7 @@ impl Running {
             return;
         }
         self.housekeeping_due = now + HOUSEKEEPING;
+        self.shelf.tidy(now);
         let Some((generation, deployment)) = self.deployment.as_ref().filter(|_| !self.cancelling) else { return };
         let (under_way, budget) = (self.under_way.bytes(), self.work.state_budget);
         let mut used = deployment.state_bytes() + under_way + self.shelf.bytes_ahead();
