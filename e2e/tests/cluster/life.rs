@@ -33,7 +33,8 @@ fn a_savepoint_begins_another_job() {
     let namespace = Namespace::new("savepoint");
     let job = Job::lasting("origin", 60, 2);
     job.start(&namespace);
-    let savepoint = "apiVersion: weir.dev/v1alpha1\nkind: Savepoint\nmetadata: {name: before}\nspec: {jobRef: {name: origin}}\n";
+    let savepoint =
+        "apiVersion: weir.dev/v1alpha1\nkind: Savepoint\nmetadata: {name: before}\nspec: {jobRef: {name: origin}}\n";
     namespace.apply(savepoint).good();
     namespace.kubectl(&["wait", "savepoint/before", "--for=condition=Ready", "--timeout=10m"]).good();
     patch(&namespace, &job, r#"{"spec": {"state": "Suspended"}}"#);

@@ -71,7 +71,15 @@ impl Namespace {
         write("pods.txt", both(self.kubectl(&["describe", "pods"])));
         write(
             "controller.log",
-            both(kubectl(&["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=weir", "--tail=-1", "--prefix"])),
+            both(kubectl(&[
+                "-n",
+                SYSTEM,
+                "logs",
+                "-l",
+                "app.kubernetes.io/name=weir-operator",
+                "--tail=-1",
+                "--prefix",
+            ])),
         );
         for pod in self.kubectl(&["get", "pods", "-o", "name"]).text.lines() {
             let name = pod.trim_start_matches("pod/");

@@ -207,7 +207,7 @@ impl Objects {
         let key = &whole.upload.key;
         match self.bucket.complete_upload(&whole.upload, &whole.parts, IfAbsent::No) {
             Completed::Done(_) => Ok(()),
-            Completed::Failed(failure) | Completed::Unknown(failure) => Err(failure),
+            Completed::Unsupported(failure) | Completed::Failed(failure) | Completed::Unknown(failure) => Err(failure),
             Completed::Exists => Err(occupied(self)),
             // An attempt without an answer may have completed it.
             Completed::NoSuchUpload => match self.bucket.head(key)? {

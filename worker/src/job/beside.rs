@@ -168,6 +168,7 @@ pub fn commit(
             let result = match outcome {
                 CommitOutcome::Done => CommitResult::Done,
                 CommitOutcome::Retry(message) => CommitResult::Retry { message },
+                CommitOutcome::Refused(message) => CommitResult::Refused { message },
                 CommitOutcome::Lost(message) => CommitResult::Lost { message },
             };
             (id, result)

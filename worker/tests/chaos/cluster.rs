@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
-/// Exit codes of a worker whose place another one has, that handed its part over, and that was cut short.
+/// Exit codes of a worker that finds a mistake of the user's, whose place another one has, that handed its part over, and that was cut short.
+const MISTAKEN: i32 = 2;
 const REPLACED: i32 = 4;
 const HANDED_OVER: i32 = 5;
 const INTERRUPTED: i32 = 130;
@@ -33,14 +34,24 @@ const API: u16 = 7073;
 pub struct Shape {
     /// Events that it reads.
     pub events: u64,
-    /// In a second.
-    pub rate: u64,
+    /// How fast.
+    pub pace: Pace,
     /// Where its state is.
     pub state: State,
     /// Between checkpoints, such as `200ms`.
     pub interval: &'static str,
     /// Workers that it begins with.
     pub workers: u32,
+    /// Whether workers keep what they wrote to the store.
+    pub copies: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// So many events in a second.
+    Rate(u64),
+    /// 400 events in a second, until it is told to hurry.
+    Slow,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +111,11 @@ impl Cluster {
             store_back: None,
             counts: BTreeMap::new(),
         };
-        cluster.write_manifest("job", &format!("s3://{BUCKET}/out"), &format!(", 'rate' = '{}'", shape.rate));
+        let pace = match shape.pace {
+            Pace::Rate(rate) => format!(", 'rate' = '{rate}'"),
+            Pace::Slow => String::new(),
+        };
+        cluster.write_manifest("job", &format!("s3://{BUCKET}/out"), &pace);
         Some(cluster)
     }
 
@@ -110,7 +125,7 @@ impl Cluster {
 
     fn write_manifest(&self, name: &str, windows: &str, pace: &str) {
         let Shape { events, interval, .. } = self.shape;
-        let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '1000'{pace}");
+        let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '200'{pace}");
         let script = format!(
             "{}
             CREATE TABLE windows (auction BIGINT, n BIGINT, price BIGINT, ends TIMESTAMP(3))
@@ -119,7 +134,7 @@ impl Cluster {
                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
             EXECUTE STATEMENT SET BEGIN
             INSERT INTO windows SELECT auction, count(*), max(price), window_end
-                FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND))
+                FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
                 GROUP BY auction, window_start, window_end;
             INSERT INTO counts SELECT bidder, count(*), sum(price) FROM bid GROUP BY bidder;
             END;",
@@ -186,7 +201,12 @@ impl Cluster {
         command.args(["--exchange", &exchange.to_string(), "--advertise", &advertised.to_string()]);
         command.args(["--heartbeat", "400ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
         command.args(["--attempt", &attempt.to_string(), "--pod", &format!("pod-{attempt}")]);
-        command.arg("--copies").arg(self.path(&format!("copies-{attempt}")));
+        if self.shape.copies {
+            command.arg("--copies").arg(self.path(&format!("copies-{attempt}")));
+        }
+        if self.shape.pace == Pace::Slow {
+            command.args(["--speed", "2"]);
+        }
         match ordinal {
             0 => command.args(["--control", &machine.at(CONTROL).to_string(), "--api", &machine.at(API).to_string()]),
             _ => command.args(["--leader", &machine.leader(self.service.address).to_string()]),
@@ -223,10 +243,19 @@ impl Cluster {
                     self.restart(ordinal);
                 }
                 None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
+                // Who has never reached the store cannot know whether its address is wrong.
+                Some(MISTAKEN) if self.found_no_store(ordinal) => {
+                    self.count("starts without a store");
+                    self.restart(ordinal);
+                }
                 Some(_) => panic!("worker {ordinal} ended with {status}:\n{}", self.log(ordinal)),
             }
         }
         false
+    }
+
+    fn found_no_store(&self, ordinal: u32) -> bool {
+        says_no_store(&self.log(ordinal))
     }
 
     /// On the same machine, as the same attempt.
@@ -277,7 +306,9 @@ impl Cluster {
         for (at, status) in ended.into_iter().rev() {
             let zombie = self.zombies.remove(at);
             let log = fs::read_to_string(self.path(&format!("{}-{}.log", zombie.ordinal, zombie.attempt)));
+            let no_store = log.as_ref().is_ok_and(|log| says_no_store(log));
             match status.code() {
+                Some(MISTAKEN) if no_store => {}
                 Some(REPLACED) => self.count("zombies that ended by themselves"),
                 // It was already ending, or was killed, when it was replaced.
                 None | Some(0 | HANDED_OVER | INTERRUPTED) => {}
@@ -319,6 +350,11 @@ impl Cluster {
         true
     }
 
+    /// True as long as a worker is cut off.
+    pub fn is_cut(&self, ordinal: u32) -> bool {
+        self.workers.get(&ordinal).is_some_and(|worker| worker.cut_until.is_some())
+    }
+
     /// Another one takes a worker's place. The one before does not know.
     pub fn replace(&mut self, ordinal: u32) {
         let Some(before) = self.workers.remove(&ordinal) else { return };
@@ -354,16 +390,9 @@ impl Cluster {
         ask(self.workers.get(&0)?.machine.at(API), method, path, body)
     }
 
-    /// The newest link and generation, and the newest checkpoint, of a job with its state in the bucket.
+    /// How far the job is, as its chain says.
     pub fn progress(&self) -> Progress {
-        let folder = match self.shape.state {
-            State::Directory => self.path("state"),
-            State::Bucket => {
-                let jobs = fs::read_dir(self.gateway.data().join("weir/tests"));
-                let mut folders = jobs.into_iter().flatten().flatten().map(|entry| entry.path());
-                folders.find(|path| path.is_dir()).unwrap_or_default()
-            }
-        };
+        let folder = self.state_folder();
         let newest = |kind: &str| -> Option<(u64, PathBuf)> {
             let entries = fs::read_dir(folder.join(kind)).ok()?.flatten().map(|entry| entry.path());
             entries.filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path))).max()
@@ -386,9 +415,43 @@ impl Cluster {
         }
     }
 
-    /// The addresses of those that were replaced.
-    pub fn zombies(&self) -> Vec<std::net::IpAddr> {
-        self.zombies.iter().map(|zombie| zombie.machine.address()).collect()
+    /// Who was replaced is no longer cut off; the address of the first of them.
+    pub fn join_zombies(&mut self) -> Option<std::net::IpAddr> {
+        for zombie in &mut self.zombies {
+            zombie.cut_until = None;
+            zombie.machine.join();
+        }
+        self.zombies.first().map(|zombie| zombie.machine.address())
+    }
+
+    /// Runs the job to its end as fast as it goes.
+    pub fn finish(&mut self, patience: Duration) {
+        self.shape.pace = Pace::Rate(0);
+        let began = Instant::now();
+        let workers: Vec<u32> = self.workers.keys().copied().collect();
+        for ordinal in workers {
+            self.signal(ordinal, Signal::KILL);
+        }
+        while !self.look() {
+            assert!(began.elapsed() < patience, "the job does not end: {:?}", self.progress());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        self.await_zombies();
+    }
+
+    /// Names of the objects of this kind of the job's state in the bucket.
+    pub fn objects(&self, kind: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.state_folder().join(kind)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    fn state_folder(&self) -> PathBuf {
+        if self.shape.state == State::Directory {
+            return self.path("state");
+        }
+        let jobs = fs::read_dir(self.gateway.data().join("weir/tests"));
+        let mut folders = jobs.into_iter().flatten().flatten().map(|entry| entry.path());
+        folders.find(|path| path.is_dir()).unwrap_or_default()
     }
 
     /// True when the store sees who asks.
@@ -415,6 +478,10 @@ pub struct Progress {
     pub link: u64,
     /// `None` when the newest link is a start.
     pub checkpoint: Option<u64>,
+}
+
+fn says_no_store(log: &str) -> bool {
+    log.lines().rev().find(|line| !line.is_empty()).is_some_and(|line| line.contains("nobody answers at"))
 }
 
 fn signal(worker: &Worker, signal: Signal) -> bool {

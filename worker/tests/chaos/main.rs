@@ -17,9 +17,11 @@ mod cluster;
 mod disturb;
 mod network;
 mod output;
+mod partition;
+mod placed;
 mod relay;
 
-use cluster::{Cluster, Shape, State};
+use cluster::{Cluster, Pace, Shape, State};
 use disturb::{Chance, Disturber};
 use std::time::{Duration, Instant};
 
@@ -40,7 +42,8 @@ fn run(seed: u64, seconds: u64) {
     let mut chance = Chance::new(seed);
     let state = if seed % 3 == 0 { State::Directory } else { State::Bucket };
     eprintln!("WEIR_CHAOS_SEEDS={seed} WEIR_CHAOS_SECONDS={seconds} state in a {state:?}");
-    let shape = Shape { events: seconds * RATE, rate: RATE, state, interval: "200ms", workers: 2 };
+    let pace = Pace::Rate(RATE);
+    let shape = Shape { events: seconds * RATE, pace, state, interval: "200ms", workers: 2, copies: true };
     let Some(mut cluster) = Cluster::new(shape) else { return };
     let expected = cluster.quiet();
     for ordinal in 0..MOST_WORKERS {

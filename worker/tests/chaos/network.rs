@@ -1,13 +1,17 @@
 //! Machines for workers and the network between them, which can be cut.
 //!
-//! As root with iproute2 a machine is a network namespace with a veth pair on a bridge; a cut takes the pair off the
-//! bridge, or sends what goes to some addresses to a machine that is not there, so that packets vanish and nobody is
-//! told. Elsewhere the ways to a machine are relays in this process, which stop passing bytes on.
+//! As root with iproute2 a machine is a network namespace with a veth pair to a bridge in a namespace of its own, where
+//! no rules of this machine reach; a cut takes the pair off the bridge, or sends what goes to some addresses to a machine
+//! that is not there, so that packets vanish and nobody is told. Elsewhere the ways to a machine are relays in this
+//! process, which stop passing bytes on.
 
 use super::relay::Relay;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The number of the namespace that joins the machines.
+const SWITCH: u8 = 0;
 
 /// A machine that nobody has.
 const NOWHERE: &str = "02:00:00:00:00:fe";
@@ -83,10 +87,10 @@ impl Network {
         let number = 10 + self.machines.fetch_add(1, Ordering::Relaxed) % 240;
         let kind = match self.subnet {
             Some(subnet) => {
-                let name = name(subnet, number);
+                let (name, switch) = (name(subnet, number), name(subnet, SWITCH));
                 let made = ip(&format!("netns add {name}"))
-                    && ip(&format!("link add {name} type veth peer name eth0 netns {name}"))
-                    && ip(&format!("link set {name} master weir{subnet} up"))
+                    && ip(&format!("-n {switch} link add m{number} type veth peer name eth0 netns {name}"))
+                    && ip(&format!("-n {switch} link set m{number} master bridge up"))
                     && ip(&format!("-n {name} link set lo up"))
                     && ip(&format!("-n {name} addr add 198.18.{subnet}.{number}/24 dev eth0"))
                     && ip(&format!("-n {name} link set eth0 up"));
@@ -113,17 +117,19 @@ impl Network {
 /// Makes a bridge with a number that nobody has.
 fn namespaces() -> Option<u8> {
     let start = std::process::id() as u8;
-    let subnet = (0..=u8::MAX)
-        .map(|step| start.wrapping_add(step))
-        .find(|subnet| ip(&format!("link add weir{subnet} type bridge")))?;
-    let ready = ip(&format!("addr add 198.18.{subnet}.1/24 dev weir{subnet}"))
+    let free = |subnet: &u8| ip(&format!("netns add {}", name(*subnet, SWITCH)));
+    let subnet = (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(free)?;
+    let switch = name(subnet, SWITCH);
+    let ready = ip(&format!("-n {switch} link add bridge type bridge"))
+        && ip(&format!("-n {switch} link set bridge up"))
+        && ip(&format!("link add weir{subnet} type veth peer name up netns {switch}"))
+        && ip(&format!("-n {switch} link set up master bridge up"))
+        && ip(&format!("addr add 198.18.{subnet}.1/24 dev weir{subnet}"))
         && ip(&format!("addr add 198.18.{subnet}.2/24 dev weir{subnet}"))
         && ip(&format!("link set weir{subnet} up"))
-        && ip(&format!("netns add {}", name(subnet, 0)))
         && Command::new("nsenter").arg("--version").stdout(Stdio::null()).status().is_ok();
-    ip(&format!("netns delete {}", name(subnet, 0)));
     if !ready {
-        ip(&format!("link delete weir{subnet}"));
+        ip(&format!("netns delete {switch}"));
     }
     ready.then_some(subnet)
 }
@@ -135,7 +141,7 @@ fn name(subnet: u8, number: u8) -> String {
 impl Drop for Network {
     fn drop(&mut self) {
         if let Some(subnet) = self.subnet {
-            ip(&format!("link delete weir{subnet}"));
+            ip(&format!("netns delete {}", name(subnet, SWITCH)));
         }
     }
 }
@@ -206,7 +212,7 @@ impl Machine {
                     ));
                 };
                 match from {
-                    From::All => assert!(ip(&format!("link set {name} nomaster"))),
+                    From::All => self.plug(*subnet, "nomaster"),
                     From::Store => nowhere(2),
                     From::Workers => (1..=250).filter(|number| *number == 1 || *number >= 10).for_each(nowhere),
                 }
@@ -219,13 +225,18 @@ impl Machine {
         }
     }
 
+    fn plug(&self, subnet: u8, how: &str) {
+        let switch = name(subnet, SWITCH);
+        assert!(ip(&format!("-n {switch} link set m{} {how}", self.number)), "{switch} {} {how}", self.number);
+    }
+
     /// Everything passes again.
     pub fn join(&self) {
         match &self.kind {
             Kind::Namespace { subnet } => {
                 let name = name(*subnet, self.number);
                 ip(&format!("-n {name} neigh flush all nud permanent"));
-                assert!(ip(&format!("link set {name} master weir{subnet} up")));
+                self.plug(*subnet, "master bridge");
             }
             Kind::Relays { store, leader, exchange, .. } => {
                 [store, leader, exchange].into_iter().for_each(|relay| relay.hold(false));
@@ -237,9 +248,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Kind::Namespace { subnet } = self.kind {
-            let name = name(subnet, self.number);
-            ip(&format!("link delete {name}"));
-            ip(&format!("netns delete {name}"));
+            ip(&format!("netns delete {}", name(subnet, self.number)));
         }
     }
 }

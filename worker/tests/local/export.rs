@@ -21,9 +21,8 @@ fn counts(folder: &Path) -> BTreeMap<i64, i64> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap().build().unwrap();
         for batch in reader {
             let batch = batch.unwrap();
-            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().clone();
-            let (auctions, numbers) = (column("auction"), column("count(*)"));
-            counts.extend(auctions.iter().copied().zip(numbers.iter().copied()));
+            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec();
+            counts.extend(column("auction").into_iter().zip(column("count(*)")));
         }
     }
     counts

@@ -33,6 +33,7 @@ impl Leader {
             resume: &self.resume,
             first: self.own_start.is_none(),
             damaged: &self.damaged,
+            claimed: self.claimed_by_others(),
             rules: self.rules,
         };
         if let Ok(order) = order(&self.view, self.options(), &begin) {
@@ -87,6 +88,7 @@ impl Leader {
         if let Some(end) = self.claim_refused(&claimant) {
             return self.finish(end);
         }
+        self.claimed_over = self.claimed_by_others();
         self.claimed = Some(revision);
         let generation = Generation(self.view.highest.map_or(1, |highest| highest.0 + 1));
         let options = self.options();
@@ -94,6 +96,16 @@ impl Leader {
         self.phase = Phase::Claiming(generation);
         let (key, body) = (ObjectName::Generation(generation), encode_claim(&claim));
         self.send(Purpose::Claim, Request::PutIfAbsent { key, body });
+    }
+
+    /// The highest revision as which another leader has claimed; any, if that cannot be read.
+    fn claimed_by_others(&self) -> u64 {
+        match &self.view.claim {
+            Some(claim) if claim.incarnation == self.options().incarnation => self.claimed_over,
+            Some(claim) => claim.claimant.revision,
+            None if self.view.highest.is_some() => u64::MAX,
+            None => 0,
+        }
     }
 
     /// A higher revision has claimed, but it need not get further: a leader that has never begun stays and listens.

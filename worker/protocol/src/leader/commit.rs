@@ -68,17 +68,20 @@ impl Leader {
 
     pub(super) fn on_committed(&mut self, results: BTreeMap<String, CommitResult>) {
         let mut trouble = None;
-        let mut lost = None;
+        let mut end = None;
         for (id, result) in results {
             self.commits.under_way.remove(&id);
             match result {
                 CommitResult::Done => self.confirm(id),
                 CommitResult::Retry { message } => trouble = Some(message),
-                CommitResult::Lost { message } => lost = Some(format!("{id}: {message}")),
+                CommitResult::Refused { message } => {
+                    end = end.or(Some((ErrorKind::User, format!("{id}: {message}"))));
+                }
+                CommitResult::Lost { message } => end = Some((ErrorKind::Corrupt, format!("{id}: {message}"))),
             }
         }
-        if let Some(message) = lost {
-            return self.end_after_cancel(End::Failed { kind: ErrorKind::Corrupt, message });
+        if let Some((kind, message)) = end {
+            return self.end_after_cancel(End::Failed { kind, message });
         }
         match trouble {
             Some(message) => {

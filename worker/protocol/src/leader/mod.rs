@@ -94,6 +94,8 @@ pub struct Leader {
     claimed: Option<u64>,
     /// The revision on whose terms it has begun last, or could not begin.
     tried: u64,
+    /// The revision of the claim before it.
+    claimed_over: u64,
     /// What the user was told that this leader waits for.
     awaited: Option<String>,
     own_start: Option<LinkNumber>,
@@ -173,6 +175,7 @@ impl Leader {
             generation: None,
             claimed: None,
             tried: 0,
+            claimed_over: 0,
             awaited: None,
             own_start: None,
             permit: None,

@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     claims: BTreeMap<Generation, Claimant>,
     /// What the newest links said of revisions and stops.
     recent: VecDeque<(chain::Terms, Option<Stop>)>,
+    /// Links that could not be read and were passed over: what they list is lost.
+    skipped: BTreeSet<LinkNumber>,
     /// Processes that have put a start behind links that cannot be read.
     began: BTreeSet<Proc>,
 }
@@ -143,6 +145,11 @@ impl World {
                     if self.controller.is_some() {
                         self.after(0, Item::Reconcile);
                     }
+                }
+                if !start.skipped.is_empty() {
+                    // Nor can a stop be obeyed that cannot be read.
+                    self.ledger.stopped = false;
+                    self.ledger.skipped.extend(&start.skipped);
                 }
                 if !goes_on || self.ledger.counts.is_empty() {
                     let until = from.map(|from| self.positions(&from));
@@ -259,6 +266,11 @@ impl World {
         {
             self.break_rule(format!("generation {generation} needs its origin, which was given up"));
         }
+    }
+
+    /// Whether somebody has begun without this link, since it could not be read.
+    pub(crate) fn is_lost(&self, link: LinkNumber) -> bool {
+        self.ledger.skipped.contains(&link)
     }
 
     /// Rows become visible.

@@ -249,6 +249,10 @@ impl World {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::SavepointCompleted { name, link, .. } => {
+                // One whose leader was away while others began without its link.
+                if self.is_lost(link) {
+                    self.released.insert(name.clone());
+                }
                 // A request that comes again after the release is a new one.
                 let before = self.answered.insert(name.clone(), link);
                 if before.is_some_and(|before| before != link) && !self.released.contains(&name) {

@@ -362,6 +362,29 @@ fn a_state_to_begin_with_is_used_once() {
 }
 
 #[test]
+fn a_state_to_begin_with_is_not_used_again_when_nobody_can_read_whether_it_was() {
+    let damage = |store: &mut Objects| {
+        for (name, body) in store.iter_mut() {
+            if name.starts_with("chain/") {
+                body[0] ^= 1;
+            }
+        }
+    };
+    let mut store = Objects::new();
+    let mut rig = running(&mut store);
+    rig.writes = Some("x");
+    let nothing = Some(RestoreFrom::Nothing);
+    rig.assign(&mut store, Assignment { restore_from: nothing.clone(), ..assignment(2, "a", 1) });
+    rig.savepoint(&mut store, "s", Then::Continue);
+    damage(&mut store);
+    let next = Rig::begun_with(&mut store, guided("b", "a"));
+    assert_eq!(next.failed().map(|(kind, _)| kind), Some(ErrorKind::Corrupt));
+    // Who asks for it again gets it.
+    let next = assigned(&mut store, guided("c", "a"), Assignment { restore_from: nothing, ..assignment(3, "a", 1) });
+    assert_eq!((next.revision(), next.deployed.len()), (3, 1));
+}
+
+#[test]
 fn a_drained_job_begins_again_at_once_from_where_it_was() {
     let mut store = Objects::new();
     let mut rig = Rig::begun(&mut store, "a", go_on());

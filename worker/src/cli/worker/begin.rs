@@ -36,8 +36,8 @@ struct Hindrance {
     elsewhere: bool,
 }
 
-/// Begins. A worker that stays tries again until it can, and shows meanwhile why it cannot; so does one of a fleet, whose
-/// parent has begun, when the cause is elsewhere.
+/// Begins. A worker that stays tries again until it can, and shows meanwhile why it cannot; so does any other one
+/// while its store is away, and one of a fleet, whose parent has begun, whenever the cause is elsewhere.
 pub(super) fn until_begun(arguments: &Arguments) -> Result<Begun, Refusal> {
     let mut backoff = Backoff::new(PACE);
     let mut shown: Option<(String, Vec<Server>)> = None;
@@ -46,7 +46,8 @@ pub(super) fn until_begun(arguments: &Arguments) -> Result<Begun, Refusal> {
             Ok(begun) => return Ok(begun),
             Err(hindrance) => hindrance,
         };
-        if refusal.code == Code::Fenced || !(arguments.stays() || (arguments.parent.is_some() && elsewhere)) {
+        let passes = refusal.code == Code::Failed || (arguments.parent.is_some() && elsewhere);
+        if refusal.code == Code::Fenced || !(arguments.stays() || passes) {
             return Err(refusal);
         }
         let text = refusal.to_string();

@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
                 let edges = EdgesInto::new(&self.blueprint.work, chain, self.parallelism);
                 let task = OperatorTask {
                     task: id,
-                    inputs: vec![0; inbox.channels()],
+                    inputs: edges.inputs.clone(),
                     edges: edges.channels.clone(),
                     overtaking: edges.overtaking,
                     replay: None,

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     CutContent,
     /// Another write of the object is under way; nothing happens.
     Conflict,
+    /// The server does not do such things; nothing happens.
+    NotImplemented,
     /// A write happens whatever its condition says.
     IgnoreCondition,
 }
@@ -216,6 +218,9 @@ impl Shared {
             Some(Fault::SlowDown) => client.write_all(error("503 Slow Down", "SlowDown").as_bytes())?,
             Some(Fault::Conflict) => {
                 client.write_all(error("409 Conflict", "ConditionalRequestConflict").as_bytes())?;
+            }
+            Some(Fault::NotImplemented) => {
+                client.write_all(error("501 Not Implemented", "NotImplemented").as_bytes())?;
             }
             Some(Fault::AppliedThenError) => {
                 self.forward(client, request)?;

@@ -205,7 +205,10 @@ impl Case<'_> {
     }
 
     fn begin_as(&self, own: &Assignment) -> Order {
-        let used = in_force(self.view).is_some_and(|link| link.terms().revision >= own.revision);
+        let seen = in_force(self.view).is_some_and(|link| link.terms().revision >= own.revision);
+        // A head that cannot be read may be a start of this assignment: using a state twice would repeat rows.
+        let unread = self.view.head().is_some() && self.view.head_link().is_none();
+        let used = seen || (unread && self.begin.claimed >= own.revision);
         let restore = own.restore_from.as_ref().filter(|_| !used || !self.begin.rules.hold(Rule::RestoreOnce));
         Order {
             claim: own.revision,
