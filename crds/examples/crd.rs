@@ -1,4 +1,4 @@
-//! Prints the CRDs, or writes them into `crds/yaml` with `--write`.
+//! Prints the CRDs, or with `--write` writes them to where they are committed: `crds/yaml` and the chart's files.
 //!
 //! `cargo run -p weir-crds --example crd -- --write`
 
@@ -7,11 +7,14 @@ use std::path::Path;
 fn main() -> std::io::Result<()> {
     let write = std::env::args().any(|argument| argument == "--write");
     for (file, yaml) in weir_crds::definitions() {
-        if write {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml").join(file);
-            std::fs::write(path, yaml)?;
-        } else {
+        if !write {
             std::io::Write::write_all(&mut std::io::stdout(), yaml.as_bytes())?;
+            continue;
+        }
+        for folder in ["yaml", "../charts/weir/files/crds"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join(file), &yaml)?;
         }
     }
     Ok(())

@@ -13,6 +13,7 @@
 mod duration;
 mod job;
 mod manifest;
+mod reason;
 mod rule;
 mod savepoint;
 mod schema;
@@ -23,14 +24,16 @@ pub use duration::{Duration, DurationError};
 pub use job::{
     Checkpointing, ConfigMapKey, Position, RestartStrategy, RestoreFrom, Rollback, Sql, Storage, ValidatedJob,
 };
+pub use reason::Reason;
 pub use savepoint::{Savepoint, SavepointDeletionPolicy, SavepointSpec, SavepointState, SavepointStatus};
 pub use schema::definitions;
 pub use streamjob::{
-    ChangeStatus, CheckpointMode, CheckpointSpec, CheckpointStatus, ConfigMapKeySpec, DeletionPolicy, DesiredState,
-    ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, JobRef, JobState, LocalStorageSpec, NoRestartSpec,
-    PipelineSpec, PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, RestartSpec, RestoreSpec,
-    RollbackSpec, S3StorageSpec, SecretRef, SqlFromSpec, StorageSpec, StreamJob, StreamJobSpec, StreamJobStatus,
-    UnalignedSpec, UpgradeMode, VolumeClaimStorageSpec, WorkerSpec,
+    ChangeKind, ChangeStatus, ChangeStep, CheckpointMode, CheckpointSpec, CheckpointStatus, ConfigMapKeySpec,
+    DeletionPolicy, DesiredState, ExponentialDelaySpec, FailureRateSpec, FailureStatus, FixedDelaySpec, JobRef,
+    JobState, LocalStorageSpec, NoRestartSpec, PipelineSpec, PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec,
+    ResourcesSpec, RestartSpec, RestoreSpec, RollbackSpec, S3StorageSpec, SavepointReference, SecretRef, SqlFromSpec,
+    StorageSpec, StreamJob, StreamJobSpec, StreamJobStatus, UnalignedSpec, UpgradeMode, VolumeClaimStorageSpec,
+    WorkerSpec,
 };
 pub use validate::{Mistake, parse, validate, validate_update};
 

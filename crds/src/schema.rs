@@ -1,5 +1,8 @@
-//! The schemas of the CRDs: the patterns of texts, the parts that are kept as they are, and the tidying that makes a
-//! schema from schemars one that Kubernetes takes without warnings.
+//! The schemas of the CRDs: the patterns of texts, the parts that are kept as they are, the tidying that makes a schema
+//! from schemars one that Kubernetes takes without warnings, and the documents as they are committed.
+//!
+//! A text that does not match a pattern would be answered by the API server with the pattern. So in the committed CRDs
+//! each pattern is a CEL rule with the same meaning and the words of [`Form`].
 
 use std::sync::LazyLock;
 
@@ -10,6 +13,7 @@ use schemars::transform::{AddNullable, transform_subschemas};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value};
 
+use crate::validate::Form;
 use crate::{Savepoint, StreamJob};
 
 /// Name of another object: a DNS subdomain.
@@ -51,8 +55,35 @@ pub fn definitions() -> [(&'static str, String); 2] {
 }
 
 fn document(crd: &CustomResourceDefinition) -> String {
-    let yaml = serde_yaml::to_string(crd).expect("a CRD is written from plain maps, lists and texts");
+    let mut crd = serde_json::to_value(crd).expect("a CRD is JSON");
+    finish(&mut crd);
+    let yaml = serde_yaml::to_string(&crd).expect("a CRD is written from plain maps, lists and texts");
     format!("---\n{yaml}")
+}
+
+/// Gives patterns their words, and bounds that are whole numbers their form.
+fn finish(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(pattern)) = map.get("pattern") {
+                let form = Form::of(pattern).expect("each pattern has its form");
+                let text = if map.contains_key("x-kubernetes-int-or-string") { "string(self)" } else { "self" };
+                let cel = format!("{text}.matches('{}')", form.pattern.replace('\\', "\\\\"));
+                let rule = serde_json::json!({"message": form.message(), "rule": cel});
+                map.remove("pattern");
+                let rules = map.entry("x-kubernetes-validations").or_insert_with(|| serde_json::json!([]));
+                rules.as_array_mut().expect("rules are a list").insert(0, rule);
+            }
+            for bound in ["minimum", "maximum"] {
+                if let Some(whole) = map.get(bound).and_then(Value::as_f64).filter(|bound| bound.fract() == 0.0) {
+                    map.insert(bound.into(), Value::from(whole as i64));
+                }
+            }
+            map.values_mut().for_each(finish);
+        }
+        Value::Array(items) => items.iter_mut().for_each(finish),
+        _ => {}
+    }
 }
 
 fn text(description: &str) -> Value {
@@ -94,6 +125,12 @@ pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-int-or-string": true,
         },
     })
+}
+
+/// For a choice: the API server would write the default into the object, and whoever applies another choice later would
+/// have two.
+pub(crate) fn without_default(schema: &mut Schema) {
+    schema.remove("default");
 }
 
 /// Makes a schema small and plain: no `null` (the API server drops nulls where a field is not nullable, and so does

@@ -9,6 +9,7 @@ pub mod control;
 pub mod dataflow;
 pub mod diagnostic;
 pub mod exchange;
+pub mod export;
 pub mod failure;
 pub mod format;
 pub mod job;

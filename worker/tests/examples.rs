@@ -9,7 +9,8 @@ fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let files = [folder.clone(), folder.join("nexmark")].into_iter().flat_map(|folder| folder.read_dir().unwrap());
     let files = files.map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+    let of_a_cluster = folder.join("kubernetes/channels.yaml");
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).chain([of_a_cluster]).collect()
 }
 
 #[test]

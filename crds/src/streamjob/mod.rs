@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{CheckpointMode, CheckpointSpec, UnalignedSpec};
 pub use restart::{ExponentialDelaySpec, FailureRateSpec, FixedDelaySpec, NoRestartSpec, RestartSpec};
-pub use status::{ChangeStatus, CheckpointStatus, JobState, StreamJobStatus};
+pub use status::{
+    ChangeKind, ChangeStatus, ChangeStep, CheckpointStatus, FailureStatus, JobState, SavepointReference,
+    StreamJobStatus,
+};
 pub use storage::{LocalStorageSpec, S3StorageSpec, SecretRef, StorageSpec, VolumeClaimStorageSpec};
 pub use worker::{PodTemplateMetadata, PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, WorkerSpec};
 
@@ -100,8 +103,9 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
 
-    /// What happens after a failure.
+    /// What happens after a failure. Absent: exponentialDelay with its defaults.
     #[serde(default)]
+    #[schemars(transform = schema::without_default)]
     pub restart: RestartSpec,
 
     /// The pods that run the job.

@@ -40,13 +40,23 @@ pub struct StreamJobStatus {
     /// The last completed checkpoint; written at most once a minute while nothing else changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointStatus>,
+    /// The newest savepoint of the job that the controller knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_savepoint: Option<SavepointReference>,
+    /// What the job would go on from if it were started again now, for humans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restores_from: Option<String>,
+    /// The last failure of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailureStatus>,
     /// The change (rescale, upgrade, suspension) that is being carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeStatus>,
     /// Value of spec.restoreFrom that was used last, as a hash: it is not used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
-    /// Code (image, SQL and template, as a hash) whose upgrade failed: it is not tried again until it changes.
+    /// What was asked for and failed, as a hash: it is not tried again until image, SQL, template or the way to
+    /// upgrade change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_code: Option<String>,
     /// Ready, Reconciling and Stalled, with a reason and a message each.
@@ -103,17 +113,86 @@ pub struct CheckpointStatus {
     pub written_bytes: Option<u64>,
 }
 
+/// A savepoint of the job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SavepointReference {
+    /// Its name in the store.
+    pub name: String,
+    /// Number of the checkpoint that carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+}
+
+/// A failure of the job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    /// User (change something), Transient (it is tried again), Corrupt (stored state is damaged), Fenced (another
+    /// leader works) or Bug.
+    pub kind: String,
+    /// What happened, and what to do about it.
+    pub message: String,
+}
+
 /// A change that is being carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeStatus {
+    /// What kind of change it is.
+    pub kind: ChangeKind,
     /// Revision that the job changes to.
     pub revision: u64,
-    /// How far it is.
-    pub step: String,
+    /// What is being done, or is about to be.
+    pub step: ChangeStep,
     /// What it waits for, or what stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it began.
     pub started_at: Time,
+}
+
+/// What kind of change a job goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ChangeKind {
+    /// The first start.
+    Start,
+    /// Another parallelism.
+    Rescale,
+    /// Another image, SQL or template; or a restart that was asked for.
+    Upgrade,
+    /// Back to what ran before a failed upgrade.
+    Rollback,
+    /// A stop that was asked for.
+    Suspend,
+    /// A start after that.
+    Resume,
+    /// The state is looked after before the job is gone.
+    Delete,
+}
+
+/// How far a change is. Each step is written down before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ChangeStep {
+    /// What `restoreFrom` names is looked for, or pinned where it lies.
+    Finding,
+    /// The revision is written down.
+    Recording,
+    /// A pod of the new version tells whether it fits the state.
+    Checking,
+    /// New pods are made.
+    Starting,
+    /// The leader is told; it lets its workers load and stops the job with a savepoint.
+    Assigning,
+    /// The new version has begun; its first checkpoint is awaited.
+    Proving,
+    /// The job takes its last savepoint.
+    Stopping,
+    /// A pod works on the state of the stopped job.
+    Maintaining,
+    /// Pods that are not needed any more go.
+    Removing,
 }

@@ -24,6 +24,12 @@ impl Form {
         (self.matches)(text)
     }
 
+    /// What the API server says of a text that does not match.
+    pub(crate) fn message(&self) -> String {
+        let hint = self.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("expected {}{hint}", self.expected)
+    }
+
     /// What is wrong with a text that does not match.
     pub(crate) fn complaint(&self, text: &str) -> String {
         (self.complaint)(text).unwrap_or_else(|| format!("is not {}", self.expected))

@@ -20,6 +20,7 @@ use crate::{
     Rollback, Sql, Storage, StorageSpec, StreamJob, ValidatedJob, schema,
 };
 
+pub(crate) use form::Form;
 pub use mistake::Mistake;
 pub(crate) use mistake::excerpt;
 

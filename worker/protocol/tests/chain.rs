@@ -22,7 +22,11 @@ fn operator(name: &str) -> OperatorId {
 }
 
 fn plan() -> Plan {
-    let known = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::json!({"v": 1}) };
+    let known = |kind: &str| OperatorPlan {
+        kind: kind.to_owned(),
+        schema: serde_json::json!({"v": 1}),
+        legend: serde_json::Value::Null,
+    };
     Plan {
         fingerprint: "f".to_owned(),
         operators: [(operator("src"), known("source")), (operator("agg"), known("aggregate"))].into(),

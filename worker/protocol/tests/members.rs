@@ -11,6 +11,7 @@ fn options() -> Options {
         job: "job".into(),
         build: "b1".into(),
         plan: "p1".into(),
+        code: "c1".into(),
         heartbeat_ms: 1_000,
         missed_heartbeats: 3,
         cancel_timeout_ms: 30_000,
@@ -22,9 +23,11 @@ fn worker(ordinal: u32) -> Registration {
     Registration {
         job: "job".into(),
         ordinal,
-        started_as: (1, 1),
         build: "b1".into(),
         plan: "p1".into(),
+        code: "c1".into(),
+        revision: 1,
+        attempt: 1,
         exchange: format!("10.0.0.{ordinal}:6121"),
     }
 }
@@ -136,27 +139,6 @@ fn a_second_process_takes_the_place_of_the_first() {
 }
 
 #[test]
-fn a_worker_that_was_replaced_does_not_come_back_in_its_place() {
-    let started_as = |session: u64, pair: (u64, u64)| Event::Registered {
-        session: Session(session),
-        worker: Registration { started_as: pair, ..worker(0) },
-    };
-    let gone = Event::Disconnected { session: Session(2), message: "reset".into() };
-    check(vec![
-        (0, started_as(1, (1, 1)), &["welcome 1"]),
-        (1, started_as(2, (1, 2)), &["replace 1", "welcome 2"]),
-        (2, started_as(3, (1, 1)), &["replace 3"]),
-        (3, deploy(1), &["deploy 2 g1"]),
-        (4, started_as(4, (2, 1)), &["replace 2", "lost 0", "welcome 4"]),
-        (5, started_as(5, (1, 9)), &["replace 5"]),
-        (6, gone, &[]),
-        (7, Event::Disconnected { session: Session(4), message: "reset".into() }, &[]),
-        // Better an old one than none.
-        (8, started_as(6, (1, 1)), &["welcome 6"]),
-    ]);
-}
-
-#[test]
 fn workers_of_another_job_build_or_plan_are_refused() {
     let strange = |change: fn(&mut Registration)| {
         let mut worker = worker(0);
@@ -181,8 +163,36 @@ fn workers_of_another_job_build_or_plan_are_refused() {
                 "refuse 7: the leader's plan has the fingerprint p1, the worker's p2: all workers of a job need the same SQL",
             ],
         ),
+        (
+            0,
+            strange(|worker| worker.code = "c2".into()),
+            &["refuse 7: the leader runs the code c1, the worker c2: it waits for a leader of its own"],
+        ),
         (0, deploy(1), &[]),
         (5_000, Event::Tick, &["waiting for {0}"]),
+    ]);
+}
+
+#[test]
+fn of_two_workers_in_one_place_the_newer_one_stays() {
+    let of = |session: u64, revision: u64, attempt: u64| Event::Registered {
+        session: Session(session),
+        worker: Registration { revision, attempt, ..worker(0) },
+    };
+    let gone = |session: u64| Event::Disconnected { session: Session(session), message: "reset".into() };
+    check(vec![
+        (0, of(1, 3, 1), &["welcome 1"]),
+        (0, of(2, 3, 2), &["replace 1", "welcome 2"]),
+        (1, of(3, 3, 1), &["replace 3"]),
+        (2, of(4, 2, 9), &["replace 4"]),
+        (3, deploy(1), &["deploy 2 g1"]),
+        (4, of(5, 4, 0), &["replace 2", "lost 0", "welcome 5"]),
+        (5, of(6, 4, 0), &["replace 5", "welcome 6"]),
+        (6, of(7, 3, 9), &["replace 7"]),
+        (7, gone(2), &[]),
+        (8, gone(6), &[]),
+        // Better an old one than none.
+        (9, of(8, 1, 1), &["welcome 8"]),
     ]);
 }
 

@@ -6,6 +6,8 @@
 use super::refusal::Refusal;
 use super::{Site, savepoints};
 use crate::diagnostic::nearest;
+use crate::failure::Kind;
+use crate::job::origin::Wanted;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -33,9 +35,19 @@ pub(super) async fn put(
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let Json(body) = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text(), EXAMPLE))?;
-    let wanted = parse(&body)?;
+    let (mut wanted, elsewhere) = parse(&body)?;
     let revision = wanted.revision;
     let board = &site.view.board;
+    if let Some(elsewhere) = elsewhere {
+        // What it leads to may be another state by now: what is known already is not looked up again.
+        let assigned = board.status().map_or(0, |(status, _)| status.course.assigned);
+        if revision == assigned {
+            return Ok((StatusCode::ACCEPTED, Json(json!({"revision": revision, "state": "accepted"}))));
+        }
+        if revision > assigned {
+            wanted.restore_from = Some(find(&site, elsewhere, revision).await?);
+        }
+    }
     let mut changes = board.changes();
     let awaited = board.await_assignment();
     if !site.view.handle.assign(awaited.request().to_owned(), wanted) {
@@ -49,6 +61,21 @@ pub(super) async fn put(
         },
         None => Err(unavailable("the leader has not answered yet", "send it again: the same request changes nothing")),
     }
+}
+
+/// Finds the state of another job, beside the requests of others: a bucket may be slow.
+async fn find(site: &Site, wanted: Wanted, revision: u64) -> Result<RestoreFrom, Refusal> {
+    let hint = "name a savepoint, or stop the other job first";
+    let refused = |error: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint);
+    let Some(origins) = site.view.board.origins.get().map(Arc::clone) else {
+        return Err(refused("this job cannot begin with the state of another one".to_owned()));
+    };
+    let found = tokio::task::spawn_blocking(move || origins.find(&wanted, revision)).await;
+    let found = found.map_err(|error| unavailable(&format!("the state was not found: {error}"), "send it again"))?;
+    found.map_err(|failure| match failure.kind {
+        Kind::User | Kind::Corrupt => refused(failure.chain()),
+        _ => unavailable(&failure.chain(), "send it again"),
+    })
 }
 
 pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
@@ -112,7 +139,8 @@ fn refused(revision: u64, answer: AssignmentAnswer) -> Option<Refusal> {
     Some(Refusal::new(status, error, hint))
 }
 
-fn parse(body: &Value) -> Result<Assignment, Refusal> {
+/// The assignment, and the state of another job that it is to begin with.
+fn parse(body: &Value) -> Result<(Assignment, Option<Wanted>), Refusal> {
     let Value::Object(fields) = body else {
         return Err(misfit(format!("an assignment is an object, not {}", shape(body))));
     };
@@ -123,7 +151,8 @@ fn parse(body: &Value) -> Result<Assignment, Refusal> {
         };
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("there is no field '{unknown}'"), hint));
     }
-    Ok(Assignment {
+    let (restore_from, elsewhere) = restore_from(fields)?;
+    let assignment = Assignment {
         revision: number(fields, "revision", u64::MAX)?,
         parallelism: number(fields, "parallelism", u64::from(u32::MAX))? as u32,
         workers: number(fields, "workers", u64::from(u32::MAX))? as u32,
@@ -134,8 +163,9 @@ fn parse(body: &Value) -> Result<Assignment, Refusal> {
             Some(other) => return Err(misfit(format!("force is true or false, not {}", shape(other)))),
         },
         rollback: text(fields, "rollback")?,
-        restore_from: restore_from(fields)?,
-    })
+        restore_from,
+    };
+    Ok((assignment, elsewhere))
 }
 
 fn number(fields: &Map<String, Value>, name: &str, largest: u64) -> Result<u64, Refusal> {
@@ -155,22 +185,29 @@ fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Refus
     }
 }
 
-fn restore_from(fields: &Map<String, Value>) -> Result<Option<RestoreFrom>, Refusal> {
-    let hint = r#"use "nothing" or {"savepoint": "NAME"}"#;
+fn restore_from(fields: &Map<String, Value>) -> Result<(Option<RestoreFrom>, Option<Wanted>), Refusal> {
+    let hint = r#"use "nothing", {"savepoint": "NAME"}, {"path": "PATH"} or {"job": "NAME"}"#;
     let misfit = |error: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint);
-    match fields.get("restoreFrom") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(nothing)) if nothing == "nothing" => Ok(Some(RestoreFrom::Nothing)),
-        Some(Value::Object(point)) => match point.iter().next() {
-            Some((key, Value::String(savepoint))) if key == "savepoint" && point.len() == 1 => {
-                if !name::is_savepoint(savepoint) {
-                    return Err(misfit(format!("{savepoint:?} is no name for a savepoint")));
-                }
-                Ok(Some(RestoreFrom::Savepoint(savepoint.clone())))
-            }
-            _ => Err(misfit("restoreFrom names something else than a savepoint".to_owned())),
-        },
-        Some(other) => Err(misfit(format!("restoreFrom cannot be {}", shape(other)))),
+    let point = match fields.get("restoreFrom") {
+        None | Some(Value::Null) => return Ok((None, None)),
+        Some(Value::String(nothing)) if nothing == "nothing" => return Ok((Some(RestoreFrom::Nothing), None)),
+        Some(Value::Object(point)) => point,
+        Some(other) => return Err(misfit(format!("restoreFrom cannot be {}", shape(other)))),
+    };
+    let text = |name: &str| point.get(name).and_then(Value::as_str);
+    let release = point.get("release").map_or(Some(false), Value::as_bool);
+    match (text("savepoint"), text("path"), text("job"), release, point.len()) {
+        (Some(savepoint), None, None, Some(false), 1) if name::is_savepoint(savepoint) => {
+            Ok((Some(RestoreFrom::Savepoint(savepoint.to_owned())), None))
+        }
+        (Some(savepoint), None, None, Some(false), 1) => {
+            Err(misfit(format!("{savepoint:?} is no name for a savepoint")))
+        }
+        (None, Some(path), None, Some(release), 1 | 2) if point.len() == 1 || point.contains_key("release") => {
+            Ok((None, Some(Wanted::Path { path: path.to_owned(), release })))
+        }
+        (None, None, Some(job), Some(false), 1) => Ok((None, Some(Wanted::Job(job.to_owned())))),
+        _ => Err(misfit("restoreFrom names something else than a savepoint, a path or a job".to_owned())),
     }
 }
 

@@ -15,14 +15,19 @@ pub type Probe = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What a process tells about itself.
 pub struct Vitals {
+    /// Whether it lives: one that does not is to be started again.
+    pub alive: Probe,
     /// Whether it is ready.
     pub ready: Probe,
     /// What it counts.
     pub numbers: Vec<Arc<dyn Numbers>>,
 }
 
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({"alive": true}))
+pub(super) async fn alive(State(vitals): State<Arc<Vitals>>) -> Result<Json<Value>, Refusal> {
+    match (vitals.alive)() {
+        Ok(()) => Ok(Json(json!({"alive": true}))),
+        Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason, "start the process again")),
+    }
 }
 
 pub(super) async fn ready(State(vitals): State<Arc<Vitals>>) -> Result<Json<Value>, Refusal> {

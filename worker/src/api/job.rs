@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_protocol::EventTime;
-use weir_protocol::leader::ErrorKind;
+use weir_protocol::leader::{End, ErrorKind};
 
 pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
     let board = &site.view.board;
@@ -25,6 +25,8 @@ pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
         "generation": board.generation().map(|generation| generation.0),
         "restarts": board.status().map_or(0, |(status, _)| status.restarts),
         "lastFailure": board.last_failure().map(|failure| last_failure(&failure)),
+        "ending": board.end().map(|end| ending(&end)),
+        "registered": board.workers_registered(),
         "uptimeMs": board.uptime().as_millis() as u64,
         "totals": {
             "rowsIn": totals.rows_in,
@@ -35,6 +37,18 @@ pub(super) async fn show(State(site): State<Arc<Site>>) -> Json<Value> {
         },
         "tasks": tasks,
     }))
+}
+
+/// How a job has ended.
+fn ending(end: &End) -> &'static str {
+    match end {
+        End::Finished { .. } => "finished",
+        End::Stopped { .. } | End::Maintained => "stopped",
+        End::HandedOver { .. } => "handedOver",
+        End::Stalled { .. } => "stalled",
+        End::Fenced { .. } => "fenced",
+        End::Failed { .. } => "failed",
+    }
 }
 
 /// Why something failed.

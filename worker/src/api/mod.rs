@@ -70,7 +70,7 @@ pub fn serve(address: &str, view: View) -> Result<Server> {
         Arc::new(ProcessNumbers),
     ];
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
-    let vitals = Vitals { ready: Box::new(move || health::job_runs(&board)), numbers };
+    let vitals = Vitals { alive: Box::new(|| Ok(())), ready: Box::new(move || health::job_runs(&board)), numbers };
     server::start(address, Security::Insecure, LIMITS, |stopping| {
         let all = [routes::OF_JOB, routes::OF_PROCESS].concat();
         let site = Site::new(view, all.iter().map(|(path, _)| *path).collect(), stopping);

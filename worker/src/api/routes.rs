@@ -69,6 +69,8 @@ pub(super) fn of_failure(name: &str, failure: &LastFailure) -> Router {
         "generation": null,
         "restarts": 0,
         "lastFailure": job::last_failure(failure),
+        "ending": "failed",
+        "registered": 0,
         "tasks": [],
     });
     let error = format!("the job cannot run: {}", failure.message);

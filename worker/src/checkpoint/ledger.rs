@@ -11,6 +11,8 @@ use weir_protocol::snapshot::{KeyGroupRange, OperatorSnapshot, StateFile};
 #[derive(Debug, Default)]
 pub struct Ledger {
     pending: BTreeMap<CheckpointId, OperatorSnapshot>,
+    /// The newest checkpoint that the task has taken part in.
+    latest: CheckpointId,
     /// The files with rows of the task's key groups, in the order in which they are to be applied.
     files: Vec<StateFile>,
 }
@@ -28,11 +30,12 @@ impl Ledger {
     /// The ledger of an operator that goes on from `files`.
     #[must_use]
     pub fn new(files: Vec<StateFile>) -> Self {
-        Self { pending: BTreeMap::new(), files }
+        Self { files, ..Self::default() }
     }
 
     /// The task's part of a checkpoint, with what earlier ones left pending.
     pub fn take(&mut self, checkpoint: CheckpointId, part: OperatorSnapshot) -> OperatorSnapshot {
+        self.latest = self.latest.max(checkpoint);
         self.files.extend(part.added.iter().cloned());
         merge_into(self.pending.entry(checkpoint).or_default(), part);
         let mut all = OperatorSnapshot::default();
@@ -68,11 +71,12 @@ impl Ledger {
     }
 
     /// Notes that files were merged: the next acknowledgement says so.
-    pub fn replaced(&mut self, checkpoint: CheckpointId, replacement: Replacement, owned: &[KeyGroupRange]) {
+    pub fn replaced(&mut self, replacement: Replacement, owned: &[KeyGroupRange]) {
         let gone: Vec<&String> = replacement.merged.iter().map(|file| &file.path).collect();
         let place = self.files.iter().position(|file| gone.contains(&&file.path)).unwrap_or(self.files.len());
         self.files.retain(|file| !gone.contains(&&file.path));
-        let part = self.pending.entry(checkpoint).or_default();
+        // Told with the next one, whatever its number.
+        let part = self.pending.entry(CheckpointId(self.latest.0 + 1)).or_default();
         for file in &replacement.merged {
             part.dropped.insert(file.path.clone(), owned.to_vec());
         }
@@ -149,7 +153,8 @@ mod tests {
         let mut ledger = Ledger::new((0..8).map(|n| file(&format!("f{n}"), 10)).collect());
         let (merged, older_stay) = ledger.to_merge("t").expect("eight files are enough");
         assert!(!older_stay && merged.len() == 8);
-        ledger.replaced(CheckpointId(5), Replacement { merged, file: Some(file("m", 80)) }, &[]);
+        ledger.take(CheckpointId(4), OperatorSnapshot::default());
+        ledger.replaced(Replacement { merged, file: Some(file("m", 80)) }, &[]);
         let told = ledger.take(CheckpointId(5), OperatorSnapshot::default());
         assert_eq!((told.dropped.len(), shown(&told).as_str()), (8, "m"));
         assert_eq!(ledger.take(CheckpointId(6), OperatorSnapshot::default()).dropped.len(), 8);

@@ -1,7 +1,7 @@
 //! Writes the snapshots of tasks beside them: encodes, compresses, stores, and says what the acknowledgement is.
 //!
-//! One writer serves all tasks of a process on a thread of its own. After a snapshot it merges files where that is due,
-//! so that the next acknowledgement can say so.
+//! One writer serves all tasks of a process on a thread of its own. Where it is due that files are merged, it says so;
+//! that is done beside it, so that no snapshot waits, and the acknowledgement after it tells of it.
 
 use super::ledger::{Ledger, Replacement};
 use super::store::{Put, Store};
@@ -30,8 +30,23 @@ pub struct SnapshotWriter {
     unwritten: BTreeMap<(TaskId, OperatorId), Snapshot>,
     /// What a task begins with that lies in another place: its first snapshot writes it down here.
     inherited: BTreeMap<(TaskId, OperatorId), Inherited>,
+    /// Tables whose files are being merged.
+    merging: BTreeSet<((TaskId, OperatorId), String)>,
     /// Above the sequence numbers of all files that the generation goes on from.
     sequence: u64,
+}
+
+/// Files of a table of a task, to be merged into one beside everything else: it may take long.
+pub struct Merge {
+    store: Arc<dyn Store>,
+    generation: Generation,
+    task: TaskId,
+    operator: OperatorId,
+    table: String,
+    owned: Vec<KeyGroupRange>,
+    tombstones: Tombstones,
+    watermarks: Vec<(KeyGroupRange, EventTime)>,
+    files: Vec<StateFile>,
 }
 
 /// State of another place, by table.
@@ -51,6 +66,7 @@ impl SnapshotWriter {
             owned: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             inherited: BTreeMap::new(),
+            merging: BTreeSet::new(),
             sequence,
         }
     }
@@ -117,7 +133,7 @@ impl SnapshotWriter {
         }
         let encoded = in_flight::encode(stretches)?;
         let path = format!("state/in-flight/{}-{}", self.generation, uuid::Uuid::new_v4());
-        self.put_new(&path, &encoded.body)?;
+        put_new(self.store.as_ref(), &path, &encoded.body)?;
         Ok(Some(InFlightFile {
             path,
             edges: encoded.edges,
@@ -140,43 +156,46 @@ impl SnapshotWriter {
         self.ledgers.values_mut().for_each(|ledger| ledger.completed(checkpoint));
     }
 
-    /// Merges the files of a task where that is due, to be told with the checkpoint after `checkpoint`. Rows that have
-    /// expired at the operators' `watermarks` are left out.
-    pub fn compact(&mut self, acknowledged: &TaskSnapshot, checkpoint: CheckpointId) -> Result<()> {
-        let next = CheckpointId(checkpoint.0 + 1);
+    /// The merges of a task's files that are due. Rows that have expired at the operators' watermarks are left out.
+    #[must_use]
+    pub fn due(&mut self, acknowledged: &TaskSnapshot) -> Vec<Merge> {
+        let mut due = Vec::new();
         for (operator, part) in &acknowledged.operators {
-            let tables: Vec<String> = {
-                let mut tables: Vec<String> = part.added.iter().map(|file| file.table.clone()).collect();
-                tables.sort();
-                tables.dedup();
-                tables
-            };
+            let tables: BTreeSet<&String> = part.added.iter().map(|file| &file.table).collect();
             for table in tables {
-                self.compact_table(acknowledged.task, operator, &table, &part.watermarks, next)?;
+                let key = (acknowledged.task, operator.clone());
+                let files = self.ledgers.get(&key).and_then(|ledger| ledger.to_merge(table));
+                let Some((files, older_stay)) = files.filter(|_| self.merging.insert((key, table.clone()))) else {
+                    continue;
+                };
+                due.push(Merge {
+                    store: Arc::clone(&self.store),
+                    generation: self.generation,
+                    task: acknowledged.task,
+                    operator: operator.clone(),
+                    table: table.clone(),
+                    owned: self.owned.get(&acknowledged.task).cloned().unwrap_or_default(),
+                    tombstones: if older_stay { Tombstones::Keep } else { Tombstones::Drop },
+                    watermarks: part.watermarks.clone(),
+                    files,
+                });
             }
         }
-        Ok(())
+        due
     }
 
-    fn compact_table(
-        &mut self,
-        task: TaskId,
-        operator: &OperatorId,
-        table: &str,
-        watermarks: &[(KeyGroupRange, EventTime)],
-        next: CheckpointId,
-    ) -> Result<()> {
-        let owned = self.owned.get(&task).cloned().unwrap_or_default();
-        let Some(ledger) = self.ledgers.get(&(task, operator.clone())) else { return Ok(()) };
-        let Some((files, older_stay)) = ledger.to_merge(table) else { return Ok(()) };
-        let tombstones = if older_stay { Tombstones::Keep } else { Tombstones::Drop };
-        let sequence = files.iter().map(|file| file.sequence).max().unwrap_or(self.sequence);
-        let merged = merge_files(self.store.as_ref(), &files, &owned, tombstones, watermarks)?;
-        let file = merged.map(|encoded| self.put(operator, table, sequence, encoded)).transpose()?;
-        if let Some(ledger) = self.ledgers.get_mut(&(task, operator.clone())) {
-            ledger.replaced(next, Replacement { merged: files, file }, &owned);
+    /// A merge has ended: the next acknowledgement tells what has become of the files. One that failed is tried again.
+    pub fn merged(&mut self, merge: Merge, outcome: Result<Option<StateFile>>) {
+        let key = (merge.task, merge.operator.clone());
+        self.merging.remove(&(key.clone(), merge.table.clone()));
+        match (outcome, self.ledgers.get_mut(&key)) {
+            (Ok(file), Some(ledger)) => ledger.replaced(Replacement { merged: merge.files, file }, &merge.owned),
+            (Ok(_), None) => {}
+            (Err(failure), _) => {
+                let (task, error) = (merge.task, failure.chain());
+                tracing::warn!(%task, error, "files of state could not be merged; they are tried again");
+            }
         }
-        Ok(())
     }
 
     /// What the acknowledgement says of a part, and whether all of it could be written.
@@ -253,28 +272,53 @@ impl SnapshotWriter {
         self.put(operator, &delta.table, self.sequence, encoded).map(Some)
     }
 
-    fn put_new(&self, path: &str, body: &[u8]) -> Result<()> {
-        match self.store.put_if_absent(path, body) {
-            Put::Done => Ok(()),
-            Put::Exists => Err(Failure::bug(format!("{path} exists, though its name was just made"))),
-            // The name is never used again: a file of unknown fate is an orphan at worst.
-            Put::Failed(failure) | Put::Unknown(failure) => Err(failure),
-        }
+    fn put(&self, operator: &OperatorId, table: &str, sequence: u64, encoded: Encoded) -> Result<StateFile> {
+        put_state(self.store.as_ref(), (operator, self.generation), (table, sequence), encoded)
+    }
+}
+
+impl Merge {
+    /// Merges the files and stores the result; `None` when no row is left.
+    pub fn run(&self) -> Result<Option<StateFile>> {
+        let merged = merge_files(self.store.as_ref(), &self.files, &self.owned, self.tombstones, &self.watermarks)?;
+        let sequence = self.files.iter().map(|file| file.sequence).max().unwrap_or(0);
+        let (of, place) = ((&self.operator, self.generation), (self.table.as_str(), sequence));
+        merged.map(|encoded| put_state(self.store.as_ref(), of, place, encoded)).transpose()
     }
 
-    fn put(&self, operator: &OperatorId, table: &str, sequence: u64, encoded: Encoded) -> Result<StateFile> {
-        let path = format!("state/{operator}/{}-{}", self.generation, uuid::Uuid::new_v4());
-        self.put_new(&path, &encoded.body)?;
-        Ok(StateFile {
-            path,
-            table: table.to_owned(),
-            sequence,
-            bytes: encoded.body.len() as u64,
-            rows: encoded.rows,
-            checksum: encoded.checksum,
-            key_groups: encoded.key_groups,
-        })
+    /// The generation whose files they are.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
+}
+
+fn put_new(store: &dyn Store, path: &str, body: &[u8]) -> Result<()> {
+    match store.put_if_absent(path, body) {
+        Put::Done => Ok(()),
+        Put::Exists => Err(Failure::bug(format!("{path} exists, though its name was just made"))),
+        // The name is never used again: a file of unknown fate is an orphan at worst.
+        Put::Failed(failure) | Put::Unknown(failure) => Err(failure),
+    }
+}
+
+fn put_state(
+    store: &dyn Store,
+    (operator, generation): (&OperatorId, Generation),
+    (table, sequence): (&str, u64),
+    encoded: Encoded,
+) -> Result<StateFile> {
+    let path = format!("state/{operator}/{generation}-{}", uuid::Uuid::new_v4());
+    put_new(store, &path, &encoded.body)?;
+    Ok(StateFile {
+        path,
+        table: table.to_owned(),
+        sequence,
+        bytes: encoded.body.len() as u64,
+        rows: encoded.rows,
+        checksum: encoded.checksum,
+        key_groups: encoded.key_groups,
+    })
 }
 
 /// Later changes over earlier ones, table by table.
@@ -498,7 +542,10 @@ mod tests {
             }
             let told = writer.write(taken).unwrap();
             writer.completed(CheckpointId(checkpoint));
-            writer.compact(&told, CheckpointId(checkpoint)).unwrap();
+            for merge in writer.due(&told) {
+                let outcome = merge.run();
+                writer.merged(merge, outcome);
+            }
             let part = &told.operators[&state];
             added.retain(|file: &StateFile| !part.dropped.contains_key(&file.path));
             added.extend(part.added.iter().cloned());

@@ -1,6 +1,6 @@
 //! `weir check`: whether a job can run, and whether it can go on from a state.
 
-use super::exit::{Code, Refusal};
+use super::exit::{Code, Refusal, note, shortened};
 use super::fit;
 use super::job::{self, Planned};
 use crate::dataflow::graph::Graph;
@@ -8,6 +8,7 @@ use crate::job::directory::history::History;
 use crate::job::directory::place::Place;
 use crate::job::settings;
 use crate::plan::{NodeKind, Plan};
+use serde_json::json;
 use std::path::PathBuf;
 use weir_protocol::chain::{ObjectName, Stop};
 
@@ -20,35 +21,79 @@ use weir_protocol::chain::{ObjectName, Stop};
   weir check job.yaml
   weir check changed.yaml --against .weir/bids-per-auction
   weir check changed.yaml --against s3://states/weir/default/bids-per-auction-UID
+  weir check changed.yaml --against own --json
 
 Exit code 2 when the job cannot run or does not fit the state.")]
 pub(super) struct Arguments {
     /// The manifest: a StreamJob in YAML; - reads standard input.
     file: String,
-    /// A job's state: its directory, or its folder s3://BUCKET/PREFIX/….
+    /// A job's state: its directory, or its folder s3://BUCKET/PREFIX/….; own for the job's own, where its manifest says.
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
+    /// Where the job's own state is, instead of spec.storage.
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR", hide = true)]
+    state_dir: Option<PathBuf>,
     /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "WEIR_SECRETS")]
     secrets: Option<PathBuf>,
+    /// Print the verdict as JSON.
+    #[arg(long)]
+    json: bool,
 }
+
+/// The longest message of a verdict in JSON, in bytes: with everything around it, it must fit where a pod's end is noted.
+const LONGEST_MESSAGE: usize = 1_900;
 
 /// Checks the job.
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
-    let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
+    let checked = check(arguments);
+    if arguments.json {
+        let verdict = verdict(&checked);
+        println!("{verdict}");
+        note(&verdict);
+        return Ok(checked.map_or_else(|refusal| refusal.code, |_| Code::Done));
+    }
+    let (planned, fits) = checked?;
     for warning in &planned.plan.warnings {
         eprintln!("warning: {warning}");
     }
-    let fits = match &arguments.against {
-        Some(given) => {
-            let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
-            against(&planned, &job::place_at(given, bucket.as_ref()))?
-        }
-        None => Vec::new(),
-    };
     println!("ok: job {}: {}", planned.job.name, summary(&planned.plan));
     fits.iter().for_each(|line| println!("{line}"));
     Ok(Code::Done)
+}
+
+fn check(arguments: &Arguments) -> Result<(Planned, Vec<String>), Refusal> {
+    let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
+    let Some(given) = &arguments.against else { return Ok((planned, Vec::new())) };
+    let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let place = match given.to_str() {
+        Some("own") => job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?,
+        _ => Place::at(given, bucket.as_ref()),
+    };
+    let fits = match &place {
+        // A directory that is not there yet is made by the first run.
+        Place::Directory(directory) if given.as_os_str() == "own" && !directory.exists() => {
+            vec![format!("{place} holds no state: the job begins at its beginning")]
+        }
+        place => against(&planned, place)?,
+    };
+    Ok((planned, fits))
+}
+
+/// What was found, for programs: always one whole object.
+fn verdict(checked: &Result<(Planned, Vec<String>), Refusal>) -> String {
+    let verdict = match checked {
+        Ok((planned, fits)) => {
+            let warnings = planned.plan.warnings.iter().map(ToString::to_string);
+            let notes: Vec<String> = fits.iter().cloned().chain(warnings).collect();
+            json!({"verdict": "fits", "job": planned.job.name, "message": shortened(&notes.join("\n"), LONGEST_MESSAGE)})
+        }
+        Err(refusal) => {
+            let verdict = if refusal.code == Code::UserError { "misfit" } else { "unknown" };
+            json!({"verdict": verdict, "message": shortened(&refusal.to_string(), LONGEST_MESSAGE)})
+        }
+    };
+    verdict.to_string()
 }
 
 fn summary(plan: &Plan) -> String {

@@ -29,6 +29,26 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// The longest text that Kubernetes takes as the reason of a container's end, in bytes.
+const LONGEST_NOTE: usize = 4096;
+
+/// Notes why the process ends, or cannot begin, in the file that `WEIR_TERMINATION_LOG` names. That nobody may read it
+/// there is no failure.
+pub(super) fn note(text: &str) {
+    if let Some(file) = std::env::var_os("WEIR_TERMINATION_LOG").filter(|file| !file.is_empty()) {
+        let _ = std::fs::write(file, shortened(text, LONGEST_NOTE));
+    }
+}
+
+/// The beginning of a text, at most so many bytes.
+pub(super) fn shortened(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// Why a command could not do its work, for people.
 #[derive(Debug)]
 pub struct Refusal {
@@ -71,5 +91,18 @@ impl From<Failure> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_no_longer_than_it_may_be() {
+        let long = "é".repeat(3000);
+        assert_eq!(shortened(&long, 11).len(), 10);
+        assert_eq!(shortened(&format!("x{long}"), 11).len(), 11, "no character is cut");
+        assert_eq!(shortened("short", 11), "short");
     }
 }

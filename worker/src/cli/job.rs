@@ -41,6 +41,12 @@ pub(super) fn plan(file: &str, secrets: Option<&Path>) -> Result<Planned, Refusa
     plan_text(&name, &text, secrets)
 }
 
+/// The name of the job in `file`, if its manifest can be read.
+pub(super) fn name_in(file: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    weir_crds::parse(&text).ok().map(|job| job.name)
+}
+
 /// Checks the manifest in `text`, which mistakes call `name`.
 pub(super) fn parse(name: &str, text: &str) -> Result<ValidatedJob, Refusal> {
     weir_crds::parse(text).map_err(|mistakes| of_manifest(name, text, &mistakes))
@@ -110,12 +116,6 @@ pub(super) fn open_state(job: &ValidatedJob, given: Option<&Path>, secrets: Opti
     Ok(place_of(job, given, bucket.as_ref())?.hold(&job.name)?)
 }
 
-/// Opens the state of a job that the job's other workers open too: generations fence each other there.
-pub(super) fn join_state(job: &ValidatedJob, given: Option<&Path>, secrets: Option<&Path>) -> Result<Held, Refusal> {
-    let bucket = bucket_of(job, secrets)?;
-    Ok(place_of(job, given, bucket.as_ref())?.join(&job.name)?)
-}
-
 /// How to reach the bucket that the manifest names, if it does.
 pub(super) fn bucket_of(job: &ValidatedJob, secrets: Option<&Path>) -> Result<Option<Settings>, Failure> {
     match &job.storage {
@@ -124,35 +124,31 @@ pub(super) fn bucket_of(job: &ValidatedJob, secrets: Option<&Path>) -> Result<Op
     }
 }
 
-/// Where the state of a job is: where `given` says, else where the manifest does, else in `.weir/<name>`.
+/// Where the state of a job is: where `given` says, else where the manifest does, else in `.weir/<name>`. A manifest with
+/// a uid, which a cluster gave it, says exactly in which folder: `<namespace>/<name>-<uid>` below that of the storage.
 pub(super) fn place_of(job: &ValidatedJob, given: Option<&Path>, bucket: Option<&Settings>) -> Result<Place, Failure> {
     if let Some(given) = given {
-        return Ok(place_at(given, bucket));
+        return Ok(Place::at(given, bucket));
     }
+    let metadata = &job.raw.metadata;
+    let exact = metadata.uid.as_ref().map(|uid| format!("{}/{}-{uid}", job.namespace, job.name));
     match (&job.storage, bucket) {
         (None, _) => Ok(Place::Directory(Path::new(".weir").join(&job.name))),
-        (Some(Storage::Local(local)), _) => Ok(Place::Directory(Path::new(&local.path).join(&job.name))),
+        (Some(Storage::Local(local)), _) => {
+            Ok(Place::Directory(Path::new(&local.path).join(exact.as_ref().unwrap_or(&job.name))))
+        }
         (Some(Storage::S3(storage)), Some(settings)) => {
-            let place = BucketPlace::of_job(settings.clone(), &storage.prefix, &job.namespace, &job.name);
-            Ok(Place::Bucket(Box::new(place)))
+            let (settings, prefix) = (settings.clone(), &storage.prefix);
+            Ok(Place::Bucket(Box::new(match exact {
+                Some(folder) => BucketPlace::exactly(settings, &format!("{prefix}/{folder}")),
+                None => BucketPlace::of_job(settings, prefix, &job.namespace, &job.name),
+            })))
         }
         (Some(_), _) => Err(Failure::user(
             "spec.storage.persistentVolumeClaim: only a cluster has volume claims; \
              use spec.storage.local, or give a directory with --state-dir",
         )),
     }
-}
-
-/// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
-/// the same bucket, else as the environment says.
-pub(super) fn place_at(given: &Path, settings: Option<&Settings>) -> Place {
-    let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
-        return Place::Directory(given.to_path_buf());
-    };
-    let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
-    let settings = settings.filter(|settings| settings.bucket == bucket);
-    let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
-    Place::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
 }
 
 /// How to reach the bucket of a manifest: its credentials are a Secret's, which lies in the folder of secrets or in the

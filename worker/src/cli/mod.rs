@@ -7,13 +7,16 @@ mod check;
 pub mod exit;
 mod explain;
 mod fit;
+mod found;
 mod job;
 mod progress;
 mod restore;
 mod run;
 mod savepoint;
+mod state;
 mod table;
 mod time;
+mod upkeep;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +37,7 @@ enum Command {
     Check(check::Arguments),
     Explain(explain::Arguments),
     Savepoint(savepoint::Arguments),
+    State(state::Arguments),
     Bench(bench::Arguments),
     /// Print a completion script for a shell.
     ///
@@ -58,12 +62,17 @@ const EXIT_CODES: &str = "Exit codes:
 pub fn main() -> ExitCode {
     let given = match worker::with_config(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(given) => given,
-        Err(refusal) => {
-            eprintln!("{refusal}");
-            return refusal.code.into();
+        Err(refusal) => return refused(&refusal),
+    };
+    let arguments = match Arguments::try_parse_from(given) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            if error.use_stderr() {
+                exit::note(&error.to_string());
+            }
+            error.exit()
         }
     };
-    let arguments = Arguments::parse_from(given);
     let log = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
@@ -71,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Worker(arguments) => worker::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Savepoint(arguments) => savepoint::run(&arguments),
+        Command::State(arguments) => state::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completion { shell } => {
@@ -81,9 +91,12 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code.into(),
-        Err(refusal) => {
-            eprintln!("{refusal}");
-            refusal.code.into()
-        }
+        Err(refusal) => refused(&refusal),
     }
+}
+
+fn refused(refusal: &exit::Refusal) -> ExitCode {
+    eprintln!("{refusal}");
+    exit::note(&refusal.to_string());
+    refusal.code.into()
 }

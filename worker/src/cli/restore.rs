@@ -2,7 +2,7 @@
 
 use super::exit::Refusal;
 use super::fit;
-use super::job::{self, Planned};
+use super::job::Planned;
 use crate::checkpoint::store::s3::Settings;
 use crate::failure::{Failure, Result};
 use crate::job::directory::foreign::{Point, Which};
@@ -78,12 +78,13 @@ fn history_of(own: &Place) -> Result<Option<History>> {
     }
 }
 
-fn point(path: &str, bucket: Option<&Settings>) -> Point {
-    let plain = path.strip_prefix("file://").unwrap_or(path);
-    Point::of(plain.trim_end_matches('/'), |place| job::place_at(Path::new(place), bucket))
+/// What a path names; one in the manifest's bucket is reached as `bucket` says.
+pub(super) fn point(path: &str, bucket: Option<&Settings>) -> Point {
+    Point::named(path, bucket)
 }
 
-fn is_path(given: &str) -> bool {
+/// True for a path: a value that is no name.
+pub(super) fn is_path(given: &str) -> bool {
     given.contains('/') || given.starts_with('.')
 }
 

@@ -1,6 +1,6 @@
 //! `weir run`: a job on this machine.
 
-use super::exit::{Code, Refusal};
+use super::exit::{self, Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
 use super::restore;
@@ -160,6 +160,7 @@ pub(super) fn on_signals(job: Handle) -> Result<(), Refusal> {
 
 pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
     let say = |text: String| {
+        exit::note(&text);
         if !quiet {
             eprintln!("{text}");
         }

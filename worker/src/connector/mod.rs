@@ -259,6 +259,8 @@ pub enum CommitOutcome {
     Done,
     /// It may work later.
     Retry(String),
+    /// It will not work before the user has changed something; what was prepared is as it was.
+    Refused(String),
     /// What was prepared is gone: rows are missing from the output, and a human must decide.
     Lost(String),
 }

@@ -58,6 +58,11 @@ pub fn serve(address: &str, security: Security, job: Handle, patience: Patience)
     let listener = TcpListener::bind(address).map_err(|error| {
         Failure::user(format!("workers cannot register at '{address}': it cannot be listened on")).because(error)
     })?;
+    serve_on(listener, security, job, patience)
+}
+
+/// Lets workers register with `job` where this socket listens.
+pub fn serve_on(listener: TcpListener, security: Security, job: Handle, patience: Patience) -> Result<Server> {
     let failed = |error| Failure::transient("the control server could not be set up").because(error);
     let local = listener.local_addr().map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;

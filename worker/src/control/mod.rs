@@ -11,8 +11,8 @@ mod leader_side;
 mod tests;
 mod worker_side;
 
-pub use leader_side::{Server, serve};
-pub use worker_side::{Client, Outcome};
+pub use leader_side::{Server, serve, serve_on};
+pub use worker_side::{AfterRefusal, Client, Outcome};
 
 use std::time::Duration;
 

@@ -16,7 +16,16 @@ use weir_protocol::members::{Registration, Session};
 const PATIENCE: Patience = Patience { heartbeat: Duration::from_millis(50), missed_heartbeats: 3 };
 
 fn worker() -> Registration {
-    Registration { job: "job".into(), ordinal: 3, started_as: (0, 0), build: "b".into(), plan: "p".into(), exchange: "127.0.0.1:1".into() }
+    Registration {
+        job: "job".into(),
+        ordinal: 3,
+        revision: 1,
+        attempt: 1,
+        build: "b".into(),
+        plan: "p".into(),
+        code: "c".into(),
+        exchange: "127.0.0.1:1".into(),
+    }
 }
 
 /// A leader that listens, and what it hears.

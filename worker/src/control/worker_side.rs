@@ -6,7 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
 use crate::job::agent::message::Report;
 use crate::job::board::Board;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::tls::{Security, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,15 @@ const WELCOME: Duration = Duration::from_secs(10);
 
 /// Between two attempts to reach the leader.
 const PACE: Pace = Pace { initial_ms: 50, max_ms: 1_000, multiplier: 1.5, jitter: 0.2 };
+
+/// What a worker does that its leader does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It ends.
+    End,
+    /// It looks for a leader that wants it: another one may be about to take over.
+    LookAgain,
+}
 
 /// A worker that looks for its leader, serves it, and looks for it again.
 pub struct Client {
@@ -40,6 +49,10 @@ pub struct Client {
     pub board: Arc<Board>,
     /// Told whether there is a leader.
     pub readiness: Readiness,
+    /// Beats as long as the worker listens to its leader, or looks for it.
+    pub pulse: Pulse,
+    /// What to do when the leader does not want this worker.
+    pub after_refusal: AfterRefusal,
 }
 
 /// How a worker's work ended.
@@ -69,19 +82,26 @@ impl Client {
         let mut backoff = Backoff::new(PACE);
         let mut told = String::new();
         loop {
-            match runtime.block_on(self.serve(&mut backoff)) {
-                Ok(outcome) => return outcome,
-                Err(failure) => {
-                    // None of the worker's tasks may run when it registers again.
-                    self.agent.abandon();
-                    while self.reports.try_recv().is_ok() {}
-                    let message = failure.chain();
-                    self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
-                    if message != told {
-                        tracing::warn!(leader = self.leader, error = message, "the leader is away");
-                        told = message;
-                    }
+            self.pulse.beat();
+            let failure = match runtime.block_on(self.serve(&mut backoff)) {
+                Ok(Outcome::Refused(reason)) if self.after_refusal == AfterRefusal::LookAgain => {
+                    Failure::transient(format!("it does not take this worker: {reason}"))
                 }
+                Ok(outcome) => return outcome,
+                Err(failure) => failure,
+            };
+            // None of the worker's tasks may run when it registers again.
+            self.agent.abandon();
+            while let Ok(report) = self.reports.try_recv() {
+                if report == Report::Left {
+                    return Outcome::Left;
+                }
+            }
+            let message = failure.chain();
+            self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
+            if message != told {
+                tracing::warn!(leader = self.leader, error = message, "the leader is away");
+                told = message;
             }
             let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
             let wait = Duration::from_millis(backoff.next_ms(draw));
@@ -126,7 +146,7 @@ impl Client {
         let (agent, patience) = (self.agent.clone(), self.patience);
         tokio::select! {
             outcome = obey(reader, agent, patience) => outcome,
-            outcome = report(writer, &mut self.reports, &self.board, patience) => outcome,
+            outcome = report(writer, &mut self.reports, (&self.board, &self.pulse), patience) => outcome,
         }
     }
 }
@@ -195,12 +215,13 @@ async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience
 async fn report(
     mut writer: BufWriter<WriteHalf<Stream>>,
     reports: &mut mpsc::UnboundedReceiver<Report>,
-    board: &Board,
+    (board, pulse): (&Board, &Pulse),
     patience: Patience,
 ) -> Result<Outcome> {
     let mut ticks = interval(patience.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        pulse.beat();
         let report = tokio::select! {
             report = reports.recv() => match report {
                 Some(report) => Some(report),

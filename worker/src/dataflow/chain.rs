@@ -262,6 +262,18 @@ impl Step {
         own + self.next.iter().map(Next::state_bytes).sum::<usize>()
     }
 
+    /// The operators of this step and all behind it that have state of their own.
+    pub fn into_operators(self, operators: &mut Vec<(OperatorId, Box<dyn Operator>)>) {
+        if let (Some(id), Work::Operator(operator)) = (self.id, self.work) {
+            operators.push((id, operator));
+        }
+        for next in self.next {
+            if let Next::Step(step, _) = next {
+                step.into_operators(operators);
+            }
+        }
+    }
+
     /// Tells this step and all behind it the time of day, in milliseconds since 1970.
     pub fn processing_time(&mut self, now_ms: i64) {
         if let Work::Operator(operator) = &mut self.work {

@@ -80,6 +80,8 @@ pub struct Edge {
     pub from: usize,
     /// The receiving chain.
     pub to: usize,
+    /// Which input of the receiving chain's first step it is, by the places of its inputs in the plan.
+    pub input: usize,
     /// How rows find their task.
     pub spread: SpreadPlan,
 }
@@ -229,19 +231,21 @@ impl Builder<'_> {
         for (reader, candidate) in plan.nodes.iter().enumerate() {
             let is_bad_records_sink =
                 matches!(&plan.nodes[node].kind, NodeKind::Source(s) if s.bad_records == Some(reader));
-            let times = candidate.inputs.iter().filter(|input| **input == node).count();
-            for _ in 0..if is_bad_records_sink { 0 } else { times } {
-                outs.push(self.out(reader, chain));
+            for (input, of) in candidate.inputs.iter().enumerate() {
+                if *of == node && !is_bad_records_sink {
+                    outs.push(self.out((reader, input), chain));
+                }
             }
         }
         outs
     }
 
-    fn out(&mut self, reader: NodeIndex, chain: usize) -> Out {
+    /// The way from a chain to an input of a node.
+    fn out(&mut self, (reader, input): (NodeIndex, usize), chain: usize) -> Out {
         match &self.plan.nodes[reader].kind {
-            NodeKind::Union => self.edge(chain, reader, SpreadPlan::Forward),
-            NodeKind::WindowAggregate(aggregate) => self.keyed(reader, chain, &aggregate.keys),
-            NodeKind::GroupAggregate(aggregate) => self.keyed(reader, chain, &aggregate.keys),
+            NodeKind::Union => self.edge(chain, (reader, input), SpreadPlan::Forward),
+            NodeKind::WindowAggregate(aggregate) => self.keyed((reader, input), chain, &aggregate.keys),
+            NodeKind::GroupAggregate(aggregate) => self.keyed((reader, input), chain, &aggregate.keys),
             _ => self.whole(reader, chain),
         }
     }
@@ -252,17 +256,17 @@ impl Builder<'_> {
     }
 
     /// The output of a local part begins with the key's columns.
-    fn keyed(&mut self, reader: NodeIndex, chain: usize, keys: &[usize]) -> Out {
+    fn keyed(&mut self, (reader, input): (NodeIndex, usize), chain: usize, keys: &[usize]) -> Out {
         if !self.is_split(reader) {
-            return self.edge(chain, reader, SpreadPlan::Hash(keys.to_vec()));
+            return self.edge(chain, (reader, input), SpreadPlan::Hash(keys.to_vec()));
         }
-        let edge = self.edge(chain, reader, SpreadPlan::Hash((0..keys.len()).collect()));
+        let edge = self.edge(chain, (reader, input), SpreadPlan::Hash((0..keys.len()).collect()));
         Out::Step(StepPlan { node: reader, role: Role::Local, next: vec![edge] })
     }
 
-    fn edge(&mut self, from: usize, to: NodeIndex, spread: SpreadPlan) -> Out {
+    fn edge(&mut self, from: usize, (to, input): (NodeIndex, usize), spread: SpreadPlan) -> Out {
         let to = self.chain_of[to].expect("what an edge leads to is the root of a chain");
-        self.edges.push(Edge { from, to, spread });
+        self.edges.push(Edge { from, to, input, spread });
         Out::Edge(self.edges.len() - 1)
     }
 

@@ -12,12 +12,13 @@ use super::in_flight::{InFlight, Stretch};
 use super::inbox::{Control, Inbox, Received};
 use super::metrics::{Stopwatch, TaskMetrics};
 use crate::batch::Batch;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
+use crate::operator::Operator;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use weir_protocol::align::{Abort, Aligned, Alignment, Announced, Barrier as Outcome};
 use weir_protocol::frontier::{Change, Frontier};
-use weir_protocol::{CheckpointId, EdgeId, EventTime, Now, TaskId};
+use weir_protocol::{CheckpointId, EdgeId, EventTime, Now, OperatorId, TaskId};
 
 /// What tasks tell the job.
 pub enum TaskEvent {
@@ -25,8 +26,16 @@ pub enum TaskEvent {
     Snapshot(TakenSnapshot),
     /// A source task has no row left.
     Exhausted(TaskId),
-    /// The task's thread has ended: by cancellation, or with a failure.
-    Ended(TaskId, Result<()>),
+    /// The task's thread has ended: by cancellation, or with a failure. It may leave its state.
+    Ended(TaskId, Result<()>, Option<Left>),
+}
+
+/// The state that a task leaves: that of a checkpoint, after which nothing has changed it.
+pub struct Left {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The operators that have the state.
+    pub operators: Vec<(OperatorId, Box<dyn Operator>)>,
 }
 
 /// Where tasks report. A report to a job that is on its way down is lost, which harms nobody.
@@ -118,6 +127,8 @@ struct Running {
     barrier: Option<Barrier>,
     began: Instant,
     watch: Stopwatch,
+    /// The checkpoint whose state the operators have; none after the first change.
+    unchanged_since: Option<CheckpointId>,
     /// Rows or watermarks went into the chain since it was last told to let go of what it holds.
     holds: bool,
     housekeeping_due: Instant,
@@ -132,11 +143,17 @@ struct Unfinished {
 }
 
 impl OperatorTask {
-    /// Runs until cancelled; ends with kind `Cancelled` then.
-    pub fn run(self) -> Result<()> {
-        let mut running = Running::begin(self)?;
+    /// Runs until cancelled; ends with kind `Cancelled` then, and leaves its state if that is a checkpoint's.
+    pub fn run(self) -> (Result<()>, Option<Left>) {
+        let mut running = match Running::begin(self) {
+            Ok(running) => running,
+            Err(failure) => return (Err(failure), None),
+        };
         loop {
-            running.turn()?;
+            if let Err(failure) = running.turn() {
+                let left = (failure.kind == Kind::Cancelled).then(|| running.leave()).flatten();
+                return (Err(failure), left);
+            }
         }
     }
 }
@@ -152,12 +169,20 @@ impl Running {
             barrier: None,
             began: now,
             watch: Stopwatch::start(),
+            unchanged_since: None,
             holds: false,
             housekeeping_due: now,
             task,
         };
         running.begin_replay()?;
         Ok(running)
+    }
+
+    fn leave(self) -> Option<Left> {
+        let checkpoint = self.unchanged_since?;
+        let mut operators = Vec::new();
+        self.task.chain.into_operators(&mut operators);
+        Some(Left { checkpoint, operators })
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -257,6 +282,7 @@ impl Running {
         metrics.rows_in.add(batch.num_rows() as u64);
         metrics.bytes_in.add(batch.bytes() as u64);
         self.holds = true;
+        self.unchanged_since = None;
         self.task.chain.process(input, batch)
     }
 
@@ -299,6 +325,7 @@ impl Running {
 
     fn watermark(&mut self, watermark: EventTime) -> Result<()> {
         self.holds = true;
+        self.unchanged_since = None;
         self.task.metrics.set_watermark(watermark);
         self.task.chain.watermark(watermark)
     }
@@ -397,6 +424,7 @@ impl Running {
             self.task.events.send(TaskEvent::Snapshot(snapshot));
         }
         if self.frontier.watermark() == EventTime::MAX {
+            self.unchanged_since = None;
             self.task.chain.end()?;
         }
         Ok(())
@@ -409,6 +437,7 @@ impl Running {
         let began = Instant::now();
         let mut taken = Vec::new();
         self.task.chain.barrier(barrier, &mut taken)?;
+        self.unchanged_since = Some(aligned.checkpoint);
         self.holds = false;
         self.task.inbox.unblock_all();
         Ok(TakenSnapshot {

@@ -264,6 +264,40 @@ pub fn sql_type(data_type: &DataType) -> String {
     }
 }
 
+/// The type of a column of one value that has this name in SQL, as [`sql_type`] writes it.
+#[must_use]
+pub fn scalar_type(name: &str) -> Option<DataType> {
+    let (word, numbers) = match name.split_once('(') {
+        Some((word, rest)) => (word, rest.strip_suffix(')')?),
+        None => (name, ""),
+    };
+    let mut numbers = numbers.split(',').map(|number| number.trim().parse::<u8>().ok());
+    let mut number = || numbers.next().flatten();
+    let time = |zone: Option<&str>, digits: u8| Some(DataType::Timestamp(unit_of(digits)?, zone.map(Into::into)));
+    Some(match word {
+        "BOOLEAN" => DataType::Boolean,
+        "TINYINT" => DataType::Int8,
+        "SMALLINT" => DataType::Int16,
+        "INT" => DataType::Int32,
+        "BIGINT" => DataType::Int64,
+        "FLOAT" => DataType::Float32,
+        "DOUBLE" => DataType::Float64,
+        "DECIMAL" => DataType::Decimal128(number()?, i8::try_from(number()?).ok()?),
+        "DATE" => DataType::Date32,
+        "TIME" => DataType::Time32(TimeUnit::Millisecond),
+        "TIMESTAMP" => time(None, number()?)?,
+        "TIMESTAMP_LTZ" => time(Some("UTC"), number()?)?,
+        "STRING" => DataType::Utf8View,
+        "BYTES" => DataType::BinaryView,
+        _ => return None,
+    })
+}
+
+fn unit_of(digits: u8) -> Option<TimeUnit> {
+    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+    units.into_iter().find(|unit| fraction_digits(*unit) == digits)
+}
+
 fn fraction_digits(unit: TimeUnit) -> u8 {
     match unit {
         TimeUnit::Second => 0,

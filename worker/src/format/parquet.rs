@@ -3,6 +3,8 @@
 //! Only projected columns are read. A file's columns are found by name; one that a file does not have is NULL. A
 //! column's type in the file must be the table's or one that the table's can hold without loss.
 
+pub mod writer;
+
 use super::sql_type;
 use crate::failure::{Failure, Result};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};

@@ -5,7 +5,7 @@ use super::agent::Reports;
 use super::agent::message::Report;
 use super::message::Message;
 use crate::checkpoint::store::{Put, Store};
-use crate::checkpoint::writer::SnapshotWriter;
+use crate::checkpoint::writer::{Merge, SnapshotWriter};
 use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use weir_protocol::chain::{Committables, Manifest};
 use weir_protocol::leader::{CommitResult, DeclineCause, ErrorKind, Event, OpId, Outcome, Request};
-use weir_protocol::snapshot::{KeyGroupRange, StateFile};
+use weir_protocol::snapshot::{KeyGroupRange, StateFile, TaskSnapshot};
 use weir_protocol::{CheckpointId, Generation, OperatorId, TaskId};
 
 /// A thread that works through what it is sent, until its sender is dropped.
@@ -168,6 +168,7 @@ pub fn commit(
             let result = match outcome {
                 CommitOutcome::Done => CommitResult::Done,
                 CommitOutcome::Retry(message) => CommitResult::Retry { message },
+                CommitOutcome::Refused(message) => CommitResult::Refused { message },
                 CommitOutcome::Lost(message) => CommitResult::Lost { message },
             };
             (id, result)
@@ -184,7 +185,13 @@ pub enum Write {
     Snapshot(Generation, TakenSnapshot),
     /// A checkpoint has completed.
     Completed(Generation, CheckpointId),
+    /// Key groups are about to move, and who will own them reads the files that there are now: none is merged for a
+    /// while.
+    Settle,
 }
+
+/// So many checkpoints later the move has happened, or will not happen.
+const SETTLED: u32 = 32;
 
 /// What a generation begins with.
 pub struct Beginning {
@@ -241,52 +248,74 @@ impl UnderWay {
 #[must_use]
 pub fn writer(store: Arc<dyn Store>, reports: Reports, under_way: UnderWay) -> Side<Write> {
     let mut current: Option<(Generation, SnapshotWriter)> = None;
-    Side::start("snapshots", move |work| match work {
-        Write::Begin(Beginning { generation, tasks, elsewhere }) => {
-            let sequences =
-                tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
-            let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
-            for task in tasks {
-                for (operator, files) in task.files {
-                    match &elsewhere {
-                        Some(other) => {
-                            writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+    let mut settled = 0;
+    let (ended, merged) = mpsc::channel();
+    let merges = Side::start("merges", move |merge: Merge| {
+        let outcome = merge.run();
+        let _ = ended.send((merge, outcome));
+    });
+    Side::start("snapshots", move |work| {
+        if let Some((generation, writer)) = current.as_mut().filter(|_| settled == 0) {
+            let own = merged.try_iter().filter(|(merge, _)| merge.generation() == *generation);
+            own.for_each(|(merge, outcome)| writer.merged(merge, outcome));
+        }
+        match work {
+            Write::Begin(Beginning { generation, tasks, elsewhere }) => {
+                let sequences =
+                    tasks.iter().flat_map(|task| &task.files).flat_map(|(_, files)| files).map(|file| file.sequence);
+                let mut writer = SnapshotWriter::new(Arc::clone(&store), generation, sequences.max().unwrap_or(0));
+                for task in tasks {
+                    for (operator, files) in task.files {
+                        match &elsewhere {
+                            Some(other) => {
+                                writer.inherit(task.task, operator, files, task.owned.clone(), Arc::clone(other));
+                            }
+                            None => writer.begin(task.task, operator, files, task.owned.clone()),
                         }
-                        None => writer.begin(task.task, operator, files, task.owned.clone()),
                     }
                 }
+                current = Some((generation, writer));
+                settled = 0;
             }
-            current = Some((generation, writer));
-        }
-        Write::Snapshot(generation, snapshot) => {
-            let bytes = snapshot.bytes();
-            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                write(writer, generation, snapshot, &reports);
+            Write::Snapshot(generation, snapshot) => {
+                let bytes = snapshot.bytes();
+                if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                    let acknowledged = write(writer, generation, snapshot, &reports);
+                    if let Some(acknowledged) = acknowledged.filter(|_| settled == 0) {
+                        writer.due(&acknowledged).into_iter().for_each(|merge| merges.send(merge));
+                    }
+                }
+                under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
             }
-            under_way.written(bytes, current.as_ref().map_or(0, |(_, writer)| writer.waiting_bytes()));
-        }
-        Write::Completed(generation, checkpoint) => {
-            if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
-                writer.completed(checkpoint);
+            Write::Settle => settled = SETTLED,
+            Write::Completed(generation, checkpoint) => {
+                settled = settled.saturating_sub(1);
+                if let Some((_, writer)) = current.as_mut().filter(|(current, _)| *current == generation) {
+                    writer.completed(checkpoint);
+                }
             }
         }
     })
 }
 
-fn write(writer: &mut SnapshotWriter, generation: Generation, snapshot: TakenSnapshot, reports: &Reports) {
+fn write(
+    writer: &mut SnapshotWriter,
+    generation: Generation,
+    snapshot: TakenSnapshot,
+    reports: &Reports,
+) -> Option<TaskSnapshot> {
     let (task, checkpoint) = (snapshot.task, snapshot.checkpoint);
     match writer.write(snapshot) {
         Ok(acknowledged) => {
             let snapshot = Box::new(acknowledged.clone());
             reports.send(Report::Acked { generation, checkpoint, snapshot });
-            if let Err(failure) = writer.compact(&acknowledged, checkpoint) {
-                tracing::warn!(%task, error = failure.chain(), "files of state could not be merged; they are tried again");
-            }
+            Some(acknowledged)
         }
         Err(failure) => {
             let cause = if failure.kind == Kind::Transient { DeclineCause::Store } else { DeclineCause::Task };
             let message = failure.chain();
             reports.send(Report::Declined { generation, checkpoint, task, cause, message });
+            None
         }
     }
 }

@@ -4,7 +4,7 @@ use super::agent::Work;
 use super::deploy::channels_of;
 use crate::checkpoint::store::Store;
 use crate::dataflow::edge::HashSpread;
-use crate::dataflow::graph::SpreadPlan;
+use crate::dataflow::graph::{Edge, SpreadPlan};
 use crate::dataflow::in_flight::replay::Replay;
 use crate::dataflow::in_flight::{Piece, Stretch};
 use crate::dataflow::task::Overtaking;
@@ -21,6 +21,8 @@ use weir_protocol::snapshot::InFlightFile;
 pub(super) struct EdgesInto {
     /// The edge of each channel of a task.
     pub channels: Vec<EdgeId>,
+    /// The input of the chain's first step that each channel of a task leads to.
+    pub inputs: Vec<usize>,
     /// Whether barriers may overtake on them.
     pub overtaking: Overtaking,
     edges: BTreeMap<EdgeId, Into>,
@@ -40,20 +42,23 @@ impl EdgesInto {
         let (graph, plan) = (&work.graph, &work.plan);
         let ids = graph.edge_ids(plan);
         let into: Vec<_> = graph.edges.iter().zip(ids).filter(|(edge, _)| edge.to == chain).collect();
-        let channels = into.iter().flat_map(|(edge, id)| vec![id.clone(); channels_of(&edge.spread, parallelism)]);
+        let channels = into.iter().flat_map(|(edge, id)| {
+            let number = channels_of(&edge.spread, parallelism);
+            std::iter::repeat_n((id.clone(), edge.input), number)
+        });
         // Rows without a key may come to another task than those that follow them. For changes that matters: the old
         // content of a row must not come after the new one.
         let keyed = into.iter().all(|(edge, _)| edge.spread != SpreadPlan::Forward);
         let mut inputs = plan.nodes[graph.chains[chain].root.first().0].inputs.iter();
         let changes = inputs.any(|input| plan.nodes[*input].changelog != Changelog::Append);
         let overtaking = if changes && !keyed { Overtaking::Never } else { Overtaking::Allowed };
-        let channels = channels.collect();
-        let leads = |spread: &SpreadPlan| match spread {
-            SpreadPlan::Forward => Into { input: 0, key: None },
-            SpreadPlan::Hash(columns) => Into { input: 0, key: Some(columns.clone()) },
+        let (channels, inputs) = channels.unzip();
+        let leads = |edge: &Edge| match &edge.spread {
+            SpreadPlan::Forward => Into { input: edge.input, key: None },
+            SpreadPlan::Hash(columns) => Into { input: edge.input, key: Some(columns.clone()) },
         };
-        let edges = into.into_iter().map(|(edge, id)| (id, leads(&edge.spread))).collect();
-        Self { channels, overtaking, edges }
+        let edges = into.into_iter().map(|(edge, id)| (id, leads(edge))).collect();
+        Self { channels, inputs, overtaking, edges }
     }
 }
 

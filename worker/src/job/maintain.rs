@@ -7,7 +7,7 @@ use crate::connector::Committer;
 use crate::failure::{Failure, Kind, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
-use weir_protocol::chain::Start;
+use weir_protocol::chain::{Claimant, Start};
 use weir_protocol::leader::{Action, End, ErrorKind, Event, Leader, Notice, Operation, Running};
 use weir_protocol::{Now, OperatorId};
 
@@ -20,6 +20,10 @@ pub struct Maintenance<'a> {
     pub state: &'a Held,
     /// The job's newest start.
     pub start: &'a Start,
+    /// As whom to claim.
+    pub claimant: Claimant,
+    /// What to do with a job that was not stopped.
+    pub running: Running,
     /// Completed checkpoints to keep; `None` deletes none.
     pub retain: Option<u32>,
     /// Those who commit what the job left, by sink. One that is missing makes the run fail if something waits for it.
@@ -29,10 +33,8 @@ pub struct Maintenance<'a> {
 impl Maintenance<'_> {
     /// Carries the operation out; answers what the leader reported on the way.
     pub fn run(mut self, operation: Operation) -> Result<Vec<Notice>> {
-        // Where nothing keeps others out, a job without a stop flag may be running.
-        let running = if self.state.is_alone() { Running::Fence } else { Running::Refuse };
-        let claimant = self.state.claimant.clone();
-        let options = settings::maintenance(self.start, claimant, running, self.retain, operation);
+        let claimant = self.claimant.clone();
+        let options = settings::maintenance(self.start, claimant, self.running, self.retain, operation);
         let began = Instant::now();
         let now = || Now(began.elapsed().as_millis() as u64);
         let mut leader = Leader::new();

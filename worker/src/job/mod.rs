@@ -10,6 +10,7 @@ mod in_flight;
 pub mod maintain;
 pub mod measure;
 pub mod message;
+pub mod origin;
 pub mod readiness;
 pub mod runner;
 pub mod settings;
@@ -17,4 +18,5 @@ pub mod split_service;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod usage;
+pub mod warm;
 pub mod workers;

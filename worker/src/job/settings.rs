@@ -2,6 +2,7 @@
 
 use crate::dataflow::graph::Graph;
 use crate::plan::{NodeKind, Plan};
+use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_crds::{RestartStrategy, RestoreFrom, ValidatedJob};
 use weir_protocol::chain::{self, Claimant, DroppedState, OperatorPlan, Start};
@@ -67,7 +68,10 @@ pub fn plan_of(plan: &Plan, allow_dropped_state: bool) -> chain::Plan {
     for node in &plan.nodes {
         let Some(id) = &node.id else { continue };
         let schema = crate::operator::build::state_schema(plan, node);
-        of.operators.insert(id.clone(), OperatorPlan { kind: node.name.clone(), schema });
+        let legends = crate::operator::build::legends(plan, node);
+        // Only numbers and names: it always becomes JSON.
+        let legend = if legends.is_empty() { Value::Null } else { serde_json::to_value(legends).unwrap_or_default() };
+        of.operators.insert(id.clone(), OperatorPlan { kind: node.name.clone(), schema, legend });
         if let NodeKind::Sink(sink) = &node.kind
             && sink.sink.commits()
         {

@@ -16,6 +16,15 @@ const TELL_AFTER: Duration = Duration::from_secs(3);
 /// The build of this program: workers of one job must agree on it.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
+/// What a leader does whose job has ended, finished, stopped or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterEnd {
+    /// It tells its workers and ends.
+    Leave,
+    /// It stays with its workers, says how the job ended, and goes on when something else is assigned.
+    Stay,
+}
+
 /// The workers that a job runs on.
 #[derive(Debug, Clone, Copy)]
 pub struct Workers {
@@ -25,12 +34,14 @@ pub struct Workers {
     pub heartbeat: Duration,
     /// So many heartbeats in a row may be missed.
     pub missed_heartbeats: u32,
+    /// What their leader does when the job has ended.
+    pub after_end: AfterEnd,
 }
 
 impl Default for Workers {
     /// One, which is in the same process.
     fn default() -> Self {
-        Self { count: 1, heartbeat: Duration::from_secs(1), missed_heartbeats: 3 }
+        Self { count: 1, heartbeat: Duration::from_secs(1), missed_heartbeats: 3, after_end: AfterEnd::Leave }
     }
 }
 
@@ -65,6 +76,7 @@ pub(super) fn members_options(job: &Job) -> members::Options {
         job: job.uid.clone(),
         build: BUILD.to_owned(),
         plan: job.options.plan.fingerprint.clone(),
+        code: job.options.direction.code.clone(),
         heartbeat_ms: job.workers.heartbeat.as_millis() as u64,
         missed_heartbeats: job.workers.missed_heartbeats,
         cancel_timeout_ms: CANCEL_TIMEOUT.as_millis() as u64,

@@ -2,12 +2,14 @@
 
 use super::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, window};
 use super::calc::{CalcOperator, Calculation, Passthrough};
+use super::legend::Legend;
 use super::{Counter, Operator, OperatorContext};
 use crate::dataflow::graph::Role;
 use crate::failure::{Failure, Result};
 use crate::plan::{Changelog, Node, NodeIndex, NodeKind, Plan};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use weir_protocol::OperatorId;
 use weir_protocol::key_group::MaxParallelism;
 
@@ -19,13 +21,7 @@ pub fn operator(plan: &Plan, node: NodeIndex, role: Role, context: &OperatorCont
 /// What an operator's state looks like: a changed query goes on from it only if it is equal.
 #[must_use]
 pub fn state_schema(plan: &Plan, node: &Node) -> Value {
-    let context = OperatorContext {
-        operator: OperatorId(String::new()),
-        key_groups: Vec::new(),
-        max_parallelism: MaxParallelism::new(1).expect("one key group is enough"),
-        late_rows: Counter::default(),
-        state_ttl: None,
-    };
+    let context = nowhere(None);
     match &node.kind {
         NodeKind::Source(source) => {
             json!({ "connector": source.options.entries().get("connector").map(|entry| &entry.value) })
@@ -42,6 +38,37 @@ pub fn state_schema(plan: &Plan, node: &Node) -> Value {
             window::state_schema(spec, input, Arc::clone(&node.schema), &context).unwrap_or(Value::Null)
         }
         NodeKind::Calc(_) | NodeKind::Union | NodeKind::WindowAssign(_) | NodeKind::Sink(_) => Value::Null,
+    }
+}
+
+/// What the columns of an operator's state mean, table by table: for people, and no part of whether a query fits.
+#[must_use]
+pub fn legends(plan: &Plan, node: &Node) -> Vec<Legend> {
+    let input = || &plan.nodes[node.inputs[0]];
+    let output = Arc::clone(&node.schema);
+    let legends = match &node.kind {
+        NodeKind::GroupAggregate(spec) => {
+            let (form, context) = (form(Role::Global, input().changelog), nowhere(spec.state_ttl));
+            let operator = GroupAggregate::new(spec, form, &input().schema, output, &context);
+            operator.map(|operator| operator.legends())
+        }
+        NodeKind::WindowAggregate(spec) => {
+            window::legend(spec, &input().schema, output, &nowhere(None)).map(|legend| vec![legend])
+        }
+        _ => return Vec::new(),
+    };
+    // What cannot be made is told when the job starts.
+    legends.unwrap_or_default()
+}
+
+/// The context of an operator that is only asked what it is.
+fn nowhere(state_ttl: Option<Duration>) -> OperatorContext {
+    OperatorContext {
+        operator: OperatorId(String::new()),
+        key_groups: Vec::new(),
+        max_parallelism: MaxParallelism::new(1).expect("one key group is enough"),
+        late_rows: Counter::default(),
+        state_ttl,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod build;
 pub mod calc;
 pub mod key_hash;
+pub mod legend;
 pub mod snapshot;
 pub mod window;
 
@@ -56,7 +57,17 @@ pub trait Operator: Send {
         Ok(Snapshot::default())
     }
 
-    /// Takes over the state of a checkpoint; called once, before the first row.
+    /// Goes on in another task with the state that it holds, but for key groups that are not in `key_groups`: those it
+    /// forgets. From now it counts late rows in `late_rows`. What changed since the last snapshot there must be nothing;
+    /// [`restore`](Self::restore) comes next, with what the task is to have besides. False when it cannot do so: then it
+    /// is of no use any more.
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], late_rows: &Counter) -> bool {
+        let _ = (key_groups, late_rows);
+        false
+    }
+
+    /// Takes over the state of a checkpoint, before the first row. Called again, and after [`adopt`](Self::adopt), it
+    /// brings what has come to the state since, up to the checkpoint whose watermarks it tells; counters come once.
     fn restore(&mut self, restored: Restored) -> Result<()> {
         let _ = restored;
         Ok(())

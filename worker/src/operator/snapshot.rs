@@ -52,11 +52,3 @@ pub struct Restored {
     /// Counters: the sums over all tasks of the checkpoint, given to subtask 0 only.
     pub counters: BTreeMap<String, u64>,
 }
-
-impl Restored {
-    /// The lowest event time of all key groups: no row before it can count as on time.
-    #[must_use]
-    pub fn lowest_watermark(&self) -> Option<EventTime> {
-        self.watermarks.iter().map(|(_, watermark)| *watermark).min()
-    }
-}

@@ -101,7 +101,7 @@ pub fn encode(stretches: &[Stretch]) -> Result<Encoded> {
 fn store(piece: &Piece, plain: &mut Vec<u8>) -> Result<Stored> {
     let batch = match piece {
         Piece::Rows(batch) => batch.clone(),
-        Piece::Arrived(decode) => decode()?,
+        Piece::Arrived { decode, .. } => decode()?,
         Piece::Watermark(watermark) => return Ok(Stored::Watermark(*watermark)),
         Piece::Idle => return Ok(Stored::Idle),
     };
@@ -197,7 +197,7 @@ mod tests {
             2 => Piece::Rows(batch(*rows, place % 2 == 0)),
             _ => {
                 let batch = batch(*rows, false);
-                Piece::Arrived(Arc::new(move || Ok(batch.clone())))
+                Piece::Arrived { decode: Arc::new(move || Ok(batch.clone())), bytes: 8 }
             }
         };
         let stretch = |(place, sizes): (usize, &[usize])| Stretch {

@@ -142,7 +142,9 @@ impl Cluster {
         );
         let storage = match self.shape.state {
             State::Bucket if name == "job" => {
-                format!("  storage:\n    s3: {{bucket: {BUCKET}, prefix: weir, region: us-east-1, forcePathStyle: true}}\n")
+                format!(
+                    "  storage:\n    s3: {{bucket: {BUCKET}, prefix: weir, region: us-east-1, forcePathStyle: true}}\n"
+                )
             }
             _ => String::new(),
         };
@@ -325,9 +327,9 @@ impl Cluster {
 
     /// Sends a signal to a worker that runs.
     pub fn signal(&mut self, ordinal: u32, what: Signal) -> bool {
-        self.workers.get_mut(&ordinal).is_some_and(|worker| {
-            worker.child.try_wait().unwrap().is_none() && signal(worker, what)
-        })
+        self.workers
+            .get_mut(&ordinal)
+            .is_some_and(|worker| worker.child.try_wait().unwrap().is_none() && signal(worker, what))
     }
 
     /// Stops a worker for a while.

@@ -163,7 +163,9 @@ fn store_fault(cluster: &mut Cluster, chance: &mut Chance) -> bool {
     ]);
     let fault = match method {
         "GET" => chance.one(&[Fault::SlowDown, Fault::CutContent, Fault::Hang]),
-        _ => chance.one(&[Fault::SlowDown, Fault::Hang, Fault::AppliedThenError, Fault::AppliedThenCut, Fault::Conflict]),
+        _ => {
+            chance.one(&[Fault::SlowDown, Fault::Hang, Fault::AppliedThenError, Fault::AppliedThenCut, Fault::Conflict])
+        }
     };
     if fault == Fault::Hang {
         cluster.store_back_in(chance.ms(500, 12_000));

@@ -36,14 +36,8 @@ const CUTS: [(&str, Replaced); 7] = [
 ];
 
 fn run(name: &str, cut: Replaced) {
-    let shape = Shape {
-        events: 40_000,
-        pace: Pace::Slow,
-        state: State::Bucket,
-        interval: "200ms",
-        workers: 2,
-        copies: true,
-    };
+    let shape =
+        Shape { events: 40_000, pace: Pace::Slow, state: State::Bucket, interval: "200ms", workers: 2, copies: true };
     let Some(mut cluster) = Cluster::new(shape) else { return };
     (0..2).for_each(|ordinal| cluster.start(ordinal));
     cluster.until("a checkpoint", PATIENCE, |cluster| cluster.progress().checkpoint > Some(2));
@@ -59,7 +53,8 @@ fn run(name: &str, cut: Replaced) {
             let changes = cluster.proxy.changes().len();
             let by = cluster.join_zombies();
             let ended = "zombies that ended by themselves";
-            cluster.until("the end of the one that was replaced", PATIENCE, |cluster| cluster.counts.contains_key(ended));
+            cluster
+                .until("the end of the one that was replaced", PATIENCE, |cluster| cluster.counts.contains_key(ended));
             if let Some(by) = by.filter(|_| cluster.tells_machines_apart()) {
                 touched_nothing(name, &cluster, changes, by);
             }

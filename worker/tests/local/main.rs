@@ -6,6 +6,7 @@
 
 mod damage;
 mod directories;
+mod export;
 mod place;
 mod refusals;
 mod restarts;

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
-mod files;
 mod bucket;
+mod export;
+mod files;
 mod jobs;
 mod run;
 mod tables;
+mod web_identity;
 
-use bytes::Bytes;
 use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
 use bucket::proxy::{Fault, Proxy};
+use bytes::Bytes;
 use std::time::Duration;
 use weir_protocol::Generation;
 use weir_worker::checkpoint::store::s3::{
@@ -291,6 +293,41 @@ fn a_store_without_conditional_writes_is_refused_by_name() {
     let said = refused.chain();
     let name = format!("http://{}", proxy.address);
     assert!(said.contains(&name) && said.contains(BUCKET) && said.contains("ignores If-None-Match"), "{said}");
+}
+
+#[test]
+fn a_store_without_conditions_for_uploads_in_parts_is_refused_by_name() {
+    let Some(gateway) = Gateway::start() else { return };
+    for (fault, expected) in [
+        (Fault::NotImplemented, "does not do CompleteMultipartUpload with If-None-Match"),
+        (Fault::IgnoreCondition, "ignores If-None-Match of CompleteMultipartUpload"),
+    ] {
+        let (proxy, bucket) = troubled(&gateway);
+        proxy.fault("POST", "uploadId=", fault, usize::MAX);
+        let refused = S3Store::open(bucket, "p/job").err().unwrap();
+        let said = refused.chain();
+        assert_eq!(refused.kind, Kind::User, "{said}");
+        assert!(said.contains(&format!("http://{}", proxy.address)) && said.contains(expected), "{said}");
+    }
+    let direct = Bucket::open(gateway.settings()).unwrap();
+    assert_eq!((direct.list("").unwrap(), direct.list_uploads("").unwrap()), (vec![], vec![]));
+}
+
+/// The server refuses such a body before it has read it, and ends the connection.
+#[test]
+fn a_large_write_that_is_refused_early_has_an_outcome() {
+    let Some(gateway) = Gateway::start() else { return };
+    let bucket = Bucket::open(gateway.settings()).unwrap();
+    let body = Bytes::from(content(12 << 20));
+    assert!(matches!(bucket.put("large", body.clone(), Condition::IfAbsent), Put::Done(_)));
+    for round in 0..4 {
+        let other = Bytes::from(content((12 << 20) + 1));
+        let outcome = bucket.put("large", other, Condition::IfAbsent);
+        assert!(matches!(outcome, Put::Refused), "{round}: {outcome:?}");
+    }
+    // The own write whose answer was lost, perhaps; or a refusal.
+    let outcome = bucket.put("large", body, Condition::IfAbsent);
+    assert!(matches!(outcome, Put::Done(_) | Put::Refused), "{outcome:?}");
 }
 
 #[test]

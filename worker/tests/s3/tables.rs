@@ -306,6 +306,21 @@ fn a_commit_whose_answer_is_lost_is_done() {
 }
 
 #[test]
+fn a_store_that_completes_no_upload_on_condition_is_for_the_user() {
+    let Some(gateway) = Gateway::start() else { return };
+    let proxy = Proxy::start(gateway.address, gateway.data());
+    let path = format!("s3://{BUCKET}/out");
+    let sink = sink(proxy.address, &shape(), &[("path", &path), ("format", "json")]);
+    let committable = prepare(&*sink, 0..10).remove(0);
+    proxy.fault("POST", "uploadId=", Fault::NotImplemented, 1);
+    let outcome = committer(&*sink).commit(&committable);
+    let CommitOutcome::Refused(said) = outcome else { panic!("{outcome:?}") };
+    assert!(said.contains(&format!("http://{}", proxy.address)) && said.contains("If-None-Match"), "{said}");
+    // What was prepared is as it was.
+    done(committer(&*sink).commit(&committable));
+}
+
+#[test]
 fn an_upload_that_is_gone_or_in_whose_place_another_object_stands_is_for_the_user() {
     let Some(gateway) = Gateway::start() else { return };
     let bucket = Bucket::open(gateway.settings()).unwrap();

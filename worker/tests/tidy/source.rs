@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The folders that hold crates.
-pub(crate) const CRATES: [&str; 3] = ["crds", "worker/protocol", "worker"];
+pub(crate) const CRATES: [&str; 4] = ["crds", "operator", "worker/protocol", "worker"];
 
 /// A Rust file. All its texts have the same lines.
 pub(crate) struct Source {
@@ -44,7 +44,7 @@ impl Tree {
     pub(crate) fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf();
         let mut tree = Self { root, sources: Vec::new(), folders: BTreeMap::new(), unreachable: Vec::new() };
-        for folder in ["crds", "worker"] {
+        for folder in ["crds", "operator", "worker"] {
             tree.visit(folder);
         }
         tree.sources.sort_by(|a, b| a.path.cmp(&b.path));

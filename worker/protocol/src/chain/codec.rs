@@ -123,6 +123,13 @@ pub fn encode_claim(claim: &Claim) -> Vec<u8> {
     encode("claim", WITHOUT_IN_FLIGHT, claim)
 }
 
+/// The bytes of the mark that a job is deleted, by the leader of this generation. That it is there says everything: nobody
+/// reads them but people.
+#[must_use]
+pub fn encode_mark(job: &str, generation: Generation) -> Vec<u8> {
+    encode("deleted", WITHOUT_IN_FLIGHT, &serde_json::json!({"job": job, "generation": generation}))
+}
+
 /// Reads the claim that was stored for `generation`.
 ///
 /// # Errors

@@ -125,6 +125,7 @@ fn begin(base: &BTreeMap<OperatorId, OperatorState>, plan: &Plan) -> BTreeMap<Op
         let state = OperatorState {
             kind: operator.kind.clone(),
             schema: operator.schema.clone(),
+            legend: operator.legend.clone(),
             files: kept.map(|old| old.files.clone()).unwrap_or_default(),
             unfinished: kept.map(|old| old.unfinished.clone()).unwrap_or_default(),
             finished: kept.map(|old| old.finished.clone()).unwrap_or_default(),

@@ -223,6 +223,9 @@ pub struct OperatorState {
     pub kind: String,
     /// The schema of its state; a plan fits only with an equal one.
     pub schema: serde_json::Value,
+    /// What the columns of its state mean, for those who export it; a plan fits whatever it says.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub legend: serde_json::Value,
     /// Files of keyed state, ordered by table, sequence and path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<StateFile>,
@@ -265,6 +268,8 @@ pub struct OperatorPlan {
     pub kind: String,
     /// The schema of its state.
     pub schema: serde_json::Value,
+    /// What the columns of its state mean.
+    pub legend: serde_json::Value,
 }
 
 /// What to do with the state of operators that the plan no longer has.

@@ -23,7 +23,7 @@ mod retention;
 pub use assignment::{Assignment, RestoreFrom, Terms};
 pub use codec::{
     DecodeError, decode_assignment, decode_claim, decode_link, decode_pointer, encode_assignment, encode_claim,
-    encode_link, encode_pointer,
+    encode_link, encode_mark, encode_pointer,
 };
 pub use fallback::{FallbackError, fallback};
 pub use fit::{Misfit, check_fit};

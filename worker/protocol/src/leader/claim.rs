@@ -1,12 +1,12 @@
 //! A generation begins: look, claim, look again, start, look back, settle, deploy.
 
 use super::action::{Action, Request, Restore};
-use super::assignment::Refusal;
+use super::assignment::{Refusal, order};
 use super::event::ErrorKind;
 use super::look::Next;
 use super::look_back::Subject;
 use super::notice::{Already, End, Notice};
-use super::options::{Guide, Resume};
+use super::options::Resume;
 use super::rules::Rule;
 use super::savepoint::Wish;
 use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
@@ -36,6 +36,9 @@ impl Leader {
             claimed: self.claimed_by_others(),
             rules: self.rules,
         };
+        if let Ok(order) = order(&self.view, self.options(), &begin) {
+            self.tried = order.terms.revision;
+        }
         let draft = match draft(&self.view, self.options(), &begin) {
             Ok(draft) => draft,
             Err(Refusal::Wait(message)) => return self.wait_for_its_turn(next, message),
@@ -108,7 +111,7 @@ impl Leader {
     /// A higher revision has claimed, but it need not get further: a leader that has never begun stays and listens.
     fn claim_to_wait_for(&self, own: &Claimant) -> Option<String> {
         let before = &self.view.claim.as_ref()?.claimant;
-        let guided = self.options().direction.guide == Guide::Assignments;
+        let guided = self.options().direction.guide.is_assigned();
         let waits = guided && self.generation.is_none() && self.rules.hold(Rule::ClaimInOrder);
         (waits && before.revision > own.revision)
             .then(|| format!("revision {} has claimed the job, this leader's is {}", before.revision, own.revision))

@@ -3,6 +3,7 @@
 use super::action::Action;
 use super::event::{CommitResult, ErrorKind};
 use super::notice::{Already, End, Notice};
+use super::options::{Mode, Operation};
 use super::standing::{Errand, end_of_stop};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{Committables, Stop};
@@ -67,17 +68,20 @@ impl Leader {
 
     pub(super) fn on_committed(&mut self, results: BTreeMap<String, CommitResult>) {
         let mut trouble = None;
-        let mut lost = None;
+        let mut end = None;
         for (id, result) in results {
             self.commits.under_way.remove(&id);
             match result {
                 CommitResult::Done => self.confirm(id),
                 CommitResult::Retry { message } => trouble = Some(message),
-                CommitResult::Lost { message } => lost = Some(format!("{id}: {message}")),
+                CommitResult::Refused { message } => {
+                    end = end.or(Some((ErrorKind::User, format!("{id}: {message}"))));
+                }
+                CommitResult::Lost { message } => end = Some((ErrorKind::Corrupt, format!("{id}: {message}"))),
             }
         }
-        if let Some(message) = lost {
-            return self.end_after_cancel(End::Failed { kind: ErrorKind::Corrupt, message });
+        if let Some((kind, message)) = end {
+            return self.end_after_cancel(End::Failed { kind, message });
         }
         match trouble {
             Some(message) => {
@@ -147,7 +151,8 @@ impl Leader {
     pub(super) fn maintain(&mut self) {
         self.phase = Phase::Maintaining;
         self.wish_for_maintenance();
-        let unwritten = !self.carried.is_empty() && !matches!(self.errand, Errand::Run);
+        let deleted = matches!(&self.options().mode, Mode::Maintain { operations, .. } if operations.contains(&Operation::DeleteJob));
+        let unwritten = !self.carried.is_empty() && !matches!(self.errand, Errand::Run) && !deleted;
         if !self.wishes.is_empty() || unwritten {
             let stop = self.start_link().stop;
             self.put_copy(stop);

@@ -215,6 +215,11 @@ pub enum CommitResult {
         /// For the user.
         message: String,
     },
+    /// Not before the user has changed something: the job fails, and another run tries again.
+    Refused {
+        /// For the user.
+        message: String,
+    },
     /// It can never be committed: rows are lost, and the job fails loudly.
     Lost {
         /// For the user.

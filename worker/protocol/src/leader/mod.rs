@@ -44,7 +44,7 @@ pub use options::{CheckpointOptions, Direction, Guide, Mode, Operation, Options,
 pub use rules::Rule;
 pub use status::{Completed, Course, InProgress, Retained, State, Status, Switching};
 
-use crate::chain::{Committables, Link, Origin, Pin, Start, Stop};
+use crate::chain::{Assignment, Committables, Link, Origin, Pin, Start, Stop};
 use crate::ids::{CheckpointId, Generation, LinkNumber, Now, TaskId};
 use crate::restart::Restart;
 use look::{Look, Next, View};
@@ -94,6 +94,8 @@ pub struct Leader {
     claimed: Option<u64>,
     /// When to look whether it has been replaced, while it waits for its tasks.
     watch_at: Option<Now>,
+    /// The revision on whose terms it has begun last, or could not begin.
+    tried: u64,
     /// The revision of the claim before it.
     claimed_over: u64,
     /// What the user was told that this leader waits for.
@@ -175,6 +177,7 @@ impl Leader {
             generation: None,
             claimed: None,
             watch_at: None,
+            tried: 0,
             claimed_over: 0,
             awaited: None,
             own_start: None,
@@ -269,8 +272,30 @@ impl Leader {
         }
     }
 
+    /// What is known to be assigned as this revision.
+    #[must_use]
+    pub fn assignment(&self, revision: u64) -> Option<&Assignment> {
+        self.view.assignments.get(&revision)
+    }
+
+    /// The revision on whose terms it has begun last, or could not begin; 0 for none.
+    #[must_use]
+    pub fn tried(&self) -> u64 {
+        self.tried
+    }
+
+    /// The highest revision that is known to be assigned to the own code; `None` for none.
+    #[must_use]
+    pub fn assigned(&self) -> Option<u64> {
+        let code = &self.options.as_ref()?.direction.code;
+        let own = self.view.assignments.values().rev().find(|assignment| assignment.code == *code);
+        own.map(|assignment| assignment.revision)
+    }
+
     fn course(&self) -> Course {
-        let start = self.own_start.and_then(|number| self.view.links.get(&number));
+        // Of a job that had ended before, what it was.
+        let head = || self.view.links.values().next_back().filter(|_| matches!(self.phase, Phase::Ended));
+        let start = self.own_start.and_then(|number| self.view.links.get(&number)).or_else(head);
         Course {
             terms: start.map(|link| link.terms().clone()).unwrap_or_default(),
             parallelism: start.map_or(0, Link::parallelism),
@@ -333,7 +358,9 @@ impl Leader {
             Event::AssignmentRequested { request, assignment } => self.on_assignment_requested(request, assignment),
             Event::WorkersReady { revision } => self.on_workers_ready(revision),
             Event::Prepared { revision } => self.on_prepared(revision),
-            Event::DrainRequested => self.drain_requested = matches!(self.phase, Phase::Running),
+            Event::DrainRequested => {
+                self.drain_requested = matches!(self.phase, Phase::Deploying | Phase::Running);
+            }
             Event::PinReleased { pin } => self.on_pin_released(&pin),
             Event::Tick => {}
         }
@@ -385,6 +412,8 @@ impl Leader {
             Purpose::Pointer(_) | Purpose::PointerReadBack(_) => self.on_pointer(purpose, answer),
             Purpose::StalePointer(_) | Purpose::PointerRelease(_) => self.on_pointer(purpose, answer),
             Purpose::RetiredLinks(_) | Purpose::RetiredFiles => self.on_retired(purpose),
+            // That it is there already is as good.
+            Purpose::Mark => self.after_aside(),
             Purpose::OrphanList => self.on_orphans(answer),
             Purpose::Assignment(_) | Purpose::AssignmentReadBack(_) => self.on_assignment(&purpose, answer),
         }

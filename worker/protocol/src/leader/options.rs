@@ -62,6 +62,16 @@ pub enum Guide {
     /// The highest assignment of the own code; where nobody has ever assigned anything, these options as the revision
     /// of the claimant.
     Assignments,
+    /// The highest assignment of the own code, if its revision is above this one: it waits for one. What was assigned
+    /// up to here has failed, or has come to its end.
+    AssignmentsAbove(u64),
+}
+
+impl Guide {
+    /// Whether assignments say how wide the job runs.
+    pub(super) fn is_assigned(self) -> bool {
+        matches!(self, Self::Assignments | Self::AssignmentsAbove(_))
+    }
 }
 
 /// What a leader is for.
@@ -136,6 +146,9 @@ pub enum Operation {
         /// The savepoint's name.
         name: String,
     },
+    /// Mark the job as deleted: nobody goes on with its state any more. What its head left uncommitted is committed
+    /// first; its objects are the caller's to remove once the mark stands.
+    DeleteJob,
 }
 
 /// When and how checkpoints are taken.

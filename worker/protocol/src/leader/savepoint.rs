@@ -11,7 +11,7 @@ use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_pointer};
+use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_mark, encode_pointer};
 use crate::ids::LinkNumber;
 use crate::name;
 use std::collections::BTreeSet;
@@ -115,6 +115,10 @@ impl Leader {
                     self.report(Notice::SavepointFailed { name, uid, message });
                 }
                 Operation::DeleteSavepoint { name } => self.report(Notice::SavepointReleased { name }),
+                Operation::DeleteJob => {
+                    let (key, body) = (ObjectName::Deleted, encode_mark(&self.options().job, self.own_generation()));
+                    self.send(Purpose::Mark, Request::PutIfAbsent { key, body });
+                }
             }
         }
     }

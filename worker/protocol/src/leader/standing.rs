@@ -6,7 +6,9 @@ use super::look::View;
 use super::notice::{Already, End};
 use super::options::{Mode, Operation, Options, Resume, Running};
 use super::rules::{Rule, Rules};
-use crate::chain::{Committables, FallbackError, Link, Manifest, Origin, Pin, Start, Stop, Terms, check_fit, fallback};
+use crate::chain::{
+    Committables, FallbackError, Link, Manifest, ObjectName, Origin, Pin, Start, Stop, Terms, check_fit, fallback,
+};
 use crate::ids::{CheckpointId, LinkNumber};
 use crate::key_group::KeyGroupMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,11 +125,25 @@ fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing
     let unreadable = view.head().filter(|head| !view.links.contains_key(head));
     match way_back(view, begin.damaged, unreadable, &mut standing) {
         Ok(()) => {}
-        // Whoever begins from another state does not need the one that cannot be read.
-        Err(_) if !matches!(resume, Resume::Head) => standing.origin = Origin::Empty,
-        Err(error) => return Err(corrupt(&error, view, begin.damaged)),
+        Err(error) if matches!(resume, Resume::Head) => return Err(corrupt(&error, view, begin.damaged)),
+        // Whoever begins from another state does not need this one, but what only its link lists would be lost.
+        Err(_) => match unreadable {
+            Some(head) => return Err(user(unread(view, head))),
+            None => standing.origin = Origin::Empty,
+        },
     }
     Ok(standing)
+}
+
+/// Why nothing may begin behind a head that cannot be read, and how to have it all the same.
+fn unread(view: &View, head: LinkNumber) -> String {
+    let details = view.unreadable.get(&head).map_or("", String::as_str);
+    format!(
+        "the newest link cannot be read ({details}): output that waits for its commit may be listed there and nowhere \
+         else, and so may savepoints. Put the object back from a backup; or, to give these up, move the object {} away \
+         and run again",
+        ObjectName::Link(head)
+    )
 }
 
 /// What the plan has that the state does not know, which may be what became of the operators that are missed.

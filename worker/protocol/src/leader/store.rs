@@ -37,6 +37,8 @@ pub(super) enum Purpose {
     RetiredLinks(BTreeSet<String>),
     RetiredFiles,
     OrphanList,
+    /// The job is deleted.
+    Mark,
     Assignment(u64),
     AssignmentReadBack(u64),
 }
@@ -46,7 +48,7 @@ impl Purpose {
     fn is_aside(&self) -> bool {
         match self {
             Self::Pointer(_) | Self::PointerReadBack(_) | Self::StalePointer(_) | Self::PointerRelease(_) => true,
-            Self::RetiredLinks(_) | Self::RetiredFiles | Self::OrphanList => true,
+            Self::RetiredLinks(_) | Self::RetiredFiles | Self::OrphanList | Self::Mark => true,
             Self::Assignment(_) | Self::AssignmentReadBack(_) => true,
             Self::LookList(_) | Self::LookDeleted | Self::LookClaim(_) | Self::LookLink(_) => false,
             Self::LookAssignment(_) => false,
@@ -194,7 +196,7 @@ impl Leader {
             let message = message.clone();
             self.refuse_assignment(revision, &AssignmentAnswer::NotStored { message });
         }
-        if pending.purpose.is_aside() {
+        if pending.purpose.is_aside() && pending.purpose != Purpose::Mark {
             self.report(Notice::StoreTrouble { message });
             return self.after_aside();
         }

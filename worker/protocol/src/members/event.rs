@@ -19,13 +19,16 @@ pub struct Registration {
     pub job: String,
     /// Its number among the job's workers, from 0.
     pub ordinal: u32,
-    /// The revision that it was started for, and the attempt to start it: a lower pair never takes the place of a higher
-    /// one.
-    pub started_as: (u64, u64),
     /// Its build: different ones do not work together.
     pub build: String,
     /// The fingerprint of its plan.
     pub plan: String,
+    /// What runs, as assignments name it.
+    pub code: String,
+    /// The revision of the job that it was started for.
+    pub revision: u64,
+    /// The attempt to run this worker: of two for one ordinal the one with the higher (revision, attempt) stays.
+    pub attempt: u64,
     /// Where others send it rows.
     pub exchange: String,
 }
@@ -39,6 +42,8 @@ pub struct Options {
     pub build: String,
     /// The fingerprint of the leader's plan.
     pub plan: String,
+    /// What the leader runs, as assignments name it.
+    pub code: String,
     /// Workers say something at least this often, in milliseconds.
     pub heartbeat_ms: u64,
     /// So many heartbeats in a row may be missed.

@@ -112,6 +112,21 @@ impl Members {
         self.sessions.iter().map(|(session, member)| (*session, &member.worker))
     }
 
+    /// True when tasks of the generation are on this worker.
+    #[must_use]
+    pub fn has_tasks(&self, session: Session) -> bool {
+        match &self.phase {
+            Phase::Deploying { on, .. } | Phase::Running { on, .. } => on.contains(&session),
+            Phase::Idle | Phase::Waiting { .. } | Phase::Cancelling { .. } => false,
+        }
+    }
+
+    /// True while a generation waits for workers that are not there.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting { .. })
+    }
+
     fn handle(&mut self, event: Event) {
         if event.session().is_some_and(|session| !self.is_current(session)) {
             return;
@@ -156,9 +171,11 @@ impl Members {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
+        let place = |worker: &Registration| (worker.revision, worker.attempt);
         if let Some((before, member)) = self.sessions.iter().find(same) {
-            if member.worker.started_as > worker.started_as {
-                let reason = format!("worker {} was started again elsewhere", worker.ordinal);
+            if place(&member.worker) > place(&worker) {
+                let (revision, attempt) = place(&member.worker);
+                let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
                 return self.out.push(Action::Replace { session, reason });
             }
             let (before, message) = (*before, "another process registered in its place");
@@ -186,6 +203,12 @@ impl Members {
             return Some(format!(
                 "the leader's plan has the fingerprint {}, the worker's {}: all workers of a job need the same SQL",
                 own.plan, worker.plan
+            ));
+        }
+        if worker.code != own.code {
+            return Some(format!(
+                "the leader runs the code {}, the worker {}: it waits for a leader of its own",
+                own.code, worker.code
             ));
         }
         None

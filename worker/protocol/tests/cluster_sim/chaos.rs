@@ -248,7 +248,11 @@ impl World {
 }
 
 pub(crate) fn plan(code: &str) -> Plan {
-    let operator = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::Value::Null };
+    let operator = |kind: &str| OperatorPlan {
+        kind: kind.to_owned(),
+        schema: serde_json::Value::Null,
+        legend: serde_json::Value::Null,
+    };
     let mut plan = Plan {
         fingerprint: format!("plan {code}"),
         operators: [(source(), operator("source")), (sum(), operator("sum")), (sink(), operator("sink"))].into(),

@@ -120,7 +120,9 @@ impl World {
     }
 
     fn link_landed(&mut self, link: &Link, before: Option<&Link>) {
-        self.trace(|| format!("link {} lands: {:?}, {:?}, {}", link.number(), link.terms(), link.stop(), link.attempt()));
+        self.trace(|| {
+            format!("link {} lands: {:?}, {:?}, {}", link.number(), link.terms(), link.stop(), link.attempt())
+        });
         self.judge_link(link, before);
         self.ledger.recent.push_back((link.terms().clone(), link.stop()));
         if self.ledger.recent.len() > RECENT {

@@ -3,8 +3,8 @@
 use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from};
 use weir_protocol::chain::{Assignment, RestoreFrom, Stop};
 use weir_protocol::leader::{
-    Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Notice, Options, Resume, State, Stops, Switching,
-    Then,
+    Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State, Stops,
+    Switching, Then,
 };
 use weir_protocol::{CheckpointId, Generation, OperatorId};
 
@@ -49,6 +49,31 @@ fn an_assignment_is_stored_before_anything_happens() {
     let manifest = &restore.as_ref().expect("it goes on from the stop").manifest;
     assert_eq!((manifest.stop, manifest.checkpoint), (Some(Stop::Assignment(2)), CheckpointId(1)));
     assert_eq!((second.terms.revision, second.claimant.revision, head(&store).stop()), (2, 2, None));
+}
+
+#[test]
+fn a_leader_that_waits_for_its_first_assignment_claims_nothing_before() {
+    let mut store = Objects::new();
+    let mut waiting = guided("a", "a");
+    waiting.direction.guide = Guide::AssignmentsAbove(0);
+    let mut rig = Rig::new();
+    rig.tell(&mut store, Event::Begin(Box::new(waiting)));
+    assert_eq!((rig.leader.status().state, store.len()), (State::Awaiting, 0));
+    assert_eq!(rig.assign(&mut store, assignment(1, "a", 2)), [AssignmentAnswer::Accepted]);
+    assert_eq!((rig.revision(), rig.deployed.len()), (1, 1));
+}
+
+#[test]
+fn what_has_ended_is_not_tried_again() {
+    let mut store = Objects::new();
+    running(&mut store);
+    let mut again = guided("b", "a");
+    again.direction.guide = Guide::AssignmentsAbove(1);
+    let mut rig = Rig::new();
+    rig.tell(&mut store, Event::Begin(Box::new(again)));
+    assert_eq!((rig.leader.status().state, claims(&store), rig.deployed.len()), (State::Awaiting, 1, 0));
+    assert_eq!(rig.assign(&mut store, assignment(2, "a", 2)), [AssignmentAnswer::Accepted]);
+    assert_eq!((rig.revision(), rig.deployed.len()), (2, 1));
 }
 
 #[test]

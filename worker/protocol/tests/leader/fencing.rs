@@ -6,6 +6,22 @@ use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operati
 use weir_protocol::{Generation, Now};
 
 #[test]
+fn nobody_goes_on_with_a_job_that_was_deleted() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.writes = Some("x");
+    rig.savepoint(&mut store, "s", Then::Continue);
+    let delete = Mode::Maintain { operations: vec![Operation::DeleteJob], running: Running::Fence };
+    let deleting = Rig::begun(&mut store, "b", delete);
+    assert_eq!(deleting.end, Some(End::Maintained));
+    assert!(store.contains_key("deleted"));
+    rig.savepoint(&mut store, "t", Then::Continue);
+    assert!(matches!(rig.end, Some(End::Fenced { .. })), "{:?}", rig.end);
+    let next = Rig::begun(&mut store, "c", go_on());
+    assert!(matches!(&next.end, Some(End::Failed { message, .. }) if message.contains("has been deleted")));
+}
+
+#[test]
 fn a_manifest_that_lands_for_a_fenced_leader_is_the_next_ones_to_commit() {
     let mut store = Objects::new();
     let mut frozen = Rig::begun(&mut store, "a", go_on());

@@ -64,7 +64,11 @@ pub(crate) fn sum() -> OperatorId {
 }
 
 pub(crate) fn options(incarnation: &str, mode: Mode) -> Options {
-    let operator = |kind: &str| OperatorPlan { kind: kind.to_owned(), schema: serde_json::Value::Null };
+    let operator = |kind: &str| OperatorPlan {
+        kind: kind.to_owned(),
+        schema: serde_json::Value::Null,
+        legend: serde_json::Value::Null,
+    };
     Options {
         job: "job".to_owned(),
         claimant: Claimant { revision: 1, attempt: 1, pod: "pod".to_owned() },

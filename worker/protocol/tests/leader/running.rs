@@ -103,6 +103,28 @@ fn a_corrupt_newest_checkpoint_is_skipped_only_if_no_sink_commits() {
 }
 
 #[test]
+fn beginning_anew_gives_up_what_only_a_damaged_head_lists_when_the_user_has_moved_it_away() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.hold_commits = true;
+    rig.savepoint(&mut store, "one", Then::Continue);
+    let (head_key, newest) = store.range_mut("chain/".to_owned().."chain0".to_owned()).next_back().expect("a link");
+    let head_key = head_key.clone();
+    newest[10] ^= 1;
+    for resume in [Resume::Empty, Resume::Savepoint("one".to_owned())] {
+        let refused = Rig::begun(&mut store, "b", run_from(resume, Stops::Lift));
+        let is_said = |(kind, message): (ErrorKind, &str)| {
+            kind == ErrorKind::User && message.contains(&head_key) && message.contains("away and run again")
+        };
+        assert!(refused.failed().is_some_and(is_said), "{:?}", refused.end);
+        assert!(!refused.notices.iter().any(|notice| matches!(notice, Notice::Started { .. })));
+    }
+    store.remove(&head_key);
+    let anew = Rig::begun(&mut store, "c", run_from(Resume::Empty, Stops::Lift));
+    assert!(anew.notices.iter().any(|notice| matches!(notice, Notice::Started { restored: None, .. })));
+}
+
+#[test]
 fn savepoints_of_a_stopped_job_are_made_and_given_up_by_a_leader_too() {
     let mut store = Objects::new();
     let mut rig = Rig::begun(&mut store, "a", go_on());

@@ -83,7 +83,11 @@ fn an_assignment_that_says_nothing_that_could_be_done_does_not_reach_the_job() {
         (with("code", "\"\""), 422, json!({"error": "code has 0 bytes: use 1 to 200"})),
         (with("code", "null"), 422, json!({"error": "code is missing"})),
         (with("force", "\"yes\""), 422, json!({"error": "force is true or false, not the text \"yes\""})),
-        (with("restoreFrom", "\"all\""), 422, json!({"hint": "use \"nothing\" or {\"savepoint\": \"NAME\"}"})),
+        (
+            with("restoreFrom", "\"all\""),
+            422,
+            json!({"hint": "use \"nothing\", {\"savepoint\": \"NAME\"}, {\"path\": \"PATH\"} or {\"job\": \"NAME\"}"}),
+        ),
         (with("restoreFrom", r#"{"path": "/x"}"#), 422, json!({})),
         (with("restoreFrom", r#"{"savepoint": "A"}"#), 422, json!({"error": "\"A\" is no name for a savepoint"})),
     ];

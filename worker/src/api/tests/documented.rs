@@ -2,6 +2,8 @@
 
 use super::{board, fill};
 use crate::api::{JobNumbers, ProcessNumbers, TaskNumbers};
+use crate::checkpoint::store::copies::Copies;
+use crate::checkpoint::store::directory::DirectoryStore;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::exchange::{Exchange, Settings};
 use crate::numbers::{Kind, Numbers};
@@ -18,7 +20,11 @@ fn every_metric_is_documented_and_nothing_else() {
     fill(&board);
     let readings = Arc::clone(&board);
     let exchange = Exchange::listen("127.0.0.1:0".parse().unwrap(), Security::Insecure, Settings::new("bids", 0));
-    let parts: [Arc<dyn Numbers>; 6] = [
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(DirectoryStore::open(folder.path().join("state")).unwrap());
+    let parts: [Arc<dyn Numbers>; 8] = [
+        Arc::clone(&board.reused) as _,
+        Arc::new(Copies::open(store, folder.path().join("copies"), 1).unwrap()),
         Arc::new(TaskNumbers(move || readings.readings())),
         Arc::new(JobNumbers(board)),
         Arc::new(ProcessNumbers),

@@ -6,7 +6,7 @@ use crate::api::server::LIMITS;
 use crate::api::{Limits, ProcessNumbers, Vitals, serve_failure, serve_leader, serve_leader_within, serve_vitals};
 use crate::job::board::LastFailure;
 use crate::job::message::{Handle, Message};
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::tls::tests::jobs;
 use crate::tls::{Identity, Role, Security};
 use serde_json::json;
@@ -93,7 +93,12 @@ fn health_and_the_job_have_ports_of_their_own() {
     let readiness = Readiness::not_yet("it has not found its leader at 10.0.0.1:7000");
     let identity = jobs.own.identity(Role::Worker).unwrap();
     let worker = readiness.clone();
-    let vitals = Vitals { ready: Box::new(move || worker.state()), numbers: vec![Arc::new(ProcessNumbers), identity] };
+    let pulse = Pulse::default();
+    let vitals = Vitals {
+        alive: Box::new(move || pulse.state()),
+        ready: Box::new(move || worker.state()),
+        numbers: vec![Arc::new(ProcessNumbers), identity],
+    };
     let server = serve_vitals("127.0.0.1:0", vitals).unwrap();
     let (address, anybody) = (server.address(), Client::Of(Security::Insecure));
     let not_ready = json!({"error": "the worker is not ready: it has not found its leader at 10.0.0.1:7000"});

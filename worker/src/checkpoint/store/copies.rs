@@ -6,6 +6,7 @@
 
 use super::{Put, Store};
 use crate::failure::{Failure, Result};
+use crate::numbers::{Family, Numbers};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -32,6 +33,7 @@ pub struct Copies {
     next: AtomicU64,
     kept: Mutex<Kept>,
     served: AtomicU64,
+    missed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -56,7 +58,15 @@ impl Copies {
         prepare(&folder).map_err(|error| {
             Failure::user(format!("the folder {} cannot be used for copies of state", folder.display())).because(error)
         })?;
-        Ok(Self { inner, folder, budget, next: AtomicU64::new(0), kept: Mutex::default(), served: AtomicU64::new(0) })
+        Ok(Self {
+            inner,
+            folder,
+            budget,
+            next: AtomicU64::new(0),
+            kept: Mutex::default(),
+            served: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        })
     }
 
     /// Bytes that were read here and not in the store behind.
@@ -98,10 +108,18 @@ impl Copies {
         }
     }
 
-    fn forget(&self, key: &str) {
+    fn drop_copy(&self, key: &str) {
         let mut kept = self.kept.lock();
         kept.forget(key);
         kept.oldest_first.retain(|other| other != key);
+    }
+
+    /// Bytes of state had to be read in the store behind.
+    fn miss<'a>(&self, key: &str, bodies: impl IntoIterator<Item = &'a Vec<u8>>) {
+        if key.starts_with(STATE) {
+            let bytes = bodies.into_iter().map(|body| body.len() as u64).sum();
+            self.missed.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// What the copy has; `None` when there is none that can be used.
@@ -114,10 +132,21 @@ impl Copies {
             }
             Err(error) => {
                 tracing::warn!(key, %error, "a local copy of a state file is not usable");
-                self.forget(key);
+                self.drop_copy(key);
                 None
             }
         }
+    }
+}
+
+impl Numbers for Copies {
+    fn families(&self) -> Vec<Family> {
+        let label = |from: &str| vec![("from", from.to_owned())];
+        let read = Family::counter("weir_state_read_bytes_total", "Bytes of state that were read, by where they were.");
+        let missed = self.missed.load(Ordering::Relaxed);
+        let read = read.with(label("copy"), self.served_bytes() as f64).with(label("store"), missed as f64);
+        let kept = Family::gauge("weir_state_copies_bytes", "Bytes of local copies of state.");
+        vec![read, kept.of(self.kept_bytes() as f64)]
     }
 }
 
@@ -174,14 +203,14 @@ impl Store for Copies {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         match self.read(key, |copy| 0..copy.bytes) {
             Some(body) => Ok(Some(body)),
-            None => self.inner.get(key),
+            None => self.inner.get(key).inspect(|body| self.miss(key, body.as_ref())),
         }
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
         match self.read(key, |_| range.clone()) {
             Some(body) => Ok(body),
-            None => self.inner.get_range(key, range),
+            None => self.inner.get_range(key, range).inspect(|body| self.miss(key, [body])),
         }
     }
 
@@ -190,7 +219,10 @@ impl Store for Copies {
         for range in ranges {
             match self.read(key, |_| range.clone()) {
                 Some(body) => bodies.push(body),
-                None => return self.inner.get_ranges(key, ranges),
+                None => {
+                    let bodies = self.inner.get_ranges(key, ranges);
+                    return bodies.inspect(|bodies| self.miss(key, bodies));
+                }
             }
         }
         Ok(bodies)
@@ -201,9 +233,14 @@ impl Store for Copies {
             return Ok(());
         }
         if let Some(body) = self.inner.get(key)? {
+            self.miss(key, [&body]);
             self.keep(key, &body);
         }
         Ok(())
+    }
+
+    fn forget(&self, keys: &[String]) {
+        keys.iter().filter(|key| key.starts_with(STATE)).for_each(|key| self.drop_copy(key));
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -211,7 +248,7 @@ impl Store for Copies {
     }
 
     fn delete(&self, keys: &[String]) -> Result<()> {
-        keys.iter().filter(|key| key.starts_with(STATE)).for_each(|key| self.forget(key));
+        self.forget(keys);
         self.inner.delete(keys)
     }
 

@@ -33,6 +33,9 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// Objects are about to be removed by another process: nothing of them need be kept near.
+    fn forget(&self, _keys: &[String]) {}
+
     /// The names of all objects below `prefix`, sorted.
     fn list(&self, prefix: &str) -> Result<Vec<String>>;
 

@@ -1,6 +1,7 @@
-//! `weir bench`: what queries, and what data between workers, cost on this machine.
+//! `weir bench`: what queries, and what workers of a job, cost on this machine.
 
 mod child;
+mod cluster;
 mod exchange;
 mod nexmark;
 
@@ -12,7 +13,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Measure what queries, and data between workers, cost on this machine.
+/// Measure what queries, workers, checkpoints and failures cost on this machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -23,6 +24,11 @@ pub(super) struct Arguments {
 enum Command {
     Nexmark(Nexmark),
     Exchange(exchange::Arguments),
+    Workers(cluster::Workers),
+    Checkpoint(cluster::Checkpoint),
+    Recovery(cluster::Recovery),
+    Rescale(cluster::Rescale),
+    All(All),
     #[command(hide = true)]
     Measure,
     #[command(hide = true)]
@@ -77,8 +83,43 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::Nexmark(arguments) => arguments.run(),
         Command::Exchange(arguments) => exchange::run(arguments),
+        Command::Workers(arguments) => arguments.run(),
+        Command::Checkpoint(arguments) => arguments.run(),
+        Command::Recovery(arguments) => arguments.run(),
+        Command::Rescale(arguments) => arguments.run(),
+        Command::All(arguments) => arguments.run(),
         Command::Measure => child::run(),
         Command::Send => exchange::send(),
+    }
+}
+
+/// Run all benchmarks of several workers, one after the other, each as it is without options.
+#[derive(Debug, clap::Args)]
+struct All {
+    /// Print objects in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl All {
+    fn run(&self) -> Result<Code, Refusal> {
+        let failed = |error: std::io::Error| Refusal::failed(format!("error: a benchmark could not be run: {error}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        for name in ["exchange", "workers", "checkpoint", "recovery", "rescale"] {
+            if !self.json {
+                println!("weir bench {name}");
+            }
+            let options = self.json.then_some("--json");
+            let status = std::process::Command::new(&program).args(["bench", name]).args(options).status();
+            if !status.map_err(failed)?.success() {
+                // It has said itself why.
+                return Err(Refusal::failed(format!("error: weir bench {name} has failed")));
+            }
+            if !self.json {
+                println!();
+            }
+        }
+        Ok(Code::Done)
     }
 }
 

@@ -36,10 +36,16 @@ pub(super) fn manifest(query: &str, sql: &str, generator: &Generator, parallelis
             "parallelism": parallelism,
             "maxParallelism": parallelism.max(128),
             "restart": {"none": {}},
-            "pipeline": {"sql": format!("{}\n{sql}", tables(generator))},
+            "pipeline": {"sql": script(sql, generator)},
         },
     });
     job.to_string()
+}
+
+/// A query over the generator's tables.
+#[must_use]
+pub(super) fn script(sql: &str, generator: &Generator) -> String {
+    format!("{}\n{sql}", tables(generator))
 }
 
 fn tables(generator: &Generator) -> String {

@@ -1,17 +1,13 @@
 //! `weir savepoint`: the checkpoints with a name of a job that stands still.
 
 mod change;
+mod export;
 mod show;
 
 use super::exit::{Code, Refusal};
-use super::job;
-use crate::diagnostic::nearest;
-use crate::job::directory::history::History;
-use crate::job::directory::place;
+use super::found::Place;
+use super::upkeep::ClaimAs;
 use clap::Subcommand;
-use std::path::PathBuf;
-use weir_crds::ValidatedJob;
-use weir_protocol::chain::Pin;
 
 /// Look after savepoints: checkpoints with a name, which are kept until they are deleted.
 ///
@@ -42,6 +38,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a savepoint as Parquet files with readable columns, which need nothing else.
+    ///
+    /// One file per table of each operator's state, or one per range of key groups where a table is large, and
+    /// index.json, which says what is in them.
+    Export {
+        /// The savepoint's name; latest for the newest checkpoint of a stopped job. Or a path: DIR/savepoints/NAME,
+        /// DIR/chain/N, or DIR itself.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+        /// Where to: a folder that is not there yet, or s3://BUCKET/PREFIX.
+        #[arg(long, value_name = "DIR")]
+        to: String,
+    },
     /// Give the newest checkpoint of a stopped job a name.
     ///
     /// A running job takes savepoints itself: POST /v1/savepoints, see weir run --http.
@@ -50,6 +60,11 @@ enum Command {
         name: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        claim: ClaimAs,
+        /// Tells requests apart: the same one again takes no second savepoint, another one for the same name is refused.
+        #[arg(long, value_name = "UID", env = "WEIR_REQUEST")]
+        request: Option<String>,
     },
     /// Delete a savepoint of a stopped job.
     ///
@@ -59,34 +74,9 @@ enum Command {
         name: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        claim: ClaimAs,
     },
-}
-
-/// Which job.
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// The manifest of the job; - reads standard input. Not needed with --state-dir.
-    file: Option<String>,
-    /// The job's state: its directory, or its folder s3://BUCKET/PREFIX/….
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// A folder of secrets, <DIR>/<name>/<key>; without it secrets come from environment variables NAME_KEY.
-    #[arg(long, value_name = "DIR")]
-    secrets: Option<PathBuf>,
-}
-
-/// The state that was found.
-struct Found {
-    place: place::Place,
-    secrets: Option<PathBuf>,
-    history: History,
-    manifest: Option<Manifest>,
-}
-
-struct Manifest {
-    name: String,
-    text: String,
-    job: ValidatedJob,
 }
 
 /// Runs the command.
@@ -94,66 +84,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     match &arguments.command {
         Command::List { place, json } => show::list(&place.find()?, *json),
         Command::Inspect { name, place, json } => show::inspect(&place.find()?, name, *json),
-        Command::Create { name, place } => change::create(&place.find()?, name),
-        Command::Delete { name, place } => change::delete(&place.find()?, name),
-    }
-}
-
-impl Place {
-    fn find(&self) -> Result<Found, Refusal> {
-        let manifest = self.file.as_deref().map(Manifest::read).transpose()?;
-        let place = match (&manifest, &self.state_dir) {
-            (Some(manifest), given) => {
-                let bucket = job::bucket_of(&manifest.job, self.secrets.as_deref())?;
-                job::place_of(&manifest.job, given.as_deref(), bucket.as_ref())?
-            }
-            (None, Some(given)) => job::place_at(given, None),
-            (None, None) => {
-                return Err(Refusal::user("error: which job? give its manifest, or its state with --state-dir"));
-            }
-        };
-        let Some(history) = History::read(&place)? else {
-            return Err(no_state(&place));
-        };
-        if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.job.name != history.job) {
-            return Err(Refusal::user(format!(
-                "error: the state in {place} belongs to the job '{}', not to '{}': choose another with --state-dir",
-                history.job, manifest.job.name
-            )));
+        Command::Export { name, place, to } => export::run(name, place, to),
+        Command::Create { name, place, claim, request } => {
+            change::create(&place.find()?, claim, name, request.as_deref())
         }
-        Ok(Found { place, secrets: self.secrets.clone(), history, manifest })
+        Command::Delete { name, place, claim } => change::delete(&place.find()?, claim, name),
     }
-}
-
-impl Manifest {
-    fn read(file: &str) -> Result<Self, Refusal> {
-        let (name, text) = job::read(file)?;
-        let job = job::parse(&name, &text)?;
-        Ok(Self { name, text, job })
-    }
-}
-
-impl Found {
-    /// The savepoint of this name.
-    fn pin(&self, name: &str) -> Result<Pin, Refusal> {
-        let mut savepoints = self.history.savepoints();
-        if let Some(pin) = savepoints.remove(name) {
-            return Ok(pin);
-        }
-        let near = nearest(name, savepoints.keys().map(String::as_str));
-        let hint = match (near, savepoints.is_empty()) {
-            (Some(near), _) => format!("perhaps '{near}' is meant"),
-            (None, true) => "there is none yet".to_owned(),
-            (None, false) => {
-                format!("there are {}", savepoints.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
-            }
-        };
-        Err(Refusal::user(format!("error: job {} has no savepoint '{name}'\nhint: {hint}", self.history.job)))
-    }
-}
-
-fn no_state(place: &place::Place) -> Refusal {
-    Refusal::user(format!(
-        "error: {place} holds no state of a job\nhint: run the job first, or say where its state is with --state-dir"
-    ))
 }

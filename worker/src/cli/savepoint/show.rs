@@ -1,7 +1,7 @@
 //! Shows savepoints.
 
-use super::Found;
 use crate::cli::exit::{Code, Refusal};
+use crate::cli::found::Found;
 use crate::cli::progress::size;
 use crate::cli::table::{self, Align};
 use crate::cli::time;

@@ -72,6 +72,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use proptest::prelude::*;
 
     fn check(arguments: &[&str], variables: &[&str], expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
@@ -99,6 +100,25 @@ mod tests {
             &["WEIR_LEADER", "WEIR_MANIFEST"],
             &["--insecure"],
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_the_options_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            lines in r#"([a-z-]{0,8}: ?(\{|\[|"|'|&a|\*a|!!int|[a-z0-9.]{0,6}|- )\n){0,6}"#,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for body in [bytes.as_slice(), lines.as_bytes()] {
+                let file = folder.path().join("options.yaml");
+                std::fs::write(&file, body).unwrap();
+                let named = ["weir".into(), "worker".into(), "--config".into(), file.into_os_string()];
+                match with_config(named.clone().into_iter(), |_| None) {
+                    Ok(all) => prop_assert_eq!(&all[..4], &named[..]),
+                    Err(refusal) => prop_assert!(refusal.to_string().contains("options.yaml"), "{}", refusal),
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::super::exit::{Code, Refusal};
 use super::super::job;
 use super::super::run::{Arguments, check_parallelism};
+use super::lead;
 use crate::checkpoint::store::Store;
 use crate::failure::Failure;
 use crate::tls::{self, Role};
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,11 +62,15 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
     written.map_err(|error| Refusal::failed(format!("error: the manifest could not be copied: {error}")))?;
     let state = job::open_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref())?;
     let authority = tls::self_made(&scratch.0.join("tls"))?;
+    let door = door()?;
+    let leader = door.local_addr();
+    let leader = leader.map_err(|error| Refusal::failed(format!("error: the port has no address: {error}")))?;
     let plan = Launch {
         arguments,
         manifest,
         certificates: authority.folder_of(Role::Worker),
-        leader: free_address()?,
+        leader: leader.to_string(),
+        door,
         workers,
         claimant: state.claimant.clone(),
         // What lies in a directory of this machine needs no copies there.
@@ -75,12 +81,10 @@ pub(in super::super) fn run(arguments: &Arguments, workers: u32) -> Result<Code,
     Fleet::start(plan)?.watch()
 }
 
-/// An address that is free now. Worker 0 takes it, and takes it again whenever it is restarted.
-fn free_address() -> Result<String, Refusal> {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address =
-        address.map_err(|error| Refusal::failed(format!("error: no port of this machine can be had: {error}")))?;
-    Ok(address.to_string())
+/// Where worker 0 takes registrations: held by this process, so that nobody else gets the port while worker 0 is restarted.
+fn door() -> Result<TcpListener, Refusal> {
+    TcpListener::bind("127.0.0.1:0")
+        .map_err(|error| Refusal::failed(format!("error: no port of this machine can be had: {error}")))
 }
 
 /// The highest generation that has begun.
@@ -94,6 +98,8 @@ struct Launch<'a> {
     manifest: PathBuf,
     certificates: PathBuf,
     leader: String,
+    /// Where worker 0 listens, which it gets as its standard input.
+    door: TcpListener,
     workers: u32,
     claimant: Claimant,
     /// The folder in which each worker has one for its local copies of state.
@@ -109,7 +115,11 @@ impl Launch<'_> {
             |error: std::io::Error| Refusal::failed(format!("error: worker {ordinal} cannot be started: {error}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
-        command.args(self.options(ordinal)?).stdin(Stdio::null());
+        let input = match ordinal {
+            0 => Stdio::from(OwnedFd::from(self.door.try_clone().map_err(failed)?)),
+            _ => Stdio::null(),
+        };
+        command.args(self.options(ordinal)?).stdin(input);
         // The terminal's Ctrl-C is for this process, which asks the leader to stop.
         command.process_group(0).spawn().map_err(failed)
     }
@@ -126,7 +136,10 @@ impl Launch<'_> {
         add("pod", self.claimant.pod.clone().into());
         add("revision", self.claimant.revision.to_string().into());
         add("attempt", self.claimant.attempt.to_string().into());
-        add(if ordinal == 0 { "control" } else { "leader" }, self.leader.clone().into());
+        match ordinal {
+            0 => add("control", lead::INHERITED.into()),
+            _ => add("leader", self.leader.clone().into()),
+        }
         let numbers = [
             ("parallelism", given.parallelism.map(|number| number.to_string())),
             ("speed", given.speed.map(|number| number.to_string())),

@@ -1,62 +1,81 @@
 //! A worker that follows a leader.
 
-use super::{Arguments, Shown, exchange, health, leave_on_signals, patience, show_store, store_of};
-use crate::cli::exit::{Code, Refusal};
+use super::begin::Begun;
+use super::departure::{Departure, LEAVES};
+use super::{Arguments, Shown, exchange, health, patience, show_store, store_of};
+use crate::cli::exit::{self, Code, Refusal};
 use crate::cli::job::Planned;
-use crate::control::{Client, Outcome};
+use crate::control::{AfterRefusal, Client, Outcome};
 use crate::dataflow::graph::Graph;
 use crate::exchange::Exchange;
 use crate::job::agent::{Agent, Reports, Work};
 use crate::job::board::Board;
 use crate::job::directory::place::Held;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::job::workers::BUILD;
 use crate::job::{budget, settings};
-use crate::tls::Security;
 use std::sync::Arc;
 use weir_protocol::members::Registration;
 
 /// Works as the leader says.
-pub(super) fn follow(arguments: &Arguments, planned: &Planned, security: Security) -> Result<Code, Refusal> {
+pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) -> Result<Code, Refusal> {
+    let Begun { planned, security, state, .. } = begun;
     let Some(leader) = arguments.leader.clone() else {
         return Err(Refusal::user(
             "error: a worker needs its leader: name the address where worker 0 takes registrations (--leader HOST:PORT)",
         ));
     };
-    let state = super::state(arguments, planned)?;
     let (exchange, address) = exchange(arguments, security.clone(), &state.uid)?;
     let graph = Arc::new(Graph::of(&planned.plan));
     let board = Arc::new(Board::new(Arc::clone(&planned.plan), Arc::clone(&graph)));
     show_store(&state, &board);
     let readiness = Readiness::not_yet(format!("it has not found its leader at {leader}"));
-    let shown = Shown { board: Arc::clone(&board), exchange: Arc::clone(&exchange), readiness: readiness.clone() };
+    let pulse = Pulse::default();
+    let shown = Shown {
+        board: Arc::clone(&board),
+        exchange: Arc::clone(&exchange),
+        readiness: readiness.clone(),
+        pulse: pulse.clone(),
+    };
+    let work = work(arguments, &planned, (&state, exchange), (graph, Arc::clone(&board)))?;
     let health = health(arguments, &security, shown)?;
-    let work = work(arguments, planned, (&state, exchange), (graph, Arc::clone(&board)))?;
     let (reports, received) = tokio::sync::mpsc::unbounded_channel();
     let agent = Agent::start(work, Reports::new(move |report| drop(reports.send(report))));
-    leave_on_signals(agent.commands(), readiness.clone(), arguments.drain_timeout)?;
+    let (commands, told) = (agent.commands(), readiness.clone());
+    departure.by(move |_| {
+        told.ends(LEAVES);
+        commands.leave();
+    });
     let client = Client {
         leader,
         security,
         registration: Registration {
             job: state.uid.clone(),
             ordinal: arguments.ordinal,
-            started_as: (arguments.revision, arguments.attempt),
             build: BUILD.to_owned(),
             plan: settings::plan_of(&planned.plan, planned.job.allow_dropped_state).fingerprint,
+            code: arguments.code(&planned),
+            revision: arguments.revision,
+            attempt: arguments.attempt,
             exchange: address,
         },
+        after_refusal: if arguments.stays() { AfterRefusal::LookAgain } else { AfterRefusal::End },
         patience: patience(arguments),
         agent: agent.commands(),
         reports: received,
         board,
         readiness,
+        pulse,
     };
     let outcome = client.run();
     drop(health);
     match outcome {
-        Outcome::Left => Ok(Code::HandedOver),
+        Outcome::Left => {
+            exit::note("the worker's part of the job goes on elsewhere");
+            Ok(Code::HandedOver)
+        }
         Outcome::Ended(how) => {
+            exit::note(&how);
             if !arguments.quiet {
                 eprintln!("worker {}: {how}", arguments.ordinal);
             }
@@ -80,7 +99,7 @@ fn work(
         worker: arguments.ordinal,
         plan: Arc::clone(&planned.plan),
         graph,
-        store: store_of(arguments, state)?,
+        store: store_of(arguments, state, &board)?,
         job_uid: state.uid.clone(),
         speed: arguments.speed,
         state_budget: arguments.state_budget.unwrap_or_else(budget::of_this_machine),

@@ -1,35 +1,36 @@
 //! `weir worker`: one of several processes that run a job together.
 
+mod begin;
 mod config;
+mod departure;
 pub(super) mod fleet;
 mod follow;
 mod lead;
 
 use super::exit::{Code, Refusal};
-use super::job::{self, Planned};
+use super::job::Planned;
 use super::run;
 use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::copies::Copies;
+use crate::checkpoint::store::s3::settings;
 use crate::control::Patience;
 use crate::exchange::{Exchange, Settings};
-use crate::job::agent::Commands;
 use crate::job::board::Board;
 use crate::job::directory::place::Held;
-use crate::job::message::Handle;
-use crate::job::readiness::Readiness;
+use crate::job::readiness::{Pulse, Readiness};
 use crate::job::runner::Runner;
+use crate::job::workers::BUILD;
 use crate::numbers::Numbers;
 use crate::tls::{Identity, Security};
 pub(super) use config::with_config;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use departure::Departure;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_protocol::chain::Claimant;
-use weir_protocol::retry::{Backoff, Pace};
+use weir_protocol::leader::End;
 
 /// Run one worker of a job that has several.
 ///
@@ -126,6 +127,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", env = "WEIR_REVISION", default_value_t = 0)]
     revision: u64,
     /// What runs, as assignments name it; by default the build and the fingerprint of the plan.
+    ///
+    /// With it the worker does what it is assigned and nothing else: worker 0 waits for its first assignment, and stays
+    /// when the job has ended or failed; the others wait for a leader of the same code.
     #[arg(long, value_name = "CODE", env = "WEIR_CODE")]
     code: Option<String>,
     /// Run as these options say, whatever was assigned before.
@@ -150,14 +154,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     if let Some(parent) = arguments.parent {
         fleet::end_with(parent)?;
     }
-    let file = arguments.file.as_ref().or(arguments.manifest.as_ref());
-    let file = file.expect("the command line demands one of the two");
-    let planned = job::plan(file, arguments.secrets.as_deref())?;
-    let security = security(arguments)?;
+    if arguments.stays() || arguments.parent.is_some() {
+        settings::keep_asking();
+    }
+    let departure = Departure::on_signals(arguments.drain_timeout)?;
+    let begun = begin::until_begun(arguments)?;
     if arguments.ordinal == 0 {
-        lead::lead(arguments, &planned, security)
+        lead::lead(arguments, begun, departure)
     } else {
-        follow::follow(arguments, &planned, security)
+        follow::follow(arguments, begun, departure)
+    }
+}
+
+impl Arguments {
+    /// Whether the worker stays when it cannot run the job, or the job has ended: whoever started it says what it runs, and
+    /// looks what has become of it.
+    fn stays(&self) -> bool {
+        self.code.is_some()
+    }
+
+    fn file(&self) -> &str {
+        self.file.as_ref().or(self.manifest.as_ref()).expect("the command line demands one of the two")
+    }
+
+    /// What runs, as assignments name it.
+    fn code(&self, planned: &Planned) -> String {
+        self.code.clone().unwrap_or_else(|| format!("{BUILD}-{:016x}", planned.plan.fingerprint))
     }
 }
 
@@ -192,23 +214,6 @@ fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc
     Ok((exchange, address))
 }
 
-/// Between attempts to reach the store, before a worker begins.
-const STORE_PACE: Pace = Pace { initial_ms: 500, max_ms: 10_000, multiplier: 2.0, jitter: 0.0 };
-
-/// Opens the job's state. A store that is away when a worker is started again comes back, as for one that runs.
-fn state(arguments: &Arguments, planned: &Planned) -> Result<Held, Refusal> {
-    let mut backoff = Backoff::new(STORE_PACE);
-    loop {
-        match job::join_state(&planned.job, arguments.state_dir.as_deref(), arguments.secrets.as_deref()) {
-            Err(refusal) if refusal.code == Code::Failed => {
-                tracing::warn!(error = %refusal, "the store is away");
-                std::thread::sleep(Duration::from_millis(backoff.next_ms(0.5)));
-            }
-            opened => return opened,
-        }
-    }
-}
-
 /// Requests to a bucket are counted where the metrics are read.
 fn show_store(state: &Held, board: &Board) {
     if let Some(meter) = &state.meter {
@@ -217,11 +222,11 @@ fn show_store(state: &Held, board: &Board) {
 }
 
 /// The store as the worker's tasks see it.
-fn store_of(arguments: &Arguments, state: &Held) -> Result<Arc<dyn Store>, Refusal> {
-    match &arguments.copies {
-        Some(folder) => Ok(Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?)),
-        None => Ok(Arc::clone(&state.store)),
-    }
+fn store_of(arguments: &Arguments, state: &Held, board: &Board) -> Result<Arc<dyn Store>, Refusal> {
+    let Some(folder) = &arguments.copies else { return Ok(Arc::clone(&state.store)) };
+    let copies = Arc::new(Copies::open(Arc::clone(&state.store), folder, arguments.copies_size)?);
+    board.copies.get_or_init(|| Arc::clone(&copies));
+    Ok(copies)
 }
 
 fn claimant(arguments: &Arguments) -> Claimant {
@@ -239,68 +244,36 @@ fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security
     Ok(secure.chain(plain).collect::<Result<_, _>>()?)
 }
 
-/// Why a worker that was told to go is not ready.
-const LEAVES: &str = "it is about to leave";
-
 /// What a worker's health and metrics are made of.
 struct Shown {
     board: Arc<Board>,
     exchange: Arc<Exchange>,
     readiness: Readiness,
+    pulse: Pulse,
 }
 
 fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Option<Server>, Refusal> {
     let Some(address) = &arguments.health else { return Ok(None) };
-    let Shown { board, exchange, readiness } = shown;
+    let Shown { board, exchange, readiness, pulse } = shown;
+    let ended = Arc::clone(&board);
     let tasks = Arc::clone(&board);
     let mut numbers: Vec<Arc<dyn Numbers>> =
         vec![Arc::new(TaskNumbers(move || tasks.readings_here())), exchange, Arc::new(ProcessNumbers)];
     if let Security::Mutual(identity) = security {
         numbers.push(Arc::clone(identity) as _);
     }
+    numbers.push(Arc::clone(&board.reused) as _);
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
+    numbers.extend(board.copies.get().map(|copies| Arc::clone(copies) as _));
     if arguments.ordinal == 0 {
         numbers.push(Arc::new(JobNumbers(board)));
     }
-    let vitals = Vitals { ready: Box::new(move || readiness.state()), numbers };
+    let ready = move || match ended.end().zip(ended.last_failure()) {
+        Some((End::Failed { .. } | End::Stalled { .. }, failure)) => {
+            Err(format!("the job has failed: {}", failure.message))
+        }
+        _ => readiness.state(),
+    };
+    let vitals = Vitals { alive: Box::new(move || pulse.state()), ready: Box::new(ready), numbers };
     Ok(Some(api::serve_vitals(address, vitals)?))
-}
-
-/// The first SIGTERM or SIGINT lets the worker's tasks go on elsewhere; the second, or the time limit, ends the process.
-fn leave_on_signals(agent: Commands, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |_| {
-        readiness.ends(LEAVES);
-        agent.leave();
-    })
-}
-
-/// SIGTERM hands the job over with a checkpoint, SIGINT stops it; a second signal, or the time limit, ends the process.
-fn lead_until_signals(job: Handle, readiness: Readiness, limit: weir_crds::Duration) -> Result<(), Refusal> {
-    on_first_signal(limit, move |signal| {
-        readiness.ends(LEAVES);
-        if signal == SIGTERM { job.leave() } else { job.stop() }
-    })
-}
-
-fn on_first_signal(limit: weir_crds::Duration, act: impl FnOnce(i32) + Send + 'static) -> Result<(), Refusal> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
-    std::thread::spawn(move || {
-        let mut arriving = signals.forever();
-        let Some(first) = arriving.next() else { return };
-        act(first);
-        if first == SIGTERM {
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from(limit));
-                eprintln!(
-                    "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint"
-                );
-                std::process::exit(Code::Interrupted as i32);
-            });
-        }
-        if arriving.next().is_some() {
-            std::process::exit(Code::Interrupted as i32);
-        }
-    });
-    Ok(())
 }

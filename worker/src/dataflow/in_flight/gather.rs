@@ -66,7 +66,9 @@ impl Gather {
                 self.pass(passing);
             }
             Incoming::Element(Element::Batch(batch)) => self.keep(input, || Piece::Rows(batch.clone())),
-            Incoming::Arrived(arrived) => self.keep(input, || Piece::Arrived(Arc::clone(&arrived.decode))),
+            Incoming::Arrived(arrived) => {
+                self.keep(input, || Piece::Arrived { decode: Arc::clone(&arrived.decode), bytes: arrived.size.bytes });
+            }
             Incoming::Element(Element::Watermark(watermark)) => self.keep(input, || Piece::Watermark(*watermark)),
             Incoming::Element(Element::Idle) => self.keep(input, || Piece::Idle),
         }

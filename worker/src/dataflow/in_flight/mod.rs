@@ -42,7 +42,12 @@ pub enum Piece {
     /// Rows.
     Rows(Batch),
     /// Rows of another process, as they came.
-    Arrived(Arc<Decode>),
+    Arrived {
+        /// Makes a batch of them.
+        decode: Arc<Decode>,
+        /// The memory that they take.
+        bytes: u64,
+    },
     /// The input's watermark advances.
     Watermark(EventTime),
     /// The input is idle.
@@ -66,11 +71,15 @@ impl InFlight {
         Self::Stretches(if matter { stretches } else { Vec::new() })
     }
 
-    /// Memory that its rows take, but for those that are still as they came from another process.
+    /// Memory that its rows take.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let Self::Stretches(stretches) = self else { return 0 };
-        let of = |piece: &Piece| if let Piece::Rows(batch) = piece { batch.bytes() as u64 } else { 0 };
+        let of = |piece: &Piece| match piece {
+            Piece::Rows(batch) => batch.bytes() as u64,
+            Piece::Arrived { bytes, .. } => *bytes,
+            Piece::Watermark(_) | Piece::Idle => 0,
+        };
         stretches.iter().flat_map(|stretch| &stretch.pieces).map(of).sum()
     }
 }
@@ -108,7 +117,7 @@ impl Piece {
     pub fn rows(&self) -> Result<Option<Batch>> {
         match self {
             Self::Rows(batch) => Ok(Some(batch.clone())),
-            Self::Arrived(decode) => decode().map(Some),
+            Self::Arrived { decode, .. } => decode().map(Some),
             Self::Watermark(_) | Self::Idle => Ok(None),
         }
     }
@@ -118,9 +127,28 @@ impl fmt::Debug for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(batch) => write!(f, "{} rows", batch.num_rows()),
-            Self::Arrived(_) => f.write_str("rows"),
+            Self::Arrived { .. } => f.write_str("rows"),
             Self::Watermark(watermark) => write!(f, "w{watermark}"),
             Self::Idle => f.write_str("idle"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_take_memory_while_they_are_still_as_they_came() {
+        let nothing: Arc<Decode> = Arc::new(|| Err(crate::failure::Failure::bug("nobody asks for them")));
+        let arrived = |bytes| Piece::Arrived { decode: Arc::clone(&nothing), bytes };
+        let stretch = Stretch {
+            edge: EdgeId("edge".into()),
+            stage: 0,
+            watermark: EventTime::MIN,
+            is_idle: false,
+            pieces: vec![arrived(700), Piece::Watermark(EventTime(1)), arrived(34)],
+        };
+        assert_eq!(InFlight::of(vec![stretch]).bytes(), 734);
     }
 }

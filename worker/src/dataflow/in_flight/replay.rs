@@ -116,7 +116,7 @@ impl Line {
         let piece = stage[place].pieces.pop_front()?;
         // Idleness is not for others to know: the task has its inputs still to read.
         let _ = match &piece {
-            Piece::Rows(_) | Piece::Arrived(_) => self.frontier.active(place),
+            Piece::Rows(_) | Piece::Arrived { .. } => self.frontier.active(place),
             Piece::Watermark(watermark) => self.frontier.update(place, *watermark),
             Piece::Idle => self.frontier.idle(place),
         };

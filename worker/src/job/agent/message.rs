@@ -56,6 +56,13 @@ pub enum Command {
         generation: Generation,
         /// The checkpoint.
         checkpoint: CheckpointId,
+        /// The attempt id of its link.
+        attempt: String,
+    },
+    /// These objects of the store are removed: copies of them are of no use.
+    Forget {
+        /// Their names.
+        keys: Vec<String>,
     },
     /// Splits for a source task that asked for some.
     Splits {

@@ -8,14 +8,16 @@ mod near;
 
 use super::beside::{self, Beginning, Side, UnderWay, Write, error_kind};
 use super::board::Board;
+use super::deploy::ahead::Ahead;
 use super::deploy::{Blueprint, Deployment, Prepared};
 use super::directory::foreign;
+use super::warm::{Shelf, Warmed};
 use crate::checkpoint::store::Store;
 use crate::dataflow::element::{After, Barrier};
 use crate::dataflow::graph::Graph;
 use crate::dataflow::inbox::Control;
 use crate::dataflow::metrics::TaskMetrics;
-use crate::dataflow::task::{Events, TaskEvent};
+use crate::dataflow::task::{Events, Left, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::exchange::{Exchange, Failed};
 use crate::failure::{Kind, Result};
@@ -25,6 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use weir_protocol::chain::Manifest;
+use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::leader::{BarrierKind, ErrorKind};
 use weir_protocol::members::Placement;
 use weir_protocol::{CheckpointId, Generation, TaskId};
@@ -103,6 +107,8 @@ impl Commands {
 enum Input {
     Command(Command),
     Task(Generation, TaskEvent),
+    /// What was loaded for an assignment, unless it is overtaken.
+    Ahead(u64, Arc<AtomicBool>, Warmed),
     /// End all tasks; the sender is dropped when none runs.
     Abandon(mpsc::Sender<()>),
     Leave,
@@ -127,6 +133,7 @@ impl Agent {
             abandoned: Vec::new(),
             leaving: false,
             preparing: None,
+            shelf: Shelf::default(),
             throttle: Throttle::default(),
             housekeeping_due: Instant::now(),
         };
@@ -168,6 +175,8 @@ struct Running {
     leaving: bool,
     /// Tells the thread that brings state near that it need not any more.
     preparing: Option<Arc<AtomicBool>>,
+    /// State in memory that belongs to no task.
+    shelf: Shelf,
     throttle: Throttle,
     housekeeping_due: Instant,
 }
@@ -178,6 +187,7 @@ impl Running {
             match self.inputs.recv_timeout(HOUSEKEEPING) {
                 Ok(Input::Command(command)) => self.command(command),
                 Ok(Input::Task(generation, event)) => self.task(generation, event),
+                Ok(Input::Ahead(revision, overtaken, warmed)) => self.loaded(revision, &overtaken, warmed),
                 Ok(Input::Abandon(done)) => self.abandon(done),
                 Ok(Input::Leave) => self.leave(),
                 Ok(Input::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -192,8 +202,7 @@ impl Running {
         match command {
             Command::Deploy(deploy) => self.deploy(*deploy),
             Command::Prepare { revision, key_groups, workers, manifest } => {
-                let placement = Placement::over(key_groups.parallelism(), workers);
-                self.prepare(revision, &near::files(&manifest, &key_groups, &placement, self.work.worker));
+                self.prepare(revision, key_groups, workers, *manifest);
             }
             Command::Cancel { generation } => self.cancel(generation),
             Command::Inject { generation, checkpoint, kind, overtakes_after_ms } => {
@@ -204,9 +213,11 @@ impl Running {
                     deployment.tell(Control::Aborted(checkpoint));
                 }
             }
-            Command::Completed { generation, checkpoint } => {
+            Command::Completed { generation, checkpoint, attempt } => {
                 self.writer.send(Write::Completed(generation, checkpoint));
+                self.shelf.completed(generation, checkpoint, attempt);
             }
+            Command::Forget { keys } => self.work.store.forget(&keys),
             Command::Splits { generation, node, subtask, answer } => {
                 if let Some(deployment) = self.of(generation) {
                     deployment.answer_splits(node, subtask, answer);
@@ -245,6 +256,10 @@ impl Running {
                 let _ = sender.send(Input::Task(generation, event));
             }
         });
+        if let Some(before) = self.preparing.take() {
+            before.store(true, Ordering::Relaxed);
+        }
+        let warm = self.shelf.take(deploy.restore.as_ref());
         let location = deploy.restore.as_ref().and_then(|restore| restore.location.as_deref());
         let files = |location| foreign::files(location, self.work.store.as_ref());
         let elsewhere = location.map(files).transpose()?;
@@ -260,7 +275,7 @@ impl Running {
             reports: self.reports.clone(),
             peers: self.peers(generation),
         };
-        let prepared = Prepared::new(&blueprint)?;
+        let prepared = Prepared::new(&blueprint, warm)?;
         let tasks = beside::files_of(prepared.tasks(), blueprint.restore.as_ref());
         self.writer.send(Write::Begin(Beginning { generation, tasks, elsewhere }));
         let deployment = prepared.start()?;
@@ -273,28 +288,36 @@ impl Running {
     }
 
     /// On a thread of its own: tasks, and what ends them, do not wait for a bucket.
-    fn prepare(&mut self, revision: u64, files: &[String]) {
+    fn prepare(&mut self, revision: u64, key_groups: KeyGroupMap, workers: u32, manifest: Manifest) {
         if let Some(before) = self.preparing.take() {
             before.store(true, Ordering::Relaxed);
         }
+        self.writer.send(Write::Settle);
         let overtaken = Arc::new(AtomicBool::new(false));
         self.preparing = Some(Arc::clone(&overtaken));
-        let (store, reports, files) = (Arc::clone(&self.work.store), self.reports.clone(), files.to_vec());
-        let fetch = move || {
-            for file in files.iter().take_while(|_| !overtaken.load(Ordering::Relaxed)) {
-                if let Err(failure) = store.fetch(file) {
-                    tracing::warn!(
-                        file,
-                        error = failure.chain(),
-                        "state that will be needed could not be brought near"
-                    );
-                }
-            }
-            reports.send(Report::Prepared { revision });
+        let here = self.deployment.iter().flat_map(|(_, deployment)| deployment.tasks.keys());
+        let (here, work, sender) = (here.map(|task| task.subtask).collect(), self.work.clone(), self.sender.clone());
+        let load = move || {
+            let placement = Placement::over(key_groups.parallelism(), workers);
+            near::fetch(&work, &manifest, &key_groups, &placement, &overtaken);
+            let (manifest, key_groups) = (&manifest, &key_groups);
+            let ahead = Ahead { manifest, key_groups, placement: &placement, here: &here, overtaken: &overtaken };
+            let warmed = ahead.load(&work).unwrap_or_else(|failure| {
+                tracing::warn!(error = failure.chain(), "state that will be needed could not be loaded ahead");
+                Warmed::new()
+            });
+            let _ = sender.send(Input::Ahead(revision, overtaken, warmed));
         };
-        if std::thread::Builder::new().name("prepare".to_owned()).spawn(fetch).is_err() {
+        if std::thread::Builder::new().name("prepare".to_owned()).spawn(load).is_err() {
             self.reports.send(Report::Prepared { revision });
         }
+    }
+
+    fn loaded(&mut self, revision: u64, overtaken: &AtomicBool, warmed: Warmed) {
+        if !overtaken.load(Ordering::Relaxed) {
+            self.shelf.load(warmed);
+        }
+        self.reports.send(Report::Prepared { revision });
     }
 
     /// Told of lost connections to other workers.
@@ -328,11 +351,11 @@ impl Running {
         self.deployment = None;
         self.cancelling = false;
         self.work.board.cancelled();
-        self.abandoned.clear();
         self.reports.send(Report::Cancelled { generation });
         if self.leaving {
             self.reports.send(Report::Left);
         }
+        self.abandoned.clear();
     }
 
     fn leave(&mut self) {
@@ -373,15 +396,18 @@ impl Running {
         match event {
             TaskEvent::Snapshot(_) => {}
             TaskEvent::Exhausted(task) => self.reports.send(Report::SourceEnded { generation, task }),
-            TaskEvent::Ended(task, outcome) => self.task_ended(generation, task, outcome),
+            TaskEvent::Ended(task, outcome, left) => self.task_ended(generation, task, outcome, left),
         }
     }
 
-    fn task_ended(&mut self, generation: Generation, task: TaskId, outcome: Result<()>) {
+    fn task_ended(&mut self, generation: Generation, task: TaskId, outcome: Result<()>, left: Option<Left>) {
         let Some((_, deployment)) = self.deployment.as_mut().filter(|(current, _)| *current == generation) else {
             return;
         };
         deployment.join(task);
+        if let (Some(left), Some(ended)) = (left, deployment.tasks.get(&task)) {
+            self.shelf.leave(generation, task.subtask, &ended.owned, left);
+        }
         if self.cancelling {
             if deployment.has_ended() {
                 self.cancelled(generation);
@@ -406,9 +432,15 @@ impl Running {
             return;
         }
         self.housekeeping_due = now + HOUSEKEEPING;
+        self.shelf.tidy(now);
         let Some((generation, deployment)) = self.deployment.as_ref().filter(|_| !self.cancelling) else { return };
         let (under_way, budget) = (self.under_way.bytes(), self.work.state_budget);
-        let used = deployment.state_bytes() + under_way;
+        let mut used = deployment.state_bytes() + under_way + self.shelf.bytes_ahead();
+        if used > budget {
+            // It would only be quicker.
+            used -= self.shelf.bytes_ahead();
+            self.shelf.load(Warmed::new());
+        }
         self.throttle.follow(used, budget);
         let largest = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get());
         let Some((task, largest)) = largest.filter(|_| used > budget) else { return };

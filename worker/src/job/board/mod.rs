@@ -1,12 +1,16 @@
 //! What is known of a running job: written by the job, read by the progress line, the HTTP API and the metrics.
 
 pub mod assignments;
+mod notices;
 pub mod reading;
 pub mod savepoints;
 
+use crate::checkpoint::store::copies::Copies;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::dataflow::graph::Graph;
 use crate::dataflow::metrics::{Latency, TaskMetrics};
+use crate::job::origin::Origins;
+use crate::job::warm::Reused;
 use crate::plan::Plan;
 use assignments::{Assignments, Awaited};
 use parking_lot::Mutex;
@@ -17,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_protocol::chain::Sizes;
-use weir_protocol::leader::{AssignmentAnswer, ErrorKind, FailureCause, Notice, Status};
+use weir_protocol::leader::{End, ErrorKind, FailureCause, Notice, Status};
 use weir_protocol::members::Session;
 use weir_protocol::snapshot::SnapshotCost;
 use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, TaskId};
@@ -35,6 +39,12 @@ pub struct Board {
     pub costs: Costs,
     /// What is counted of requests to the store, where that is a bucket.
     pub store: OnceLock<Arc<Meter>>,
+    /// What is counted of local copies of state, where there are some.
+    pub copies: OnceLock<Arc<Copies>>,
+    /// How much state tasks found in memory.
+    pub reused: Arc<Reused>,
+    /// The way to other jobs' state, which assignments may name.
+    pub origins: OnceLock<Arc<Origins>>,
     began: Instant,
     changes: watch::Sender<()>,
     state: Mutex<State>,
@@ -69,6 +79,8 @@ struct State {
     assignments: Assignments,
     notices: VecDeque<String>,
     last_failure: Option<LastFailure>,
+    end: Option<End>,
+    registered: usize,
     restarts: BTreeMap<ErrorKind, u64>,
 }
 
@@ -138,7 +150,18 @@ impl Board {
     pub fn new(plan: Arc<Plan>, graph: Arc<Graph>) -> Self {
         let (changes, _) = watch::channel(());
         let state = Mutex::new(State::default());
-        Self { plan, graph, costs: Costs::default(), store: OnceLock::new(), began: Instant::now(), changes, state }
+        Self {
+            plan,
+            graph,
+            costs: Costs::default(),
+            store: OnceLock::new(),
+            origins: OnceLock::new(),
+            copies: OnceLock::new(),
+            reused: Arc::default(),
+            began: Instant::now(),
+            changes,
+            state,
+        }
     }
 
     /// How long the run has been going on.
@@ -294,6 +317,35 @@ impl Board {
         self.state.lock().notices.drain(..).collect()
     }
 
+    /// The job has ended, perhaps of a failure; `None` when it goes on after all.
+    pub fn ended(&self, end: Option<End>, failure: Option<LastFailure>) {
+        let mut state = self.state.lock();
+        if let Some(failure) = failure {
+            state.remark(format!("the job has failed and waits for another assignment: {}", failure.message));
+            state.last_failure = Some(failure);
+        }
+        state.end = end;
+        drop(state);
+        self.changes.send_replace(());
+    }
+
+    /// How the job ended, while its leader waits for another assignment.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.state.lock().end.clone()
+    }
+
+    /// So many workers are registered.
+    pub fn registered(&self, workers: usize) {
+        self.state.lock().registered = workers;
+    }
+
+    /// How many workers are registered.
+    #[must_use]
+    pub fn workers_registered(&self) -> usize {
+        self.state.lock().registered
+    }
+
     /// Why the last generation failed.
     #[must_use]
     pub fn last_failure(&self) -> Option<LastFailure> {
@@ -412,65 +464,5 @@ impl State {
             self.checkpoints.len() - 1
         });
         &mut self.checkpoints[place]
-    }
-
-    /// Keeps what a notice says; answers it as text where a user should read it.
-    fn note(&mut self, notice: &Notice) -> Option<String> {
-        match notice {
-            Notice::Started { generation, restored: Some(checkpoint) } => {
-                Some(format!("generation {generation} goes on from checkpoint {checkpoint}"))
-            }
-            Notice::Started { .. } => None,
-            Notice::CheckpointCompleted { checkpoint, link, duration_ms } => {
-                let (link, duration_ms) = (*link, *duration_ms);
-                self.details(*checkpoint).outcome = CheckpointOutcome::Completed { link, duration_ms };
-                None
-            }
-            Notice::CheckpointFailed { checkpoint, cause, message } => {
-                let (cause, text) = (*cause, message.clone());
-                self.details(*checkpoint).outcome = CheckpointOutcome::Failed { cause, message: text };
-                Some(format!("checkpoint {checkpoint} failed: {message}"))
-            }
-            Notice::LinkUnusable { link, message } => {
-                Some(format!("link {link} of the chain cannot be used: {message}"))
-            }
-            Notice::StoreTrouble { message } => Some(format!("the store has trouble, trying again: {message}")),
-            Notice::CommitTrouble { message } => Some(format!("a sink could not commit, trying again: {message}")),
-            Notice::SavepointCompleted { name, uid, link } => {
-                self.savepoints.completed(name, uid, *link);
-                Some(format!("savepoint '{name}' is complete"))
-            }
-            Notice::SavepointFailed { name, uid, message } => {
-                self.savepoints.failed(name, uid, message);
-                Some(format!("savepoint '{name}' failed: {message}"))
-            }
-            Notice::SavepointReleased { name } => {
-                self.savepoints.released(name);
-                if let Some((status, ..)) = &mut self.status {
-                    status.savepoints.remove(name);
-                }
-                Some(format!("savepoint '{name}' is deleted"))
-            }
-            Notice::SavepointWithdrawn { name, uid } => {
-                self.savepoints.withdrawn(name, uid);
-                Some(format!("savepoint '{name}' is withdrawn"))
-            }
-            Notice::AssignmentAnswered { request, revision, answer } => {
-                self.assignments.answered(request, *revision, answer);
-                (*answer == AssignmentAnswer::Accepted).then(|| format!("revision {revision} is assigned"))
-            }
-            Notice::AssignmentFailed { revision, message } => {
-                self.assignments.failed(*revision, message);
-                Some(format!("the job could not change to revision {revision} and goes on as it was: {message}"))
-            }
-            Notice::Awaiting { message } => Some(message.clone()),
-            Notice::StopFailed { message } => Some(format!("the job could not be stopped and goes on: {message}")),
-            Notice::GenerationFailed { generation, kind, message, restart_in_ms, .. } => {
-                self.last_failure = Some(LastFailure { kind: *kind, message: message.clone() });
-                *self.restarts.entry(*kind).or_default() += u64::from(restart_in_ms.is_some());
-                let next = restart_in_ms.map_or(String::new(), |wait| format!("; next try in {wait} ms"));
-                Some(format!("generation {generation} failed: {message}{next}"))
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Builds the tasks of a generation and runs each on a thread.
 
+pub mod ahead;
 mod restore;
 
 use crate::checkpoint::store::Store;
@@ -12,22 +13,23 @@ use crate::dataflow::metrics::{Ends, TaskMetrics};
 use crate::dataflow::pace::Pace;
 use crate::dataflow::source::SourceTask;
 use crate::dataflow::splits::{SplitAnswer, SplitDesk};
-use crate::dataflow::task::{Events, OperatorTask, TaskEvent};
+use crate::dataflow::task::{Events, Left, OperatorTask, TaskEvent};
 use crate::dataflow::throttle::Throttle;
 use crate::exchange::Failed;
 use crate::failure::{Failure, Result};
 use crate::job::agent::message::Report;
 use crate::job::agent::{Reports, Work};
 use crate::job::in_flight::{EdgesInto, InFlightOf};
+use crate::job::warm::Warmed;
 use crate::operator::calc::Calculation;
 use crate::operator::{OperatorContext, build};
-use crate::plan::{Changelog, NodeIndex, NodeKind, SinkNode, SourceNode};
-use restore::{RestoreOf, find, find_step, restored};
+use crate::plan::{Changelog, Node, NodeIndex, NodeKind, SinkNode, SourceNode};
+use restore::{RestoreOf, find, find_step};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weir_protocol::chain::{Manifest, OperatorState};
 use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::members::Placement;
@@ -94,8 +96,8 @@ enum Task {
 }
 
 impl<'a> Prepared<'a> {
-    /// Builds all tasks that are placed on this worker.
-    pub fn new(blueprint: &'a Blueprint) -> Result<Self> {
+    /// Builds all tasks that are placed on this worker, and gives them what is `warm` of their state.
+    pub fn new(blueprint: &'a Blueprint, mut warm: Warmed) -> Result<Self> {
         let builder = Builder::new(blueprint);
         let mut tasks = Vec::new();
         for chain in 0..blueprint.work.graph.chains.len() {
@@ -103,7 +105,7 @@ impl<'a> Prepared<'a> {
                 let (id, inbox, metrics, task) = builder.task(chain, subtask)?;
                 let operators = builder.operators(chain);
                 let owned = blueprint.key_groups.owned(id.subtask);
-                let restore = builder.restore_of(&operators, &owned, id.subtask);
+                let restore = builder.restore_of(&operators, &owned, &metrics, &mut warm);
                 tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
             }
         }
@@ -181,32 +183,39 @@ impl Deployment {
 fn spawn(id: TaskId, task: Task, restore: Vec<RestoreOf>, blueprint: &Blueprint) -> Result<JoinHandle<()>> {
     let (store, events) = (Arc::clone(&blueprint.files), blueprint.events.clone());
     let run = move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
-        let outcome =
-            outcome.unwrap_or_else(|panic| Err(Failure::bug(format!("a task panicked: {}", text_of(panic.as_ref())))));
-        events.send(TaskEvent::Ended(id, outcome));
+        let ended = catch_unwind(AssertUnwindSafe(|| run(task, restore, store.as_ref())));
+        let panicked = |text: String| (Err(Failure::bug(format!("a task panicked: {text}"))), None);
+        let (outcome, left) = ended.unwrap_or_else(|panic| panicked(text_of(panic.as_ref())));
+        events.send(TaskEvent::Ended(id, outcome, left));
     };
     let builder = std::thread::Builder::new().name(format!("task-{id}"));
     builder.spawn(run).map_err(|error| Failure::transient("a task's thread could not be started").because(error))
 }
 
-fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()> {
+fn run(mut task: Task, restore: Vec<RestoreOf>, store: &dyn Store) -> (Result<()>, Option<Left>) {
+    if let Err(failure) = begin(&mut task, restore, store) {
+        return (Err(failure), None);
+    }
+    match task {
+        Task::Source(source) => (source.run(), None),
+        Task::Operator(operator, _) => operator.run(),
+    }
+}
+
+fn begin(task: &mut Task, restore: Vec<RestoreOf>, store: &dyn Store) -> Result<()> {
     for part in restore {
-        let step = match &mut task {
+        let step = match &mut *task {
             Task::Source(source) => find(&mut source.next, &part.operator),
             Task::Operator(operator, _) => find_step(&mut operator.chain, &part.operator),
         };
         if let Some(chain::Work::Operator(operator)) = step.map(|step| &mut step.work) {
-            operator.restore(restored(store, &part)?)?;
+            part.bring(operator, store)?;
         }
     }
-    match task {
-        Task::Source(source) => source.run(),
-        Task::Operator(mut operator, in_flight) => {
-            operator.replay = in_flight.read(store)?;
-            operator.run()
-        }
+    if let Task::Operator(operator, in_flight) = task {
+        operator.replay = in_flight.read(store)?;
     }
+    Ok(())
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -286,10 +295,24 @@ impl<'a> Builder<'a> {
         stateful.filter_map(|(node, _)| self.blueprint.work.plan.nodes[node].id.clone()).collect()
     }
 
-    fn restore_of(&self, operators: &[OperatorId], owned: &[KeyGroupRange], subtask: u32) -> Vec<RestoreOf> {
+    fn restore_of(
+        &self,
+        operators: &[OperatorId],
+        owned: &[KeyGroupRange],
+        metrics: &TaskMetrics,
+        warm: &mut Warmed,
+    ) -> Vec<RestoreOf> {
+        let subtask = metrics.task.subtask;
         let state = |operator: &OperatorId| {
-            let state = self.state_of(operator)?.clone();
-            Some(RestoreOf { operator: operator.clone(), state, owned: owned.to_vec(), subtask })
+            Some(RestoreOf {
+                operator: operator.clone(),
+                state: self.state_of(operator)?.clone(),
+                owned: owned.to_vec(),
+                subtask,
+                warm: warm.remove(&(operator.clone(), subtask)),
+                late_rows: metrics.late_rows.clone(),
+                reused: Arc::clone(&self.blueprint.work.board.reused),
+            })
         };
         operators.iter().filter_map(state).collect()
     }
@@ -310,7 +333,7 @@ impl<'a> Builder<'a> {
                 let edges = EdgesInto::new(&self.blueprint.work, chain, self.parallelism);
                 let task = OperatorTask {
                     task: id,
-                    inputs: vec![0; inbox.channels()],
+                    inputs: edges.inputs.clone(),
                     edges: edges.channels.clone(),
                     overtaking: edges.overtaking,
                     replay: None,
@@ -397,16 +420,12 @@ impl<'a> Builder<'a> {
 
     fn context(&self, step: &StepPlan, id: TaskId, metrics: &TaskMetrics) -> OperatorContext {
         let node = &self.blueprint.work.plan.nodes[step.node];
-        let state_ttl = match &node.kind {
-            NodeKind::GroupAggregate(aggregate) => aggregate.state_ttl,
-            _ => None,
-        };
         OperatorContext {
             operator: node.id.clone().unwrap_or_else(|| OperatorId(node.name.clone())),
             key_groups: self.blueprint.key_groups.owned(id.subtask),
             max_parallelism: self.blueprint.key_groups.max_parallelism(),
             late_rows: metrics.late_rows.clone(),
-            state_ttl,
+            state_ttl: state_ttl(node),
         }
     }
 
@@ -458,6 +477,13 @@ impl<'a> Builder<'a> {
             source: kind(|kind| matches!(kind, NodeKind::Source(_))),
             sink: kind(|kind| matches!(kind, NodeKind::Sink(_))),
         }
+    }
+}
+
+fn state_ttl(node: &Node) -> Option<Duration> {
+    match &node.kind {
+        NodeKind::GroupAggregate(aggregate) => aggregate.state_ttl,
+        _ => None,
     }
 }
 

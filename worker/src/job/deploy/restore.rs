@@ -3,11 +3,14 @@
 use crate::checkpoint::store::Store;
 use crate::dataflow::chain::{Next, Step};
 use crate::failure::Result;
+use crate::job::warm::{Reused, Warm};
 use crate::operator::snapshot::Restored;
+use crate::operator::{Counter, Operator};
 use crate::state::file;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use weir_protocol::chain::OperatorState;
-use weir_protocol::snapshot::KeyGroupRange;
+use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use weir_protocol::{EventTime, OperatorId};
 
 /// State of one operator for one task.
@@ -16,17 +19,39 @@ pub(super) struct RestoreOf {
     pub(super) state: OperatorState,
     pub(super) owned: Vec<KeyGroupRange>,
     pub(super) subtask: u32,
+    /// What is in memory of it.
+    pub(super) warm: Option<Warm>,
+    pub(super) late_rows: Counter,
+    pub(super) reused: Arc<Reused>,
 }
 
-/// Reads what the task owns.
-pub(super) fn restored(store: &dyn Store, part: &RestoreOf) -> Result<Restored> {
-    let tables = file::restore(store, &part.state.files, &part.owned)?;
-    let watermarks = clipped(&part.state.watermarks, &part.owned);
-    let counters = if part.subtask == 0 { part.state.counters.clone() } else { BTreeMap::new() };
-    Ok(Restored { tables, watermarks, counters })
+impl RestoreOf {
+    /// Gives the operator its state: what is in memory of it, and for the rest what the store has.
+    pub(super) fn bring(mut self, operator: &mut Box<dyn Operator>, store: &dyn Store) -> Result<()> {
+        let missing = self.take_over(operator);
+        let tables = file::restore(store, missing.as_ref().unwrap_or(&self.state.files), &self.owned)?;
+        let watermarks = clipped(&self.state.watermarks, &self.owned);
+        let counters = if self.subtask == 0 { self.state.counters } else { BTreeMap::new() };
+        operator.restore(Restored { tables, watermarks, counters })
+    }
+
+    /// Puts the operator that has state in memory in the place of the new one; the files to read besides.
+    fn take_over(&mut self, operator: &mut Box<dyn Operator>) -> Option<Vec<StateFile>> {
+        let mut warm = self.warm.take()?;
+        let missing = warm.missing(&self.state.files, &self.owned)?;
+        if !warm.operator.adopt(&self.owned, &self.late_rows) {
+            return None;
+        }
+        self.reused.add(&warm.basis, warm.operator.state_bytes() as u64);
+        *operator = warm.operator;
+        Some(missing)
+    }
 }
 
-fn clipped(watermarks: &[(KeyGroupRange, EventTime)], owned: &[KeyGroupRange]) -> Vec<(KeyGroupRange, EventTime)> {
+pub(super) fn clipped(
+    watermarks: &[(KeyGroupRange, EventTime)],
+    owned: &[KeyGroupRange],
+) -> Vec<(KeyGroupRange, EventTime)> {
     let mut clipped = Vec::new();
     for own in owned {
         for (range, watermark) in watermarks {

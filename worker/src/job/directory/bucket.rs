@@ -88,9 +88,20 @@ impl BucketPlace {
         match &self.folder {
             Folder::Exactly(folder) => Ok(Some(S3Store::existing(bucket, folder))),
             Folder::Of { above, name } => {
-                let identity = read(&bucket, &identity_key(above, name))?;
-                Ok(identity.map(|identity| S3Store::existing(bucket, &job_folder(above, name, &identity.uid))))
+                if let Some(identity) = read(&bucket, &identity_key(above, name))? {
+                    return Ok(Some(S3Store::existing(bucket, &job_folder(above, name, &identity.uid))));
+                }
+                let folder = folder_of(&bucket, above, name)?;
+                Ok(folder.map(|folder| S3Store::existing(bucket, &folder)))
             }
+        }
+    }
+
+    /// Lets the name of a job that was deleted be used for another one.
+    pub fn forget(&self) -> Result<()> {
+        match &self.folder {
+            Folder::Of { above, name } => Bucket::open(self.settings.clone())?.delete(&[identity_key(above, name)]),
+            Folder::Exactly(_) => Ok(()),
         }
     }
 
@@ -121,6 +132,12 @@ impl fmt::Display for BucketPlace {
 
 /// A claimant that comes after everyone who has claimed in this store.
 pub fn next_claimant(store: &dyn Store) -> Result<Claimant> {
+    let (revision, attempt) = last_claimant(store)?.map_or((0, 0), |last| (last.revision, last.attempt + 1));
+    Ok(Claimant { revision, attempt, pod: format!("local-{}", uuid::Uuid::new_v4()) })
+}
+
+/// Who has claimed last in this store.
+pub fn last_claimant(store: &dyn Store) -> Result<Option<Claimant>> {
     let names = store.list(Prefix::Generations.as_str())?;
     let newest = names.iter().filter_map(|name| match parse_name(name) {
         Some(ObjectName::Generation(generation)) => Some((generation, name)),
@@ -130,8 +147,24 @@ pub fn next_claimant(store: &dyn Store) -> Result<Claimant> {
         Some((generation, name)) => store.get(name)?.and_then(|body| decode_claim(generation, &body).ok()),
         None => None,
     };
-    let (revision, attempt) = before.map_or((0, 0), |claim| (claim.claimant.revision, claim.claimant.attempt + 1));
-    Ok(Claimant { revision, attempt, pod: format!("local-{}", uuid::Uuid::new_v4()) })
+    Ok(before.map(|claim| claim.claimant))
+}
+
+/// The folder of a job of this name that a cluster gave its uid: the only one there is.
+fn folder_of(bucket: &Bucket, above: &str, name: &str) -> Result<Option<String>> {
+    let start = format!("{above}/{name}-");
+    let mut folders = bucket.folders(&format!("{above}/"))?;
+    folders.retain(|folder| {
+        let uid = folder.strip_prefix(&start).map(|rest| rest.trim_end_matches('/'));
+        uid.is_some_and(|uid| uuid::Uuid::try_parse(uid).is_ok())
+    });
+    match folders.len() {
+        0 | 1 => Ok(folders.pop().map(|folder| folder.trim_end_matches('/').to_owned())),
+        _ => {
+            let shown = folders.join(", ");
+            Err(Failure::user(format!("there have been several jobs named '{name}': name the folder of one, {shown}")))
+        }
+    }
 }
 
 /// The folder of a job below `above`.

@@ -57,6 +57,13 @@ pub struct Foreign {
 }
 
 impl Point {
+    /// What a path of a user's names; one in the bucket of `settings` is reached as they say.
+    #[must_use]
+    pub fn named(path: &str, settings: Option<&Settings>) -> Self {
+        let plain = path.strip_prefix("file://").unwrap_or(path);
+        Self::of(plain.trim_end_matches('/'), |place| Place::at(Path::new(place), settings))
+    }
+
     /// What a path names, where `at` says what place a directory or a folder of a bucket is. Only its form is looked at,
     /// unless a folder is called like a part of a state directory.
     #[must_use]

@@ -1,11 +1,12 @@
 //! Where the state of a job is: a directory of this machine or a folder in a bucket.
 
-use super::bucket::{BucketPlace, next_claimant};
+use super::bucket::{BucketPlace, last_claimant, next_claimant};
 use super::history::History;
 use super::lock::DirectoryLock;
 use super::state;
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::directory::DirectoryStore;
+use crate::checkpoint::store::s3::Settings;
 use crate::checkpoint::store::s3::meter::Meter;
 use crate::failure::{Failure, Result};
 use std::fmt;
@@ -13,6 +14,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_protocol::chain::Claimant;
+use weir_protocol::leader::Running;
+
+/// The pod of runs that hold a directory's lock as long as they live.
+const LOCAL: &str = "local";
 
 /// Where a job's state is.
 #[derive(Debug, Clone)]
@@ -47,6 +52,19 @@ pub struct Held {
 }
 
 impl Place {
+    /// The place that a user names: a directory, or `s3://BUCKET/FOLDER`, which is reached as `settings` say if they are of
+    /// the same bucket, else as the environment says.
+    #[must_use]
+    pub fn at(given: &Path, settings: Option<&Settings>) -> Self {
+        let Some(url) = given.to_str().and_then(|given| given.strip_prefix("s3://")) else {
+            return Self::Directory(given.to_path_buf());
+        };
+        let (bucket, folder) = url.split_once('/').unwrap_or((url, ""));
+        let settings = settings.filter(|settings| settings.bucket == bucket);
+        let settings = settings.cloned().unwrap_or_else(|| Settings::from_environment(bucket));
+        Self::Bucket(Box::new(BucketPlace::exactly(settings, folder)))
+    }
+
     /// Opens the state for one who only looks; `None` when there is none yet. Fails with kind `User` when there is no
     /// such directory or bucket.
     pub fn look(&self) -> Result<Option<Seen>> {
@@ -107,12 +125,18 @@ impl Place {
 
     /// Fails with kind `User` when a job may be at work there: it may delete a checkpoint while it is being read.
     pub fn refuse_running(&self) -> Result<()> {
-        let who = match self {
+        let holder = match self {
             Self::Directory(directory) => DirectoryLock::holder(directory),
-            Self::Bucket(_) => {
+            Self::Bucket(_) => None,
+        };
+        let who = match holder {
+            Some(holder) => Some(holder),
+            None => {
                 let history = History::read(self)?;
                 let newest = history.as_ref().and_then(History::newest);
-                newest.filter(|newest| newest.stop().is_none()).map(|_| "a job that was not stopped".to_owned())
+                let locked = history.as_ref().and_then(History::newest_start).map(|start| start.claimant.pod == LOCAL);
+                let running = newest.is_some_and(|newest| newest.stop().is_none()) && locked != Some(true);
+                running.then(|| "a job that was not stopped".to_owned())
             }
         };
         let Some(who) = who else { return Ok(()) };
@@ -143,7 +167,7 @@ impl Place {
     /// is somebody else's to say.
     pub fn join(&self, job: &str) -> Result<Held> {
         // Where a lock sees to it that there is one job at work, each may claim over the one before.
-        let claimant = Claimant { revision: 0, attempt: 0, pod: "local".to_owned() };
+        let claimant = Claimant { revision: 0, attempt: 0, pod: LOCAL.to_owned() };
         match self {
             Self::Directory(directory) => {
                 let store = Arc::new(DirectoryStore::open(directory)?);
@@ -160,10 +184,13 @@ impl Place {
 }
 
 impl Held {
-    /// True when nobody else can be at work on the state.
-    #[must_use]
-    pub fn is_alone(&self) -> bool {
-        self.lock.is_some()
+    /// As whom to work on the state of a job that stands still, and what to do with one that was not stopped. It claims as
+    /// whoever was there last: that stands in nobody's way afterwards.
+    pub fn for_upkeep(&self) -> Result<(Claimant, Running)> {
+        let last = last_claimant(self.store.as_ref())?.unwrap_or_else(|| self.claimant.clone());
+        // Only of those who hold a lock does it tell that they are gone.
+        let alone = self.lock.is_some() && last.pod == LOCAL;
+        Ok((last, if alone { Running::Fence } else { Running::Refuse }))
     }
 }
 

@@ -240,7 +240,8 @@ impl World {
         let edges = [(edge(), Into { input: 0, key: Some(vec![0]) })].into();
         let may = never.get(subtask as usize).is_none_or(|never| !never);
         let overtaking = if may { Overtaking::Allowed } else { Overtaking::Never };
-        let into = EdgesInto { channels: channels.clone(), overtaking, edges };
+        let inputs = vec![0; channels.len()];
+        let into = EdgesInto { channels: channels.clone(), inputs, overtaking, edges };
         let replay = InFlightOf::new(into, &self.files, Arc::clone(&self.key_groups), subtask);
         let seen = Arc::new(Mutex::new(Seen { watermark: self.reached, ..Seen::default() }));
         let snapshot = Arc::new(Mutex::new(None));

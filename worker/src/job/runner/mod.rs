@@ -4,6 +4,7 @@
 //! answers of the threads beside.
 
 mod deploying;
+mod staying;
 
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
@@ -15,8 +16,10 @@ use crate::job::beside::{self, Commit, Side, error_kind};
 use crate::job::board::Board;
 use crate::job::directory::foreign::Foreign;
 use crate::job::message::{Handle, Link, Message, ToWorker};
+use crate::job::origin;
+use crate::job::readiness::Pulse;
 use crate::job::split_service::{self, SplitWork};
-use crate::job::workers::{BUILD, Here, Workers, members_options};
+use crate::job::workers::{AfterEnd, BUILD, Here, Workers, members_options};
 use crate::plan::{NodeKind, Plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
@@ -71,6 +74,8 @@ pub struct Runner {
     store: Side<(OpId, Request)>,
     commits: Side<Commit>,
     splits: Side<SplitWork>,
+    /// Gives savepoints of other jobs up, once there is one.
+    releases: Option<Side<(String, String)>>,
     pending: Option<Pending>,
     /// What to remove once the restored checkpoint is known: the first generation whose files stay, and committables.
     leftovers: Option<(Generation, BTreeSet<String>)>,
@@ -80,12 +85,18 @@ pub struct Runner {
     foreign: Option<Foreign>,
     board: Arc<Board>,
     housekeeping_due: Instant,
+    pulse: Pulse,
     /// Workers of the assignment that is being prepared.
     gathered: u32,
     /// The assignment whose state is being brought near, and who is at it.
     preparing: Option<(u64, BTreeSet<Session>)>,
     /// This process is about to end: the next generation is another leader's.
     leaving: bool,
+    /// How the job ended, while this leader waits for another assignment.
+    ended: Option<End>,
+    /// A generation has begun here: what the job is to begin with is used.
+    started: bool,
+    answers: staying::Answers,
 }
 
 impl Runner {
@@ -112,15 +123,20 @@ impl Runner {
             commits,
             splits: split_service::start(Arc::clone(&job.plan), Arc::clone(&graph), sender.clone()),
             handle: Handle::new(sender),
+            releases: None,
             pending: None,
             leftovers: None,
             writers: BTreeMap::new(),
             gathered: 0,
             preparing: None,
             leaving: false,
+            ended: None,
+            started: false,
+            answers: staying::Answers::default(),
             foreign: None,
             board: Arc::new(Board::new(Arc::clone(&job.plan), Arc::clone(&graph))),
             housekeeping_due: Instant::now(),
+            pulse: Pulse::default(),
             graph,
             job,
         }
@@ -136,6 +152,12 @@ impl Runner {
     #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    /// Beats as long as the job is led.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Lets this process be a worker of the job.
@@ -168,10 +190,11 @@ impl Runner {
         let registration = Registration {
             job: self.job.uid.clone(),
             ordinal: here.ordinal,
-            // Nobody takes the place of the leader's own worker.
-            started_as: (u64::MAX, u64::MAX),
             build: BUILD.to_owned(),
             plan: self.job.options.plan.fingerprint.clone(),
+            code: self.job.options.direction.code.clone(),
+            revision: self.job.options.claimant.revision,
+            attempt: self.job.options.claimant.attempt,
             exchange: here.address,
         };
         let _ = self.handle.tell(Message::Registered(session, registration, link));
@@ -182,18 +205,22 @@ impl Runner {
     pub fn run(mut self) -> End {
         let begin = Event::Begin(Box::new(self.job.options.clone()));
         let mut end = self.step(Happened::Leader(begin));
-        while end.is_none() {
+        let end = loop {
+            if let Some(end) = end.take().and_then(|end| self.stay_after(end)) {
+                break end;
+            }
             let wait = self.wait();
             end = match self.messages.recv_timeout(wait) {
                 Ok(message) => self.message(message),
                 Err(_) => self.tick(),
             };
             self.housekeeping(&mut end);
-        }
-        let end = end.expect("the loop ends with an end");
+        };
         self.local = None;
-        // Of a leader that hands over, or that another one has replaced, workers look for the next one.
-        if !matches!(end, End::HandedOver { .. } | End::Fenced { .. }) {
+        // Of a leader that hands over, that another one has replaced, or that others look after, workers look for the next
+        // one.
+        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
+        if !replaced && self.job.workers.after_end == AfterEnd::Leave {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
         self.board.update(&self.leader.status(), self.now());
@@ -223,7 +250,9 @@ impl Runner {
             return;
         }
         self.housekeeping_due = now + HOUSEKEEPING;
+        self.pulse.beat();
         self.board.update(&self.leader.status(), self.now());
+        self.board.registered(self.members.workers().count());
         if end.is_none()
             && let Some(session) = self.local.as_ref().map(|(session, _)| *session)
         {
@@ -232,15 +261,17 @@ impl Runner {
         if end.is_none() {
             *end = self.tick();
         }
+        if end.is_none() && self.leaving {
+            *end = self.left();
+        }
     }
 
     fn message(&mut self, message: Message) -> Option<End> {
         match message {
+            Message::Leader(event) if self.answers_one_before(&event) => None,
+            Message::Leader(event) if self.ended.is_some() => self.asked_after_the_end(event),
             Message::Leader(event) => self.step(Happened::Leader(event)),
-            Message::Leave => {
-                self.leaving = true;
-                self.step(Happened::Leader(Event::DrainRequested))
-            }
+            Message::Leave => self.leave(),
             Message::Registered(session, worker, link) => {
                 self.links.insert(session, link);
                 self.step(Happened::Members(members::Event::Registered { session, worker }))
@@ -298,8 +329,11 @@ impl Runner {
                 return self.step(Happened::Leader(event));
             }
             Report::Leaving => {
+                // One without tasks has nothing to hand over.
+                let drains = self.members.has_tasks(session);
                 let end = self.step(Happened::Members(members::Event::Leaving { session }));
-                return end.or_else(|| self.step(Happened::Leader(Event::DrainRequested)));
+                let drain = || self.step(Happened::Leader(Event::DrainRequested));
+                return if drains { end.or_else(drain) } else { end };
             }
             // Its connection ends by itself.
             Report::Left => return None,
@@ -341,7 +375,13 @@ impl Runner {
     /// Carries out an action of the leader; some ask the members.
     fn perform(&mut self, action: Action) -> Option<Happened> {
         match action {
-            Action::Store { op, request } => self.store.send((op, request)),
+            Action::Store { op, request } => {
+                if let Request::Delete { keys, .. } = &request {
+                    self.command_all(&Command::Forget { keys: keys.iter().cloned().collect() });
+                }
+                self.answers.asked += 1;
+                self.store.send((op, request));
+            }
             Action::Deploy { generation, start, restore } => {
                 let deployed = self.deploy(generation, *start, restore);
                 return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
@@ -359,8 +399,8 @@ impl Runner {
             Action::NotifyAborted { generation, checkpoint } => {
                 self.command_all(&Command::Aborted { generation, checkpoint });
             }
-            Action::NotifyCompleted { generation, checkpoint, .. } => {
-                self.command_all(&Command::Completed { generation, checkpoint });
+            Action::NotifyCompleted { generation, checkpoint, attempt } => {
+                self.command_all(&Command::Completed { generation, checkpoint, attempt });
                 self.remove_tails(generation);
                 self.foreign = None;
             }
@@ -373,7 +413,12 @@ impl Runner {
             Action::Prepare { revision, key_groups, restore } => {
                 return self.prepare(revision, &key_groups, restore.map(|restore| *restore)).map(Happened::Leader);
             }
-            Action::ReleasePin { .. } => {}
+            Action::ReleasePin { location, pin } => {
+                let (board, job) = (&self.board, &self.handle);
+                let start = || Some(origin::releases(Arc::clone(board.origins.get()?), job.clone()));
+                self.releases = self.releases.take().or_else(start);
+                self.releases.iter().for_each(|side| side.send((location.clone(), pin.clone())));
+            }
             Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
             Action::Report(notice) => self.report(&notice),
             // No rule of the protocol asks for it outside of tests.
@@ -433,7 +478,8 @@ impl Runner {
         self.members.workers().for_each(|(session, _)| self.command(session, command.clone()));
     }
 
-    fn report(&self, notice: &Notice) {
+    fn report(&mut self, notice: &Notice) {
+        self.started |= matches!(notice, Notice::Started { .. });
         self.board.notice(notice);
     }
 }

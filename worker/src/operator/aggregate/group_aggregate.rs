@@ -14,12 +14,15 @@ use super::result::{results, same_results};
 use super::rows::{RowBuffer, RowSet};
 use crate::batch::{Batch, RowKind, from_columns};
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
-use crate::operator::{Operator, OperatorContext, Output};
+use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
+use crate::state::file::contains;
 use arrow::array::{ArrayRef, BooleanArray, UInt8Array};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
+use weir_protocol::snapshot::KeyGroupRange;
 
 /// What arrives at an aggregation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,12 @@ impl GroupAggregate {
     #[must_use]
     pub fn state_schema(&self) -> serde_json::Value {
         self.state.schema()
+    }
+
+    /// What the columns of the tables mean.
+    #[must_use]
+    pub fn legends(&self) -> Vec<Legend> {
+        self.state.legends()
     }
 
     fn update(&mut self, batch: &Batch) -> Result<()> {
@@ -234,6 +243,11 @@ impl Operator for GroupAggregate {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         self.state.snapshot()
+    }
+
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], _late_rows: &Counter) -> bool {
+        self.state.retain(|group| contains(key_groups, group));
+        true
     }
 
     fn restore(&mut self, restored: Restored) -> Result<()> {

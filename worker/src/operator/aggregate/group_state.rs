@@ -10,12 +10,15 @@ use super::key::KeyBatch;
 use super::layout::{KEY_GROUP, Layout, Mode, flag};
 use super::multiset::{Multisets, Value};
 use super::rows::RowBuffer;
-use super::state::{self, Owned, Table};
+use super::state::{self, Means, Owned, Table};
 use super::value_state;
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
+use arrow::datatypes::DataType;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_protocol::KeyGroup;
 use weir_protocol::key_group::MaxParallelism;
 
 /// Where the owner's words lie after the key. Groups that only grow and live for ever need none, those that expire the
@@ -200,7 +203,21 @@ impl GroupState {
         changed.into_delta(&self.layout, &self.table, accumulator)
     }
 
-    /// Takes over the rows of a checkpoint.
+    /// Forgets all groups but those of the wanted key groups.
+    pub(super) fn retain(&mut self, wanted: impl Fn(KeyGroup) -> bool) {
+        if !self.values.is_unused() {
+            for group in 0..self.table.rows() as u32 {
+                let row = self.table.row(group);
+                if row[0] & flag::FREE == 0 && !wanted(KeyGroup((row[0] & KEY_GROUP) as u16)) {
+                    self.values.release(row[self.layout.extra + VALUES]);
+                }
+            }
+        }
+        self.table.retain(wanted);
+        self.scan = 0;
+    }
+
+    /// Takes over the rows of a checkpoint, as changes of those that are there.
     pub(super) fn restore(&mut self, restored: &Restored) -> Result<()> {
         let (mut keys, mut buffer) = (KeyBatch::default(), RowBuffer::default());
         for delta in restored.tables.iter().filter(|delta| delta.table == GROUPS) {
@@ -209,6 +226,9 @@ impl GroupState {
             for row in 0..delta.rows.num_rows() {
                 if delta.deleted.as_ref().is_some_and(|deleted| deleted.value(row)) {
                     if let Some(group) = self.table.find(&keys, row) {
+                        if self.layout.mode == Mode::Retract {
+                            self.values.release(self.table.row(group)[self.layout.extra + VALUES]);
+                        }
                         self.table.remove(keys.hashes[row], group);
                     }
                     continue;
@@ -217,8 +237,13 @@ impl GroupState {
                 let from = &buffer.words[row * self.layout.stride..][..self.layout.stride];
                 let (words, arena) = self.table.parts_mut();
                 let to = &mut words[group as usize * self.layout.stride..][..self.layout.stride];
+                let values_at = (self.layout.mode == Mode::Retract).then_some(self.layout.extra + VALUES);
+                let values_before = values_at.map(|at| to[at]);
                 state::overwrite(&self.layout, to, arena, from, &buffer.arena);
-                to[0] |= flag::EMITTED;
+                if let (Some(at), Some(number)) = (values_at, values_before) {
+                    to[at] = number;
+                }
+                to[0] |= flag::EMITTED | flag::PERSISTED;
                 for (word, values) in owned.words.iter().zip(&values) {
                     to[*word] = values[row] as u64;
                 }
@@ -227,9 +252,7 @@ impl GroupState {
                 }
             }
         }
-        self.restore_values(restored, &mut keys)?;
-        self.table.mark_restored();
-        Ok(())
+        self.restore_values(restored, &mut keys)
     }
 
     fn restore_values(&mut self, restored: &Restored, keys: &mut KeyBatch) -> Result<()> {
@@ -261,6 +284,15 @@ impl GroupState {
         serde_json::Value::Array(tables)
     }
 
+    /// What the columns of the tables mean.
+    pub(super) fn legends(&self) -> Vec<Legend> {
+        // Groups have no event times.
+        let mut legends = vec![self.shape(&self.owned()).legend(&DataType::Null)];
+        let values = self.values.accumulators().iter();
+        legends.extend(values.map(|accumulator| value_state::legend(&self.layout, *accumulator)));
+        legends
+    }
+
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.table.bytes() + self.values.bytes()
@@ -269,15 +301,15 @@ impl GroupState {
     /// The owner's words that belong to the state.
     fn owned(&self) -> OwnedWords {
         let mut owned = OwnedWords::default();
-        let mut add = |name, word| {
-            owned.columns.push(Owned { name, is_key: false });
+        let mut add = |name, means, word| {
+            owned.columns.push(Owned { name, is_key: false, means });
             owned.words.push(self.layout.extra + word);
         };
         if self.ttl_ms.is_some() {
-            add("$touched_ms", TOUCHED_MS);
+            add("$touched_ms", Means::Used("last_used"), TOUCHED_MS);
         }
         if self.layout.mode == Mode::Retract {
-            add("$rows", ROWS);
+            add("$rows", Means::Rows("rows"), ROWS);
         }
         owned
     }

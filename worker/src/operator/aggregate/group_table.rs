@@ -359,6 +359,40 @@ impl GroupTable {
         moved
     }
 
+    /// Keeps the groups of the wanted key groups, and no unused row. The new number of each group, [`NONE`] for those that
+    /// are gone.
+    pub(super) fn retain(&mut self, wanted: impl Fn(KeyGroup) -> bool) -> Vec<u32> {
+        let layout = Arc::clone(&self.layout);
+        let (stride, rows) = (layout.stride, self.rows());
+        let (mut moved, mut kept) = (vec![NONE; rows], 0);
+        for (group, to) in moved.iter_mut().enumerate() {
+            let at = group * stride;
+            let header = self.words[at];
+            if header & flag::FREE != 0 {
+                continue;
+            }
+            if !wanted(KeyGroup((header & KEY_GROUP) as u16)) {
+                for word in layout.bytes_words() {
+                    self.arena.release([self.words[at + word], self.words[at + word + 1]]);
+                }
+                continue;
+            }
+            self.words.copy_within(at..at + stride, kept * stride);
+            *to = kept as u32;
+            kept += 1;
+        }
+        self.words.truncate(kept * stride);
+        self.words.shrink_to_fit();
+        self.free = Vec::new();
+        self.index.retain(|entry| {
+            entry.group = moved[entry.group as usize];
+            entry.group != NONE
+        });
+        self.dirty.iter_mut().for_each(|group| *group = moved[*group as usize]);
+        self.dirty.retain(|group| *group != NONE);
+        moved
+    }
+
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         let lists = (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>();

@@ -69,6 +69,8 @@ pub(super) struct Layout {
 /// One accumulator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Accumulator {
+    /// What it gathers, for people: `sum(price)`.
+    pub(super) name: String,
     /// What it gathers.
     pub(super) kind: Kind,
     /// The input's column.
@@ -191,7 +193,7 @@ impl Layout {
     pub(super) fn new(schema: &SchemaRef, keys: &[usize], calls: &[Call], mode: Mode, extra: usize) -> Result<Self> {
         let fields: Vec<FieldRef> = keys.iter().map(|key| schema.fields()[*key].clone()).collect();
         let key = KeyLayout::new(fields)?;
-        let mut builder = Builder { accumulators: Vec::new(), mode };
+        let mut builder = Builder { schema, accumulators: Vec::new(), mode };
         // Counts first: sums and extremes of the same values then need no bit of their own.
         for call in calls {
             builder.counts(call)?;
@@ -208,6 +210,13 @@ impl Layout {
         let nullable = accumulators.iter().filter(|accumulator| accumulator.seen.is_some()).count();
         let initial = initial_row(&accumulators, stride);
         Ok(Self { key, extra: extra_at, accumulators, results, stride, initial, seen, nullable, mode, rows: None })
+    }
+
+    /// The accumulator that counts the values of another one, which has no bit of its own.
+    pub(super) fn counter_of(&self, of: &Accumulator) -> Option<usize> {
+        let counts =
+            |one: &Accumulator| one.kind == Kind::CountValues && one.argument == of.argument && one.filter == of.filter;
+        self.accumulators.iter().position(counts)
     }
 
     /// True when rows hold strings: in the key or in an accumulator.
@@ -300,12 +309,13 @@ impl Unplaced {
     }
 }
 
-struct Builder {
+struct Builder<'a> {
+    schema: &'a SchemaRef,
     accumulators: Vec<Accumulator>,
     mode: Mode,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn counts(&mut self, call: &Call) -> Result<()> {
         let kind = match call.function {
             Function::CountRows => Some(Kind::CountRows),
@@ -368,8 +378,16 @@ impl Builder {
         }
         let argument = if kind == Kind::CountRows { None } else { call.argument };
         let data_type = argument.and(call.argument_type.clone());
-        self.accumulators.push(Accumulator { kind, argument, filter: call.filter, data_type, word: 0, seen: None });
+        let (name, filter) = (self.name(kind, argument, call.filter), call.filter);
+        self.accumulators.push(Accumulator { name, kind, argument, filter, data_type, word: 0, seen: None });
         self.accumulators.len() - 1
+    }
+
+    fn name(&self, kind: Kind, argument: Option<usize>, filter: Option<usize>) -> String {
+        let column = |at: usize| self.schema.field(at).name();
+        let (function, argument) = (kind.name().to_lowercase(), argument.map_or("*", |at| column(at)));
+        let filter = filter.map_or(String::new(), |at| format!(" where {}", column(at)));
+        format!("{function}({argument}){filter}")
     }
 }
 

@@ -20,7 +20,7 @@ mod reduction;
 mod result;
 mod rows;
 mod state;
-mod value;
+pub(in crate::operator) mod value;
 mod value_state;
 pub mod window;
 

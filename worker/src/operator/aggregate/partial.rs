@@ -9,6 +9,7 @@ use super::key::{as_bytes, bytes, present};
 use super::layout::{Accumulator, Kind, Layout, SEEN, Shape};
 use super::rows::{RowBuffer, RowSet};
 use crate::failure::{Failure, Result};
+use crate::operator::legend::{Column, Holds, Present, Role};
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
 use std::sync::Arc;
@@ -55,6 +56,46 @@ pub(super) fn export(layout: &Layout, rows: &RowSet<'_>) -> Vec<ArrayRef> {
         }
     }
     columns
+}
+
+/// What the columns mean, the first of which is column `first` of its table.
+pub(super) fn legend(layout: &Layout, first: usize) -> Vec<Column> {
+    let seen = seen_words(layout);
+    let mut places = Vec::with_capacity(layout.accumulators.len());
+    let mut next = first + seen.len();
+    for accumulator in &layout.accumulators {
+        places.push(next);
+        next += string_type(accumulator).map_or(accumulator.kind.words(), |_| 1);
+    }
+    let column = |(accumulator, place): (&Accumulator, &usize)| {
+        let (holds, data_type) = held(accumulator);
+        let bit = accumulator.seen.and_then(|bit| {
+            let word = seen.iter().position(|word| *word == bit.word)?;
+            Some(Present::Bit(first + word, bit.mask.trailing_zeros()))
+        });
+        let is_null_sometimes = !matches!(accumulator.kind, Kind::CountRows | Kind::CountValues);
+        let counted = || layout.counter_of(accumulator).map(|counter| Present::Count(places[counter]));
+        let present = bit.or_else(|| is_null_sometimes.then(counted).flatten());
+        let present = present.filter(|_| holds != Holds::Plain);
+        Column { holds, present, ..Column::plain(&accumulator.name, Role::Accumulator, &data_type, *place) }
+    };
+    layout.accumulators.iter().zip(&places).map(column).collect()
+}
+
+/// How an accumulator's columns hold what it has gathered, and that one's type.
+fn held(accumulator: &Accumulator) -> (Holds, DataType) {
+    let of_argument = || accumulator.data_type.clone().unwrap_or(DataType::Int64);
+    match accumulator.kind {
+        Kind::CountRows | Kind::CountValues | Kind::SumWords => (Holds::Integer, DataType::Int64),
+        Kind::SumFloats => (Holds::FloatBits, DataType::Float64),
+        Kind::SumDecimals => {
+            let scale = if let DataType::Decimal128(_, scale) = of_argument() { scale } else { 0 };
+            (Holds::WideDecimal, DataType::Decimal128(38, scale))
+        }
+        Kind::Extreme(_, Shape::Word) => (Holds::Ordered, of_argument()),
+        Kind::Extreme(_, Shape::Decimal) => (Holds::Decimal, of_argument()),
+        Kind::Extreme(_, Shape::Bytes) => (Holds::Plain, of_argument()),
+    }
 }
 
 /// Columns of accumulators as `rows` rows, which replace what is in `buffer`. Keys and flags stay empty.

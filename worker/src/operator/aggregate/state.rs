@@ -7,10 +7,11 @@ use super::partial;
 use super::rows::{RowBuffer, RowSet};
 use crate::failure::{Failure, Result};
 use crate::format::sql_type;
+use crate::operator::legend::{Column, Holds, Legend, Role};
 use crate::operator::snapshot::TableDelta;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
 use serde_json::json;
 use std::sync::Arc;
 use weir_protocol::KeyGroup;
@@ -22,6 +23,21 @@ pub(super) struct Owned {
     pub(super) name: &'static str,
     /// Whether it is part of the key.
     pub(super) is_key: bool,
+    /// What it means, for people.
+    pub(super) means: Means,
+}
+
+/// What a column of the table's owner means: its name for people.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Means {
+    /// An event time at which something begins.
+    Start(&'static str),
+    /// The event time at which the row dies.
+    Expiry(&'static str),
+    /// A time of the process's clock.
+    Used(&'static str),
+    /// A number of rows.
+    Rows(&'static str),
 }
 
 /// The shape of a table of groups: keys, the owner's columns (those of the key first), accumulators.
@@ -97,6 +113,25 @@ impl Table<'_> {
             "accumulators": self.layout.accumulators.iter().map(accumulator).collect::<Vec<_>>(),
             "expires": self.expires.map(|place| self.owned[place].name),
         })
+    }
+
+    /// What the columns mean, when event time has this type.
+    pub(super) fn legend(&self, event_time: &DataType) -> Legend {
+        let key = |(at, field): (usize, &FieldRef)| Column::plain(field.name(), Role::Key, field.data_type(), at);
+        let mut columns: Vec<Column> = self.layout.key.fields().enumerate().map(key).collect();
+        let clock = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        for (at, owned) in self.owned.iter().enumerate() {
+            let (role, name, data_type) = match owned.means {
+                Means::Start(name) => (Role::Start, name, event_time),
+                Means::Expiry(name) => (Role::Expiry, name, event_time),
+                Means::Used(name) => (Role::Used, name, &clock),
+                Means::Rows(name) => (Role::Rows, name, &DataType::Int64),
+            };
+            let holds = if role == Role::Rows { Holds::Plain } else { Holds::Milliseconds };
+            columns.push(Column { holds, ..Column::plain(name, role, data_type, self.keys() + at) });
+        }
+        columns.extend(partial::legend(self.layout, self.keys() + self.owned.len()));
+        Legend::new(self.name, columns)
     }
 
     fn keys(&self) -> usize {

@@ -55,7 +55,11 @@ pub(super) fn to_words(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
 }
 
 /// The column of `data_type` that holds the words: the inverse of [`to_words`].
-pub(super) fn from_words(words: Vec<i64>, nulls: Option<NullBuffer>, data_type: &DataType) -> Result<ArrayRef> {
+pub(in crate::operator) fn from_words(
+    words: Vec<i64>,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> Result<ArrayRef> {
     macro_rules! narrow {
         ($array:ty, $native:ty) => {
             Arc::new(<$array>::new(words.into_iter().map(|word| word as $native).collect(), nulls))

@@ -10,6 +10,7 @@ use super::state::{key_field, record_batch};
 use super::value::{from_words, to_words};
 use crate::failure::{Failure, Result};
 use crate::format::sql_type;
+use crate::operator::legend::{Column, Legend, Role};
 use crate::operator::snapshot::TableDelta;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
@@ -100,6 +101,22 @@ pub(super) fn table_schema(layout: &Layout, accumulator: usize) -> serde_json::V
         "key_columns": fields.len() - 1,
         "columns": fields.iter().map(column).collect::<Vec<_>>(),
     })
+}
+
+/// What its columns mean.
+pub(super) fn legend(layout: &Layout, accumulator: usize) -> Legend {
+    let fields = fields(layout, accumulator);
+    let keys = fields.len() - 2;
+    let column = |(at, field): (usize, &FieldRef)| {
+        let value = format!("value of {}", layout.accumulators[accumulator].name);
+        let (name, role) = match at.checked_sub(keys) {
+            None => (field.name().as_str(), Role::Key),
+            Some(0) => (value.as_str(), Role::Value),
+            Some(_) => ("rows", Role::Rows),
+        };
+        Column::plain(name, role, field.data_type(), at)
+    };
+    Legend::new(&table_name(accumulator), fields.iter().enumerate().map(column).collect())
 }
 
 fn fields(layout: &Layout, accumulator: usize) -> Vec<FieldRef> {

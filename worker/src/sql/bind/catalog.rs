@@ -157,7 +157,7 @@ impl ContextProvider for Catalog {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalar_functions.get(&name.to_lowercase()).cloned()
+        self.scalar_functions.get(&name.to_lowercase()).map(functions::for_call)
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

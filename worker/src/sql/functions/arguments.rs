@@ -18,6 +18,8 @@ const DAY: i64 = 86_400 * SECOND;
 /// One call of a function on a batch.
 pub(super) struct Call<'a> {
     name: &'static str,
+    /// Which call it is of a function that gives something new at every evaluation.
+    pub(super) site: u64,
     arguments: &'a [ColumnarValue],
     /// How many values the result has.
     pub(super) rows: usize,
@@ -26,8 +28,13 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(name: &'static str, arguments: &'a [ColumnarValue], rows: usize, returns: &'a DataType) -> Self {
-        Self { name, arguments, rows, returns }
+    pub(super) fn new(
+        (name, site): (&'static str, u64),
+        arguments: &'a [ColumnarValue],
+        rows: usize,
+        returns: &'a DataType,
+    ) -> Self {
+        Self { name, site, arguments, rows, returns }
     }
 
     /// How many arguments were given.

@@ -10,6 +10,7 @@ use datafusion_expr::{
 };
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an argument must be, and the Arrow type it is brought to before evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,10 +133,16 @@ impl Function {
         self
     }
 
+    /// Whether it gives something new at every evaluation.
+    pub(super) fn is_volatile(&self) -> bool {
+        self.volatility == Volatility::Volatile
+    }
+
     /// The function as DataFusion calls it.
     pub(super) fn udf(&'static self) -> Arc<ScalarUDF> {
         Arc::new(ScalarUDF::from(Scalar {
             function: self,
+            site: SITES.fetch_add(1, Ordering::Relaxed),
             signature: Signature::user_defined(self.volatility),
             aliases: self.aliases.iter().map(ToString::to_string).collect(),
         }))
@@ -209,10 +216,15 @@ fn coerce_one(kind: Kind, given: &DataType) -> Option<DataType> {
     }
 }
 
+/// How many functions were made for DataFusion.
+static SITES: AtomicU64 = AtomicU64::new(0);
+
 /// A [`Function`] as DataFusion knows it.
 #[derive(Debug)]
 struct Scalar {
     function: &'static Function,
+    /// Unique: functions with a sequence of their own have it for each call.
+    site: u64,
     signature: Signature,
     aliases: Vec<String>,
 }
@@ -263,7 +275,7 @@ impl ScalarUDFImpl for Scalar {
         let constant = self.function.volatility != Volatility::Volatile
             && args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
-        let call = Call::new(self.function.name, &args.args, rows, args.return_field.data_type());
+        let call = Call::new((self.function.name, self.site), &args.args, rows, args.return_field.data_type());
         let result = (self.function.evaluate)(&call)?;
         assert_eq!(result.len(), rows, "{} gives a value for each row", self.function.name);
         if constant {

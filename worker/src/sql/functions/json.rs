@@ -1,8 +1,10 @@
 //! Functions of JSON in text. A document that is malformed gives NULL, as Flink's default `NULL ON ERROR` does.
 
+mod building;
+
 use super::arguments::{Call, Texts};
 use super::definition::Function;
-use super::definition::Kind::Text;
+use super::definition::Kind::{Any, Text};
 use super::definition::Returns;
 use super::text::TextColumn;
 use arrow::array::{ArrayRef, BooleanArray};
@@ -36,6 +38,42 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Returns::Truth,
         exists,
     ),
+    Function::new(
+        "is_json",
+        "text IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]",
+        "whether it is JSON, of this kind; never NULL",
+        &[Text, Text],
+        Returns::Truth,
+        building::is_json,
+    ),
+    Function::new(
+        "json_string",
+        "JSON_STRING(value)",
+        "the value as JSON",
+        &[Any],
+        Returns::Text,
+        building::json_string,
+    ),
+    Function::new(
+        "json_object",
+        "JSON_OBJECT([[KEY] key VALUE value, …] [NULL ON NULL | ABSENT ON NULL])",
+        "an object; a value that is NULL stays, unless it is to be absent. What JSON_OBJECT and JSON_ARRAY give is taken as JSON",
+        &[Text, Any],
+        Returns::Text,
+        building::json_object,
+    )
+    .optional(1)
+    .repeats(),
+    Function::new(
+        "json_array",
+        "JSON_ARRAY([value, …] [NULL ON NULL | ABSENT ON NULL])",
+        "an array; a value that is NULL is absent, unless it is to stay",
+        &[Text, Any],
+        Returns::Text,
+        building::json_array,
+    )
+    .optional(1)
+    .repeats(),
 ];
 
 /// One step down a document.

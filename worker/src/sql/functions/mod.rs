@@ -60,6 +60,14 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     FAMILIES.iter().flat_map(|family| family.functions).map(Function::udf).collect()
 }
 
+/// A function for one more call: one that gives something new at every evaluation is another one for each of its calls.
+#[must_use]
+pub fn for_call(known: &Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    let mut functions = FAMILIES.iter().flat_map(|family| family.functions);
+    let volatile = functions.find(|function| function.is_volatile() && function.name == known.name());
+    volatile.map_or_else(|| Arc::clone(known), Function::udf)
+}
+
 /// The planners of operators and special syntax, first come first served.
 #[must_use]
 pub fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {

@@ -9,7 +9,8 @@ use super::definition::Kind::{Integer, Text};
 use super::definition::Returns;
 use super::text::{PartColumn, TextColumn};
 use ::regex::{CaptureLocations, Regex};
-use arrow::array::{ArrayRef, BooleanArray, Int32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, ListBuilder, StringViewBuilder};
+use arrow::datatypes::{DataType, Field};
 use datafusion_common::{DataFusionError, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,6 +34,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[Text, Text, Integer],
         Returns::Text,
         regexp_extract,
+    )
+    .optional(1),
+    Function::new(
+        "regexp_extract_all",
+        "REGEXP_EXTRACT_ALL(text, pattern [, group])",
+        "the first group of every match, or another group; group 0 is the match itself; NULL if there is no such group",
+        &[Text, Text, Integer],
+        Returns::By(|_, _| Ok(array_of_texts())),
+        regexp_extract_all,
     )
     .optional(1),
     Function::new(
@@ -306,6 +316,38 @@ fn extract<'t>(pattern: &Pattern, text: &'t str, group: i64) -> Option<&'t str> 
     locations.get(group).map(|(start, end)| &text[start..end])
 }
 
+fn array_of_texts() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)))
+}
+
+fn regexp_extract_all(call: &Call<'_>) -> Result<ArrayRef> {
+    let texts = call.texts(0)?;
+    let mut patterns = Patterns::new(call.texts(1)?);
+    let groups = if call.count() > 2 { Some(call.longs(2)?) } else { None };
+    let mut lists = ListBuilder::new(StringViewBuilder::new());
+    for row in 0..call.rows {
+        let group = groups.as_ref().map_or(Some(1), |groups| groups.get(row));
+        let group = group.and_then(|group| usize::try_from(group).ok());
+        let found = match (texts.get(row), patterns.get(row)?, group) {
+            (Some(text), Some(pattern), Some(group)) => extract_all(pattern, text, group, &mut lists),
+            _ => false,
+        };
+        lists.append(found);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+/// False when the pattern has no such group.
+fn extract_all(pattern: &Pattern, text: &str, group: usize, lists: &mut ListBuilder<StringViewBuilder>) -> bool {
+    if group >= pattern.groups.borrow().len() {
+        return false;
+    }
+    for found in pattern.regex.captures_iter(text) {
+        lists.values().append_option(found.get(group).map(|part| part.as_str()));
+    }
+    true
+}
+
 fn regexp_replace(call: &Call<'_>) -> Result<ArrayRef> {
     let (texts, replacements) = (call.texts(0)?, call.texts(2)?);
     let mut patterns = Patterns::new(call.texts(1)?);
@@ -351,6 +393,15 @@ mod tests {
              REGEXP_REPLACE('foobar', 'o', '$1') -> STRING f$1$1bar
              REGEXP_SUBSTR('foobar', 'o+') -> STRING oo
              REGEXP_SUBSTR('foobar', 'x') -> STRING NULL
+             REGEXP_EXTRACT_ALL('ab12cd34', '([a-z])\d*') -> ARRAY<STRING> [a, b, c, d]
+             REGEXP_EXTRACT_ALL('100-200, 300-400', '(\d+)-(\d+)') -> ARRAY<STRING> [100, 300]
+             REGEXP_EXTRACT_ALL('100-200, 300-400', '(\d+)-(\d+)', 2) -> ARRAY<STRING> [200, 400]
+             REGEXP_EXTRACT_ALL('100-200, 300-400', '(\d+)-(\d+)', 0) -> ARRAY<STRING> [100-200, 300-400]
+             REGEXP_EXTRACT_ALL('100-200', '(\d+)-(\d+)', 3) -> ARRAY<STRING> NULL
+             REGEXP_EXTRACT_ALL('100-200', '(\d+)-(\d+)', -1) -> ARRAY<STRING> NULL
+             REGEXP_EXTRACT_ALL('100-200', '\d+') -> ARRAY<STRING> NULL
+             REGEXP_EXTRACT_ALL('abc', '(\d+)') -> ARRAY<STRING> []
+             REGEXP_EXTRACT_ALL('ab', '(a)|(b)', 2) -> ARRAY<STRING> [NULL, b]
              REGEXP_COUNT('foobar', 'o') -> INT 2
              REGEXP_COUNT('foobar', 'x') -> INT 0
              REGEXP_INSTR('éfoo', 'o+') -> INT 3

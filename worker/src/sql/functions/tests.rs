@@ -6,6 +6,7 @@ use super::definition::{Function, Kind};
 use super::planner::literal;
 use super::typing::sql_name;
 use super::{CastRule, LENGTH_KEY, PADDED_KEY, expr_planners, message, rewrite_syntax, scalar_functions};
+use crate::sql::syntax::FlinkDialect;
 use arrow::array::{
     Array, ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
     StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, new_null_array,
@@ -28,7 +29,6 @@ use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext};
 use datafusion_physical_expr::create_physical_expr;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
-use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl ContextProvider for Functions {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.functions.get(name).cloned()
+        self.functions.get(name).map(super::for_call)
     }
 
     fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -127,15 +127,26 @@ impl TypePlanner for Types {
 }
 
 fn parse(sql: &str, context: &Functions) -> Result<Expr> {
-    let mut ast = Parser::new(&GenericDialect {}).try_with_sql(sql)?.parse_expr()?;
+    let mut ast = Parser::new(&FlinkDialect).try_with_sql(sql)?.parse_expr()?;
     rewrite_syntax(&mut ast);
     let options = ParserOptions::new().with_parse_float_as_decimal(true);
     SqlToRel::new_with_options(context, options).sql_to_expr(ast, &DFSchema::empty(), &mut PlannerContext::new())
 }
 
 /// Functions whose constants decide about types or units.
-const WITH_CONSTANTS: &[&str] =
-    &["floor_to", "ceil_to", "extract", "timestampadd", "timestampdiff", "round", "truncate", "plus_interval", "sha2"];
+const WITH_CONSTANTS: &[&str] = &[
+    "floor_to",
+    "ceil_to",
+    "extract",
+    "timestampadd",
+    "timestampdiff",
+    "round",
+    "truncate",
+    "plus_interval",
+    "sha2",
+    "json_object",
+    "json_array",
+];
 
 /// Puts columns in the place of constants: three rows, of which the second is null.
 fn with_columns(expr: Expr) -> (Expr, Vec<Field>, Vec<ArrayRef>) {

@@ -1,5 +1,6 @@
 //! How Flink SQL differs from the SQL that the parser knows: quotes, identifiers, and `TABLE x` as an argument.
 
+use super::json;
 use sqlparser::ast::{Expr, Ident};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -8,7 +9,7 @@ use sqlparser::tokenizer::Token;
 
 /// The dialect of Flink SQL.
 #[derive(Debug, Default)]
-pub(super) struct FlinkDialect;
+pub(in crate::sql) struct FlinkDialect;
 
 impl Dialect for FlinkDialect {
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
@@ -51,7 +52,14 @@ impl Dialect for FlinkDialect {
         true
     }
 
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        json::predicate(parser, expr)
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Some(json) = json::builder(parser) {
+            return Some(json);
+        }
         let starts =
             parser.peek_keyword(Keyword::TABLE) && matches!(parser.peek_nth_token_ref(1).token, Token::Word(_));
         starts.then(|| parse_table_argument(parser))

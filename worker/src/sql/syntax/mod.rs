@@ -5,6 +5,7 @@ pub(super) mod create_table;
 mod data_type;
 mod dialect;
 pub(super) mod group_windows;
+mod json;
 pub(super) mod place;
 mod refusal;
 mod rewrite;
@@ -12,6 +13,8 @@ mod statement;
 
 pub(super) use create_table::{Column, ColumnKind, CreateTable, TableOption};
 pub(super) use data_type::{Nullability, RowField, SqlType};
+#[cfg(test)]
+pub(super) use dialect::FlinkDialect;
 pub(super) use statement::{CreateView, Insert, Setting, Statement, parse};
 
 use crate::diagnostic::Position;

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     CutContent,
     /// Another write of the object is under way; nothing happens.
     Conflict,
+    /// The server does not do such things; nothing happens.
+    NotImplemented,
     /// A write happens whatever its condition says.
     IgnoreCondition,
 }
@@ -217,6 +219,9 @@ impl Shared {
             Some(Fault::Conflict) => {
                 client.write_all(error("409 Conflict", "ConditionalRequestConflict").as_bytes())?;
             }
+            Some(Fault::NotImplemented) => {
+                client.write_all(error("501 Not Implemented", "NotImplemented").as_bytes())?;
+            }
             Some(Fault::AppliedThenError) => {
                 self.forward(client, request)?;
                 client.write_all(error("500 Internal Server Error", "InternalError").as_bytes())?;
@@ -228,8 +233,7 @@ impl Shared {
             Some(Fault::Hang) => {
                 let mut released = self.released.lock();
                 let before = *released;
-                self.release
-                    .wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
+                self.release.wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
                 drop(released);
                 // Nobody may be there any more to whom the answer matters.
                 client.write_all(&self.forward(client, request)?)?;

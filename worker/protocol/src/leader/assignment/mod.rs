@@ -10,7 +10,6 @@ pub(super) use terms::{Order, Refusal, order};
 
 use super::action::Request;
 use super::notice::{AssignmentAnswer, Notice};
-use super::options::Guide;
 use super::standing::{manifest_of, savepoint_origin};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
@@ -196,7 +195,7 @@ impl Leader {
     /// Whether somebody has asked for what is not stored yet: beginning, or ending, without it would only be for a
     /// moment.
     pub(super) fn assignment_is_coming(&self) -> bool {
-        let guided = self.options().direction.guide == Guide::Assignments;
+        let guided = self.options().direction.guide.is_assigned();
         guided && !self.assignments.putting.is_empty()
     }
 

@@ -1,10 +1,11 @@
 //! As which revision a leader claims, and on whose terms its generation begins: a pure reading of assignments and chain.
 //!
 //! ```text
-//!                      nothing assigned to the own code ─▶ wait
+//!                      nothing (new) assigned to the own code ─▶ wait
 //!   head's code is     a higher revision in force ───────▶ handed over, or wait if it has never begun
 //!   the own one        flagged for this revision or lower ▶ begin as the assignment
-//!                      no flag ──────────────────────────▶ go on as it was (the assignment follows while it runs)
+//!                      no flag ──────────────────────────▶ go on as it was (the assignment follows while it runs),
+//!                                                          or begin as the assignment if that one has failed
 //!   another one        flagged for this revision or lower ▶ begin as the assignment
 //!                      forced, or a rollback of that code ▶ begin as the assignment
 //!                      no flag ──────────────────────────▶ wait
@@ -12,7 +13,7 @@
 
 use super::super::look::View;
 use super::super::notice::End;
-use super::super::options::{Guide, Mode, Options, Resume, Stops};
+use super::super::options::{Guide, Mode, Operation, Options, Resume, Stops};
 use super::super::rules::Rule;
 use super::super::standing::Beginning;
 use crate::chain::{Assignment, Link, RestoreFrom, Stop, Terms};
@@ -69,9 +70,14 @@ fn in_force(view: &View) -> Option<&Link> {
 pub(in crate::leader) fn order(view: &View, options: &Options, begin: &Beginning<'_>) -> Result<Order, Refusal> {
     let case = Case { view, options, begin };
     match (&options.mode, options.direction.guide) {
-        (Mode::Maintain { .. }, _) => Ok(case.as_configured(running(view).max(options.claimant.revision), false)),
+        (Mode::Maintain { operations, .. }, _) => {
+            let order = case.as_configured(running(view).max(options.claimant.revision), false);
+            // What cannot be read can be deleted all the same.
+            let resume = if operations.contains(&Operation::DeleteJob) { Resume::Empty } else { order.resume };
+            Ok(Order { resume, ..order })
+        }
         (Mode::Run { .. }, Guide::Hand) => case.by_hand(),
-        (Mode::Run { .. }, Guide::Assignments) => case.assigned(),
+        (Mode::Run { .. }, Guide::Assignments | Guide::AssignmentsAbove(_)) => case.assigned(),
     }
 }
 
@@ -96,19 +102,19 @@ impl Case<'_> {
     }
 
     fn assigned(&self) -> Result<Order, Refusal> {
-        if self.view.assignments.is_empty() && self.view.unusable_assignments.is_empty() {
+        let unassigned = self.view.assignments.is_empty() && self.view.unusable_assignments.is_empty();
+        if unassigned && self.options.direction.guide == Guide::Assignments {
             return Ok(self.as_configured(self.options.claimant.revision, self.user_lifts()));
         }
         let Some(own) = self.own_assignment() else {
             // What runs without an assignment goes on until it is stopped for one.
             let runs = |head: &&Link| head.terms().code == self.options.direction.code;
             let stopped = |head: &&Link| matches!(head.stop(), Some(Stop::Assignment(_)));
-            if let Some(head) = in_force(self.view).filter(runs).filter(|head| !stopped(head)) {
+            let running = in_force(self.view).filter(runs).filter(|head| !stopped(head));
+            if let Some(head) = running.filter(|head| head.terms().revision > self.above() || self.above() == 0) {
                 return Ok(self.go_on(head, head.terms().revision));
             }
-            let highest = highest(self.view);
-            let message = format!("revision {highest} is assigned to another code, and none to this leader's");
-            return Err(Refusal::Wait(message));
+            return Err(Refusal::Wait(self.nothing_assigned(unassigned)));
         };
         let Some(head) = in_force(self.view) else {
             return Ok(self.begin_as(own));
@@ -124,11 +130,32 @@ impl Case<'_> {
             Some(_) if own.revision > in_force.assigned || (same && self.user_lifts()) => Ok(self.begin_as(own)),
             Some(_) => Ok(self.go_on(head, own.revision)),
             None if own.revision == in_force.revision || self.takes_over(own, in_force) => Ok(self.begin_as(own)),
+            None if same && in_force.revision <= self.above() => Ok(self.begin_as(own)),
             None if same => Ok(self.go_on(head, own.revision)),
             None => Err(Refusal::Wait(format!(
                 "revision {} waits until the job, which runs as revision {}, has stopped for it",
                 own.revision, in_force.revision
             ))),
+        }
+    }
+
+    /// Why there is nothing to begin with.
+    fn nothing_assigned(&self, unassigned: bool) -> String {
+        match (unassigned, self.above()) {
+            (true, 0) => "nothing is assigned to the job yet".to_owned(),
+            (_, 0) => {
+                let highest = highest(self.view);
+                format!("revision {highest} is assigned to another code, and none to this leader's")
+            }
+            (_, above) => format!("what was assigned up to revision {above} has ended, and nothing else is assigned"),
+        }
+    }
+
+    /// Assignments up to this revision are none for this leader.
+    fn above(&self) -> u64 {
+        match self.options.direction.guide {
+            Guide::AssignmentsAbove(revision) => revision,
+            Guide::Assignments | Guide::Hand => 0,
         }
     }
 
@@ -154,8 +181,8 @@ impl Case<'_> {
     }
 
     fn own_assignment(&self) -> Option<&Assignment> {
-        let code = &self.options.direction.code;
-        self.view.assignments.values().rev().find(|assignment| assignment.code == *code)
+        let (code, above) = (&self.options.direction.code, self.above());
+        self.view.assignments.values().rev().find(|own| own.code == *code && own.revision > above)
     }
 
     fn user_lifts(&self) -> bool {

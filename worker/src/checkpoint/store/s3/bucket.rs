@@ -20,6 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 const DELETE_BATCH: usize = 1000;
 /// Bodies of unknown size are not read beyond this.
 const LARGEST_WHOLE: u64 = 1 << 30;
+/// A body of this size is not sent as a whole before its answer comes.
+const LARGE: usize = 256 << 10;
 /// Threads that drive all requests of a bucket.
 const THREADS: usize = 2;
 
@@ -183,6 +185,19 @@ impl Bucket {
         self.run(|requests| async move { Ok(requests.listing(&prefix, Depth::One).await?.folders) })
     }
 
+    /// True when a name in the bucket begins with `prefix`.
+    pub fn has_any(&self, prefix: &str) -> Result<bool> {
+        let prefix = prefix.to_owned();
+        self.run(|requests| async move {
+            let once = || requests.page(&prefix, Depth::One, None);
+            let found = requests.attempt(Operation::List, 0, once).await.map(|(page, _)| page);
+            let found = found.map_err(|given_up| {
+                requests.failure(given_up, &format!("the names below {prefix} could not be listed"))
+            })?;
+            Ok(!found.entries.is_empty() || !found.folders.is_empty())
+        })
+    }
+
     /// Deletes objects. One that does not exist is no failure.
     pub fn delete(&self, keys: &[String]) -> Result<()> {
         let keys = keys.to_vec();
@@ -282,14 +297,27 @@ impl Requests {
     }
 
     async fn put_once(&self, key: &str, body: Bytes, condition: &Condition) -> Result<String, Fault> {
+        let length = body.len();
         let put = self.client().put_object().bucket(&self.settings.bucket).key(key).body(ByteStream::from(body));
         let put = match condition {
             Condition::None => put,
             Condition::IfAbsent => put.if_none_match("*"),
             Condition::IfMatch(etag) => put.if_match(etag),
         };
-        let done = put.send().await.map_err(Fault::of)?;
-        Ok(done.e_tag.unwrap_or_default())
+        match put.send().await.map_err(Fault::of) {
+            Ok(done) => Ok(done.e_tag.unwrap_or_default()),
+            Err(fault) if self.is_refused_unheard(key, length, condition, &fault).await => {
+                Err(Fault { cause: Cause::Condition, ..fault })
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A store may refuse a large body before it has read it, and end the connection: then its answer is lost, however
+    /// often it is tried. True when an object stands where there must be none.
+    async fn is_refused_unheard(&self, key: &str, length: usize, condition: &Condition, fault: &Fault) -> bool {
+        let is_unheard = fault.cause == Cause::Trouble && fault.effect == Effect::Unknown;
+        is_unheard && length >= LARGE && *condition == Condition::IfAbsent && self.head_once(key).await.is_ok()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {

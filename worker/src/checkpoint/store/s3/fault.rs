@@ -123,9 +123,9 @@ impl Fault {
     fn answered(response: &HttpResponse, code: Option<&str>, message: Option<&str>) -> Self {
         let status = response.status().as_u16();
         let cause = cause(status, code.unwrap_or_default(), response.headers().get("retry-after"));
-        // A server that fails may have done its work; one that answers "no" has not. An answer of 200 with an error in
+        // A server that fails may have done its work; one that answers "no", or that it cannot do such things, has not. An answer of 200 with an error in
         // it is how S3 reports a failure that it met after it had begun to answer.
-        let effect = if (300..500).contains(&status) { Effect::None } else { Effect::Unknown };
+        let effect = if (300..500).contains(&status) || status == 501 { Effect::None } else { Effect::Unknown };
         let mut details = match (code, message) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),

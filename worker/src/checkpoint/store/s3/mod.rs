@@ -8,6 +8,7 @@ pub mod bucket;
 mod client;
 mod credentials;
 mod fault;
+mod growing;
 mod lifecycle;
 pub mod meter;
 mod multipart;
@@ -18,6 +19,7 @@ pub mod settings;
 mod version;
 
 pub use bucket::{Bucket, Condition, Entry, Pending, Put};
+pub use growing::{GrowingUpload, WholeUpload};
 pub use lifecycle::AbortRule;
 pub use multipart::{Completed, IfAbsent, Part, Upload};
 pub use objects::S3Store;

@@ -41,6 +41,8 @@ pub enum Completed {
     /// There is no such upload: it was completed or aborted before, perhaps by an attempt of this very call. The object
     /// tells which.
     NoSuchUpload,
+    /// The store does not do such things, or not so: no other attempt will come to another end. The upload is as it was.
+    Unsupported(Failure),
     /// The upload is as it was.
     Failed(Failure),
     /// It may have been completed, or may be yet.
@@ -138,6 +140,13 @@ impl Requests {
         match given_up.fault.cause {
             Cause::Condition => Completed::Exists,
             Cause::NotFound => Completed::NoSuchUpload,
+            Cause::Unsupported if given_up.effect == Effect::None => {
+                let doing = match if_absent {
+                    IfAbsent::Yes => "could not be completed where there must be no object (If-None-Match)",
+                    IfAbsent::No => "could not be completed",
+                };
+                Completed::Unsupported(self.failure(given_up, &format!("the upload of {} {doing}", upload.key)))
+            }
             _ => {
                 let effect = given_up.effect;
                 let failure = self.failure(given_up, &format!("{} could not be completed", upload.key));

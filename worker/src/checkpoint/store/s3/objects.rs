@@ -83,7 +83,7 @@ impl S3Store {
         };
         match self.bucket.complete_upload(&upload, &parts, IfAbsent::Yes) {
             Completed::Done(_) => Put::Done,
-            Completed::Failed(failure) => {
+            Completed::Failed(failure) | Completed::Unsupported(failure) => {
                 self.abort(&upload);
                 Put::Failed(failure)
             }

@@ -1,6 +1,8 @@
-//! Proof that a bucket does what checkpoints rest upon: of two writes of one name only the first happens.
+//! Proof that a bucket does what checkpoints rest upon: of two writes of one name only the first happens, in one piece
+//! or in parts.
 
 use super::bucket::{Bucket, Condition, Put};
+use super::multipart::{Completed, IfAbsent};
 use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use std::time::{Duration, SystemTime};
@@ -39,6 +41,7 @@ fn prove_with(bucket: &Bucket, probes: &str, key: &str) -> Result<()> {
         }
         Put::Failed(failure) | Put::Unknown(failure) => return Err(failure),
     }
+    prove_parts(bucket, key)?;
     if bucket.get(key)?.as_deref() != Some(b"first".as_slice()) {
         return Err(wrong(bucket, "refused a write and did it all the same"));
     }
@@ -46,6 +49,26 @@ fn prove_with(bucket: &Bucket, probes: &str, key: &str) -> Result<()> {
         return Err(wrong(bucket, "does not list an object that was just written"));
     }
     Ok(())
+}
+
+/// Large files are written in parts, and so is all output.
+fn prove_parts(bucket: &Bucket, key: &str) -> Result<()> {
+    let upload = bucket.create_upload(key)?;
+    let completed = bucket
+        .upload_part(&upload, 1, Bytes::from_static(b"third"))
+        .map(|part| bucket.complete_upload(&upload, &[part], IfAbsent::Yes));
+    let proven = completed.and_then(|completed| match completed {
+        Completed::Exists => Ok(()),
+        Completed::Done(_) | Completed::NoSuchUpload => Err(wrong(
+            bucket,
+            "ignores If-None-Match of CompleteMultipartUpload: it writes over an object that must not exist",
+        )),
+        Completed::Unsupported(refused) => {
+            Err(wrong(bucket, "does not do CompleteMultipartUpload with If-None-Match").because(refused.chain()))
+        }
+        Completed::Failed(failure) | Completed::Unknown(failure) => Err(failure),
+    });
+    proven.and(bucket.abort_upload(&upload))
 }
 
 fn wrong(bucket: &Bucket, what: &str) -> Failure {

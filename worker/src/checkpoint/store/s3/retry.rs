@@ -3,7 +3,7 @@
 use super::client::Connected;
 use super::fault::{Cause, Effect, Fault};
 use super::meter::{Ended, Meter, Operation};
-use super::settings::Settings;
+use super::settings::{Settings, keeps_asking};
 use crate::failure::{Failure, Kind};
 use parking_lot::Mutex;
 use std::future::Future;
@@ -132,7 +132,8 @@ impl Requests {
     pub(super) fn failure(&self, given_up: GivenUp, doing: &str) -> Failure {
         let answered = self.answered[given_up.operation as usize].load(Ordering::Relaxed);
         let Fault { cause, details, .. } = given_up.fault;
-        let kind = match cause.is_of_user() && !answered {
+        let away = cause == Cause::Unreachable && keeps_asking();
+        let kind = match cause.is_of_user() && !answered && !away {
             true => Kind::User,
             false => Kind::Transient,
         };

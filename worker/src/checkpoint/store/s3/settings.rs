@@ -3,8 +3,23 @@
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_crds::S3StorageSpec;
+
+/// Whether the addresses of buckets are known to be right.
+static KEEPS_ASKING: AtomicBool = AtomicBool::new(false);
+
+/// From now on a store that nobody answers for is away and no mistake of the user's: this process is of a job that has run
+/// before, or whose starter looks after it.
+pub fn keep_asking() {
+    KEEPS_ASKING.store(true, Ordering::Relaxed);
+}
+
+/// Whether a store that does not answer is only away.
+pub(super) fn keeps_asking() -> bool {
+    KEEPS_ASKING.load(Ordering::Relaxed)
+}
 
 /// Where a bucket is and how to talk to it.
 #[derive(Debug, Clone)]

@@ -56,6 +56,10 @@ impl Completion {
                 Ok(Standing::Other(bytes)) => CommitOutcome::Lost(self.in_the_way(bytes)),
                 Err(failure) => retry(failure.chain()),
             },
+            Completed::Unsupported(failure) => CommitOutcome::Refused(format!(
+                "{}. The output waits in this upload: have the store do it, then run the job again",
+                failure.chain()
+            )),
             Completed::Failed(failure) | Completed::Unknown(failure) => retry(failure.chain()),
         }
     }

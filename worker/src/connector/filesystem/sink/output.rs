@@ -13,23 +13,15 @@
 use super::super::place::{BucketFolder, Place};
 use super::commit::Rename;
 use super::complete::Completion;
-use crate::checkpoint::store::s3::{Bucket, Part, Pending, Upload};
+use crate::checkpoint::store::s3::GrowingUpload;
 use crate::failure::{Failure, Kind, Result};
-use bytes::Bytes;
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use weir_protocol::snapshot::Committable;
 
-/// Bytes of a part. Stores want 5 MiB or more of all but the last one.
-const PART: usize = 8 << 20;
-/// Parts of a file that are under way at a time.
-const UNDER_WAY: usize = 2;
 /// A file is tried again when its folder went away.
 const MOST_TRIES: u32 = 3;
-/// A file has at most 10,000 parts.
-const MOST_BYTES_OF_UPLOAD: u64 = 64 << 30;
 
 /// A growing file's bytes.
 pub(super) enum Output {
@@ -48,23 +40,11 @@ pub(super) struct HiddenFile {
 
 /// An upload that grows.
 pub(super) struct Growing {
-    bucket: Bucket,
-    upload: Begun,
+    upload: GrowingUpload,
     /// Below the sink's folder.
     name: String,
-    key: String,
     /// For people.
     shown: String,
-    buffer: Vec<u8>,
-    bytes: u64,
-    sent: i32,
-    under_way: VecDeque<Pending<Result<Part>>>,
-    parts: Vec<Part>,
-}
-
-enum Begun {
-    Soon(Option<Pending<Result<Upload>>>),
-    Yes(Upload),
 }
 
 /// A file to which nothing is added.
@@ -109,7 +89,7 @@ impl Output {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::File(_) => 0,
-            Self::Upload(growing) => growing.buffer.capacity() + growing.under_way.len() * PART,
+            Self::Upload(growing) => growing.upload.held(),
         }
     }
 
@@ -117,7 +97,7 @@ impl Output {
     pub(super) fn limit(&self) -> u64 {
         match self {
             Self::File(_) => u64::MAX,
-            Self::Upload(_) => MOST_BYTES_OF_UPLOAD,
+            Self::Upload(_) => GrowingUpload::MOST_BYTES,
         }
     }
 
@@ -152,9 +132,7 @@ impl Output {
         match self {
             Self::File(hidden) => Ok(Closing::File(hidden)),
             Self::Upload(mut growing) => {
-                if !growing.buffer.is_empty() || growing.sent == 0 {
-                    growing.send()?;
-                }
+                growing.upload.close()?;
                 Ok(Closing::Upload(growing))
             }
         }
@@ -165,7 +143,7 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(hidden) => hidden.file.write(bytes),
-            Self::Upload(growing) => growing.append(bytes).map(|()| bytes.len()).map_err(io::Error::other),
+            Self::Upload(growing) => growing.upload.write(bytes),
         }
     }
 
@@ -179,7 +157,7 @@ impl Closing {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::File(_) => 0,
-            Self::Upload(growing) => growing.under_way.len() * PART,
+            Self::Upload(growing) => growing.upload.held(),
         }
     }
 
@@ -197,81 +175,22 @@ impl Closing {
 }
 
 impl Growing {
-    /// The upload is begun while the first rows come.
     fn begin(folder: &BucketFolder, name: String) -> Result<Self> {
-        let (bucket, key, shown) = (folder.bucket()?, folder.key(&name), folder.shown(&name));
-        let upload = Begun::Soon(Some(bucket.start_upload(&key)));
-        Ok(Self {
-            bucket,
-            upload,
-            name,
-            key,
-            shown,
-            buffer: Vec::new(),
-            bytes: 0,
-            sent: 0,
-            under_way: VecDeque::new(),
-            parts: Vec::new(),
-        })
+        let (key, shown) = (folder.key(&name), folder.shown(&name));
+        Ok(Self { upload: GrowingUpload::begin(folder.bucket()?, &key), name, shown })
     }
 
-    fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(PART - self.buffer.len()));
-            self.buffer.extend_from_slice(now);
-            self.bytes += now.len() as u64;
-            if self.buffer.len() == PART {
-                self.send()?;
-            }
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Sends what is held back as a part; waits while too many are under way.
-    fn send(&mut self) -> Result<()> {
-        while self.under_way.len() >= UNDER_WAY {
-            self.wait_for_one()?;
-        }
-        let body = Bytes::from(std::mem::take(&mut self.buffer));
-        self.sent += 1;
-        let pending = self.bucket.start_part(self.upload.get()?, self.sent, body);
-        self.under_way.push_back(pending);
-        Ok(())
-    }
-
-    fn wait_for_one(&mut self) -> Result<()> {
-        if let Some(pending) = self.under_way.pop_front() {
-            self.parts.push(pending.wait()?);
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Committable> {
-        while !self.under_way.is_empty() {
-            self.wait_for_one()?;
-        }
+    fn finish(self) -> Result<Committable> {
+        let (bucket, key) = (self.upload.bucket().name().to_owned(), self.upload.key().to_owned());
+        let whole = self.upload.finish()?;
         let completion = Completion {
-            bucket: self.bucket.name().to_owned(),
-            key: self.key.clone(),
-            upload: self.upload.get()?.id.clone(),
-            etags: self.parts.into_iter().map(|part| part.etag).collect(),
-            bytes: self.bytes,
+            bucket,
+            key,
+            upload: whole.upload.id,
+            etags: whole.parts.into_iter().map(|part| part.etag).collect(),
+            bytes: whole.bytes,
         };
         completion.committable(self.name)
-    }
-}
-
-impl Begun {
-    fn get(&mut self) -> Result<&Upload> {
-        if let Self::Soon(pending) = self {
-            let pending = pending.take().ok_or_else(|| Failure::transient("the upload could not be begun"))?;
-            *self = Self::Yes(pending.wait()?);
-        }
-        match self {
-            Self::Yes(upload) => Ok(upload),
-            Self::Soon(_) => Err(Failure::bug("an upload that was waited for has not begun")),
-        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! `GROUP BY` without a window: folding the emitted changes gives what a plain evaluation gives.
 
 use super::{
-    Collected, Element, Row, all_calls, any_row, batch, changes, context, input_schema, oracle, output_schema, owners,
-    partition, restored_for, shown,
+    Collected, Element, History, Row, all_calls, any_row, batch, changes, context, input_schema, oracle, output_schema,
+    owners, partition, restored_for, shown,
 };
 use crate::batch::{Batch, RowKind};
 use crate::operator::aggregate::{GroupAggregate, InputForm, LocalGroupAggregate, partial_schema};
-use crate::operator::snapshot::Snapshot;
 use crate::operator::{Operator, OperatorContext};
 use crate::plan;
 use proptest::prelude::*;
@@ -74,15 +73,15 @@ struct Tasks {
     spec: plan::GroupAggregate,
     input: InputForm,
     owners: KeyGroupMap,
-    tasks: Vec<GroupAggregate>,
-    snapshots: Vec<Snapshot>,
+    tasks: Vec<Box<dyn Operator>>,
+    history: History,
 }
 
 impl Tasks {
     fn new(keys: &[usize], input: InputForm, parallelism: u32) -> Self {
         let (spec, owners) = (spec(keys), owners(parallelism));
-        let tasks = (0..parallelism).map(|task| operator(&spec, input, &context(&owners, task))).collect();
-        Self { spec, input, owners, tasks, snapshots: Vec::new() }
+        let task = |task| Box::new(operator(&spec, input, &context(&owners, task))) as _;
+        Self { tasks: (0..parallelism).map(task).collect(), spec, input, owners, history: History::default() }
     }
 
     fn process(&mut self, batch: &Batch, folded: &mut Folded) {
@@ -98,17 +97,26 @@ impl Tasks {
         }
     }
 
+    /// Groups that the newest checkpoint has.
+    fn stored_groups(&self) -> usize {
+        let context = context(&owners(1), 0);
+        let mut fresh = operator(&self.spec, self.input, &context);
+        fresh.restore(self.history.before(0, &context.key_groups)).unwrap();
+        fresh.groups()
+    }
+
     fn rescale(&mut self, parallelism: u32) {
-        let last: Vec<Snapshot> = self.tasks.iter_mut().map(|task| task.snapshot().unwrap()).collect();
-        self.snapshots.extend(last.iter().cloned());
-        self.owners = self.owners.rescale(parallelism).unwrap();
+        self.history.push(self.tasks.iter_mut().map(|task| task.snapshot().unwrap()).collect());
+        let owners = self.owners.rescale(parallelism).unwrap();
+        let mut before = std::mem::take(&mut self.tasks).into_iter();
         self.tasks = (0..parallelism)
             .map(|task| {
-                let mut operator = operator(&self.spec, self.input, &context(&self.owners, task));
-                operator.restore(restored_for(&self.snapshots, &last, &self.owners.owned(task))).unwrap();
-                operator
+                let context = context(&owners, task);
+                let fresh = Box::new(operator(&self.spec, self.input, &context));
+                self.history.begin(fresh, before.next().zip(Some(self.owners.owned(task))), &context)
             })
             .collect();
+        self.owners = owners;
     }
 }
 
@@ -210,7 +218,8 @@ proptest! {
         }
         prop_assert!(folded.rows.is_empty(), "{:?}", folded);
         tasks.rescale(1);
-        prop_assert_eq!(tasks.tasks[0].groups(), 0);
+        prop_assert!(tasks.tasks[0].snapshot().unwrap().tables.is_empty());
+        prop_assert_eq!(tasks.stored_groups(), 0);
     }
 }
 

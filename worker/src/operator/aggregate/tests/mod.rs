@@ -10,7 +10,7 @@ use super::call::{Call, Function};
 use crate::batch::{Batch, RowKind};
 use crate::failure::Result;
 use crate::operator::snapshot::{Restored, Snapshot, TableDelta};
-use crate::operator::{Counter, OperatorContext, Output};
+use crate::operator::{Counter, Operator, OperatorContext, Output};
 use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
     TimestampMillisecondArray, UInt8Array, UInt32Array,
@@ -198,6 +198,66 @@ pub(super) fn restored_for(snapshots: &[Snapshot], last: &[Snapshot], owned: &[K
         tables: tables.collect(),
         watermarks: watermarks.filter(|(group, _)| owns(*group)).map(|(group, mark)| (one(group), mark)).collect(),
         ..Restored::default()
+    }
+}
+
+/// How a task comes to its state.
+#[derive(Clone, Copy)]
+enum Way {
+    Read,
+    Kept,
+    Ahead,
+}
+
+/// What all tasks have handed over, checkpoint by checkpoint.
+#[derive(Default)]
+pub(super) struct History(Vec<Vec<Snapshot>>);
+
+impl History {
+    pub(super) fn push(&mut self, snapshots: Vec<Snapshot>) {
+        self.0.push(snapshots);
+    }
+
+    /// The state of the checkpoint that `back` others have followed.
+    pub(super) fn before(&self, back: usize, owned: &[KeyGroupRange]) -> Restored {
+        let until = &self.0[..self.0.len() - back];
+        until.last().map_or_else(Restored::default, |last| restored_for(&until.concat(), last, owned))
+    }
+
+    /// Any of them: tests have many histories.
+    fn way(&self) -> Way {
+        let rows = |snapshot: &Snapshot| snapshot.tables.iter().map(|delta| delta.rows.num_rows()).sum::<usize>();
+        let ways = [Way::Read, Way::Kept, Way::Ahead];
+        ways[(self.0.len() + self.0.last().into_iter().flatten().map(rows).sum::<usize>()) % ways.len()]
+    }
+
+    /// Begins with the newest checkpoint in one of the ways in which a task can: with what it reads; with what the task
+    /// before it, `kept`, has in memory of some key groups; or with an earlier checkpoint and what came since.
+    pub(super) fn begin(
+        &self,
+        fresh: Box<dyn Operator>,
+        kept: Option<(Box<dyn Operator>, Vec<KeyGroupRange>)>,
+        context: &OperatorContext,
+    ) -> Box<dyn Operator> {
+        let (owned, mut operator) = (&context.key_groups, fresh);
+        let mut restored = self.before(0, owned);
+        match (self.way(), kept) {
+            (Way::Kept, Some((kept, held))) => {
+                operator = kept;
+                assert!(operator.adopt(owned, &context.late_rows));
+                let missing = |group: KeyGroup| !crate::state::file::contains(&held, group);
+                restored.tables = restored.tables.iter().filter_map(|delta| keep_groups(delta, missing)).collect();
+            }
+            (Way::Ahead, _) if self.0.len() > 1 => {
+                operator.restore(self.before(1, owned)).unwrap();
+                assert!(operator.adopt(owned, &context.late_rows));
+                let news = self.0.last().expect("there are two");
+                restored.tables = restored_for(news, news, owned).tables;
+            }
+            _ => {}
+        }
+        operator.restore(restored).unwrap();
+        operator
     }
 }
 

@@ -1,8 +1,8 @@
 //! Windows against a plain evaluation: the same results and the same late rows, row by row.
 
 use super::{
-    Collected, Element, Row, all_calls, any_row, batch, context, input_schema, oracle, output_schema, owners,
-    partition, restored_for, shown,
+    Collected, Element, History, Row, all_calls, any_row, batch, context, input_schema, oracle, output_schema, owners,
+    partition, shown,
 };
 use crate::operator::aggregate::{InputForm, window};
 use crate::operator::snapshot::Snapshot;
@@ -119,7 +119,7 @@ struct Tasks {
     input: InputForm,
     owners: KeyGroupMap,
     tasks: Vec<(Box<dyn Operator>, Counter)>,
-    snapshots: Vec<Snapshot>,
+    history: History,
     results: Vec<Vec<String>>,
     late_before: u64,
 }
@@ -132,25 +132,14 @@ impl Tasks {
             input,
             owners,
             tasks: Vec::new(),
-            snapshots: Vec::new(),
+            history: History::default(),
             results: Vec::new(),
             late_before: 0,
         };
-        tasks.start(&[]);
+        let context = |task| context(&tasks.owners, task);
+        let contexts = (0..parallelism).map(context);
+        tasks.tasks = contexts.map(|context| (operator(&tasks.spec, input, &context), context.late_rows)).collect();
         tasks
-    }
-
-    fn start(&mut self, last: &[Snapshot]) {
-        self.tasks = (0..self.owners.parallelism())
-            .map(|task| {
-                let context = context(&self.owners, task);
-                let mut operator = operator(&self.spec, self.input, &context);
-                if !last.is_empty() {
-                    operator.restore(restored_for(&self.snapshots, last, &context.key_groups)).unwrap();
-                }
-                (operator, context.late_rows)
-            })
-            .collect();
     }
 
     fn late(&self) -> u64 {
@@ -198,9 +187,18 @@ impl Tasks {
             assert_eq!(snapshot.counters["late_rows"], late.get());
         }
         self.late_before = self.late();
-        self.snapshots.extend(last.iter().cloned());
-        self.owners = self.owners.rescale(parallelism).unwrap();
-        self.start(&last);
+        self.history.push(last);
+        let owners = self.owners.rescale(parallelism).unwrap();
+        let mut before = std::mem::take(&mut self.tasks).into_iter();
+        self.tasks = (0..parallelism)
+            .map(|task| {
+                let context = context(&owners, task);
+                let kept = before.next().map(|(operator, _)| (operator, self.owners.owned(task)));
+                let operator = self.history.begin(operator(&self.spec, self.input, &context), kept, &context);
+                (operator, context.late_rows)
+            })
+            .collect();
+        self.owners = owners;
     }
 }
 
@@ -249,7 +247,10 @@ fn check(window: Window, keys: &[usize], events: &[Event], input: InputForm, par
     assert_eq!(tasks.results, plain.results);
     assert_eq!(tasks.late(), plain.late, "late rows");
     tasks.rescale(1);
-    assert!(tasks.tasks[0].0.state_bytes() < 10_000, "everything has fired");
+    let context = context(&tasks.owners, 0);
+    let mut last = operator(&spec, input, &context);
+    last.restore(tasks.history.before(0, &context.key_groups)).unwrap();
+    assert!(last.state_bytes() < 10_000, "everything has fired");
 }
 
 /// Two tasks were at different event times when the checkpoint was taken; one task goes on with the key groups of both,
@@ -266,7 +267,11 @@ fn check_floors(window: Window, watermarks: [i64; 2], before: &[Row], after: &[(
         }
     };
     feed(&mut plains, before);
-    tasks.feed_batch(&batch(before));
+    let (earlier, later) = before.split_at(before.len() / 2);
+    tasks.feed_batch(&batch(earlier));
+    // From here a task can load ahead.
+    tasks.rescale(2);
+    tasks.feed_batch(&batch(later));
     for (at, watermark) in watermarks.into_iter().enumerate() {
         plains[at].watermark(watermark);
         tasks.call(at, |operator, out| operator.on_watermark(EventTime(watermark), out).unwrap());

@@ -24,6 +24,7 @@ use super::group_aggregate::InputForm;
 use super::layout::Layout;
 use super::local::schema_of;
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::window::Window;
 use crate::operator::{Operator, OperatorContext};
 use crate::plan;
@@ -59,6 +60,22 @@ pub fn state_schema(
         PaneAggregate::new(spec, InputForm::Rows, input_schema, output_schema, context)?.state_schema()
     };
     Ok(serde_json::json!({"window": format!("{:?}", spec.window), "tables": tables}))
+}
+
+/// What the columns of the state mean.
+pub fn legend(
+    spec: &plan::WindowAggregate,
+    input_schema: &SchemaRef,
+    output_schema: SchemaRef,
+    context: &OperatorContext,
+) -> Result<Legend> {
+    let event_time = input_schema.field(spec.time).data_type();
+    Ok(if let Window::Session { gap_ms } = spec.window {
+        let input = (InputForm::Rows, input_schema);
+        SessionAggregate::new(spec, gap_ms, input, output_schema, context)?.legend(event_time)
+    } else {
+        PaneAggregate::new(spec, InputForm::Rows, input_schema, output_schema, context)?.legend(event_time)
+    })
 }
 
 /// The operator before the shuffle.

@@ -13,7 +13,7 @@ use super::super::key::KeyBatch;
 use super::super::layout::{KEY_GROUP, Layout};
 use super::super::merge::merge_row;
 use super::super::rows::RowBuffer;
-use super::super::state::{self, Owned, Table};
+use super::super::state::{self, Means, Owned, Table};
 use super::blocks::Blocks;
 use super::emission::Emission;
 use super::pane_store::{Keyed, PaneStore, Stretch, better_order, stretches};
@@ -22,17 +22,23 @@ use super::progress::Progress;
 use super::times::{late_counter, pane_column, time_column};
 use crate::batch::Batch;
 use crate::failure::{Failure, Result};
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
-use arrow::datatypes::SchemaRef;
+use crate::state::file::contains;
+use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
+use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "panes";
-const OWNED: [Owned; 2] = [Owned { name: "$pane", is_key: true }, Owned { name: "$end", is_key: false }];
+const OWNED: [Owned; 2] = [
+    Owned { name: "$pane", is_key: true, means: Means::Start("pane_start") },
+    Owned { name: "$end", is_key: false, means: Means::Expiry("expires") },
+];
 
 /// The keyed operator of TUMBLE, HOP and CUMULATE.
 pub struct PaneAggregate {
@@ -88,6 +94,12 @@ impl PaneAggregate {
     #[must_use]
     pub fn state_schema(&self) -> serde_json::Value {
         serde_json::Value::Array(vec![self.shape().schema()])
+    }
+
+    /// What the columns of the table mean, when event time has this type.
+    #[must_use]
+    pub fn legend(&self, event_time: &DataType) -> Legend {
+        self.shape().legend(event_time)
     }
 
     fn shape(&self) -> Table<'_> {
@@ -149,6 +161,16 @@ impl PaneAggregate {
             self.store.add(pane, rows, self.input, &self.keyed);
         }
         Ok(())
+    }
+
+    /// Forgets the rows that no window of their key groups needs any more.
+    fn forget_dead(&mut self) {
+        let highest = self.progress.highest().0;
+        let last = |pane: i64| self.death(pane).saturating_sub(1);
+        let ending: Vec<(i64, i64)> = self.store.tables.keys().map(|pane| (*pane, last(*pane))).collect();
+        for (pane, last) in ending.into_iter().filter(|(_, last)| *last <= highest) {
+            self.store.retain_in(pane, |group| last > self.progress.of(group).0);
+        }
     }
 
     /// Fires all windows that end up to `watermark`, in order.
@@ -286,8 +308,17 @@ impl Operator for PaneAggregate {
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters })
     }
 
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], late_rows: &Counter) -> bool {
+        self.late_rows = late_rows.clone();
+        self.progress = Progress::new(key_groups.to_vec());
+        self.store.retain(|group| contains(key_groups, group));
+        self.blocks = Blocks::new(Arc::clone(&self.layout), self.key_groups);
+        true
+    }
+
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.progress.restore(&restored);
+        self.forget_dead();
         self.late_rows.add(restored.counters.get(super::times::LATE_ROWS).copied().unwrap_or(0));
         let (mut keys, mut buffer) = (KeyBatch::default(), RowBuffer::default());
         for delta in restored.tables.iter().filter(|delta| delta.table == TABLE) {
@@ -311,6 +342,7 @@ impl Operator for PaneAggregate {
             }
         }
         self.store.tables.values_mut().for_each(GroupTable::mark_restored);
+        self.forget_dead();
         Ok(())
     }
 

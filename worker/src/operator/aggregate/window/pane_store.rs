@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use weir_protocol::KeyGroup;
 use weir_protocol::key_group::MaxParallelism;
 
 /// A batch with more stretches of panes than this is sorted by pane first.
@@ -107,6 +108,22 @@ impl PaneStore {
     pub(super) fn table(&mut self, pane: i64) -> &mut GroupTable {
         let (layout, key_groups) = (&self.layout, self.key_groups);
         self.tables.entry(pane).or_insert_with(|| GroupTable::new(Arc::clone(layout), key_groups))
+    }
+
+    /// Forgets all groups but those of the wanted key groups.
+    pub(super) fn retain(&mut self, wanted: impl Fn(KeyGroup) -> bool) {
+        let panes: Vec<i64> = self.tables.keys().copied().collect();
+        panes.into_iter().for_each(|pane| self.retain_in(pane, &wanted));
+    }
+
+    /// Does so in one pane.
+    pub(super) fn retain_in(&mut self, pane: i64, wanted: impl Fn(KeyGroup) -> bool) {
+        if let Some(table) = self.tables.get_mut(&pane) {
+            table.retain(wanted);
+            if table.len() == 0 {
+                self.tables.remove(&pane);
+            }
+        }
     }
 
     /// Takes a pane out.

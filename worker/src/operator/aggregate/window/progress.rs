@@ -41,6 +41,11 @@ impl Progress {
         self.watermark
     }
 
+    /// The highest one.
+    pub(super) fn highest(&self) -> EventTime {
+        self.floors.iter().copied().fold(self.watermark, EventTime::max)
+    }
+
     /// True when all key groups have the same.
     pub(super) fn is_uniform(&self) -> bool {
         self.floors.is_empty()

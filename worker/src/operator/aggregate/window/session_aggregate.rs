@@ -8,7 +8,7 @@ use super::super::group_aggregate::InputForm;
 use super::super::group_table::count_run;
 use super::super::layout::{KEY_GROUP, Layout};
 use super::super::rows::RowBuffer;
-use super::super::state::{self, Owned, Table};
+use super::super::state::{self, Means, Owned, Table};
 use super::emission::Emission;
 use super::pane_store::Keyed;
 use super::progress::Progress;
@@ -17,17 +17,23 @@ use super::timers::Timers;
 use super::times::{LATE_ROWS, late_counter, pane_column, time_column};
 use crate::batch::Batch;
 use crate::failure::Result;
+use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
 use crate::operator::window::Span;
 use crate::operator::{Counter, Operator, OperatorContext, Output};
 use crate::plan;
-use arrow::datatypes::SchemaRef;
+use crate::state::file::contains;
+use arrow::datatypes::{DataType, SchemaRef};
 use std::sync::Arc;
 use weir_protocol::key_group::MaxParallelism;
+use weir_protocol::snapshot::KeyGroupRange;
 use weir_protocol::{EventTime, KeyGroup};
 
 const TABLE: &str = "sessions";
-const OWNED: [Owned; 2] = [Owned { name: "$start", is_key: true }, Owned { name: "$end", is_key: false }];
+const OWNED: [Owned; 2] = [
+    Owned { name: "$start", is_key: true, means: Means::Start("session_start") },
+    Owned { name: "$end", is_key: false, means: Means::Expiry("session_end") },
+];
 
 /// The keyed operator of SESSION.
 pub struct SessionAggregate {
@@ -83,6 +89,12 @@ impl SessionAggregate {
         serde_json::Value::Array(vec![self.shape().schema()])
     }
 
+    /// What the columns of the table mean, when event time has this type.
+    #[must_use]
+    pub fn legend(&self, event_time: &DataType) -> Legend {
+        self.shape().legend(event_time)
+    }
+
     fn shape(&self) -> Table<'_> {
         Table { name: TABLE, layout: &self.layout, owned: &OWNED, expires: Some(1) }
     }
@@ -97,6 +109,18 @@ impl SessionAggregate {
                 Spans { starts: time_column(batch, self.time)?, ends: None, gap_ms }
             }
         })
+    }
+
+    /// Forgets the sessions that had ended by the watermarks of a checkpoint.
+    fn forget_ended(&mut self) {
+        for session in 0..self.store.table.rows() as u32 {
+            if self.store.is_session(session) {
+                let group = KeyGroup((self.store.table.row(session)[0] & KEY_GROUP) as u16);
+                if self.store.span(session).max_time() <= self.progress.of(group) {
+                    self.store.remove(session);
+                }
+            }
+        }
     }
 
     fn enter_opened(&mut self) {
@@ -226,6 +250,14 @@ impl Operator for SessionAggregate {
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters: late_counter(&self.late_rows) })
     }
 
+    fn adopt(&mut self, key_groups: &[KeyGroupRange], late_rows: &Counter) -> bool {
+        self.late_rows = late_rows.clone();
+        self.progress = Progress::new(key_groups.to_vec());
+        let moved = self.store.retain(|group| contains(key_groups, group));
+        self.timers.renumber(&moved);
+        true
+    }
+
     fn restore(&mut self, restored: Restored) -> Result<()> {
         self.progress.restore(&restored);
         self.late_rows.add(restored.counters.get(LATE_ROWS).copied().unwrap_or(0));
@@ -253,6 +285,7 @@ impl Operator for SessionAggregate {
         }
         self.store.table.mark_restored();
         self.enter_opened();
+        self.forget_ended();
         Ok(())
     }
 

@@ -248,12 +248,24 @@ impl SessionStore {
             return None;
         }
         let moved = self.table.compact();
+        self.renumber(&moved);
+        Some(moved)
+    }
+
+    /// Forgets all sessions but those of the wanted key groups; the new numbers of the others. All sessions of a key are
+    /// of one key group.
+    pub(super) fn retain(&mut self, wanted: impl Fn(KeyGroup) -> bool) -> Vec<u32> {
+        let moved = self.table.retain(wanted);
+        self.renumber(&moved);
+        moved
+    }
+
+    fn renumber(&mut self, moved: &[u32]) {
         let next = self.layout.extra + NEXT;
         let (words, _) = self.table.parts_mut();
         for row in words.chunks_exact_mut(self.layout.stride).filter(|row| row[next] != 0) {
             row[next] = u64::from(moved[row[next] as usize - 1]) + 1;
         }
-        Some(moved)
     }
 
     /// Forgets all sessions.

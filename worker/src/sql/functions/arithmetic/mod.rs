@@ -17,7 +17,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use datafusion_common::{Result, ScalarValue, internal_err};
 use datafusion_expr::ScalarUDF;
-use random::{Random, random_integer};
+use random::{random_double, random_integer};
 use rounding::{Rounding, round, rounded_type, to_whole, whole_type};
 use std::f64::consts;
 use std::fmt::Write;
@@ -113,19 +113,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::new("e", "E()", "the number e", &[], Returns::Double, |call| {
         Ok(Arc::new(Float64Array::from_value(consts::E, call.rows)))
     }),
-    Function::new("rand", "RAND()", "a random DOUBLE from 0 to below 1", &[], Returns::Double, |call| {
-        let mut generator = Random::new();
-        Ok(Arc::new(Float64Array::from_iter_values((0..call.rows).map(|_| generator.double()))))
-    })
+    Function::new(
+        "rand",
+        "RAND([seed])",
+        "a random DOUBLE from 0 to below 1; calls with the same constant seed give the same sequence, in each task",
+        &[Integer],
+        Returns::Double,
+        random_double,
+    )
+    .optional(1)
     .volatile(),
     Function::new(
         "rand_integer",
-        "RAND_INTEGER(bound)",
-        "a random INT from 0 to below the bound",
-        &[Integer],
+        "RAND_INTEGER([seed,] bound)",
+        "a random INT from 0 to below the bound; calls with the same constant seed give the same sequence, in each task",
+        &[Integer, Integer],
         Returns::Int,
         random_integer,
     )
+    .optional(1)
     .volatile(),
     Function::new("uuid", "UUID()", "a random UUID as text", &[], Returns::Text, |call| {
         let mut column = TextColumn::new(call.rows);

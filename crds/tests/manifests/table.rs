@@ -1,25 +1,17 @@
-//! One table of good and bad manifests, run against `parse`, `validate` and the CEL rules of the CRD.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::collections::BTreeSet;
-
-use kube::core::cel::Validator;
-use serde_json::Value;
-use weir_crds::{StreamJob, definitions, parse, validate, validate_update};
+//! The manifests: good ones, bad ones with what is said of them, and changes that are forbidden.
 
 /// A manifest with mistakes: what `parse` says, as `line:column path: message (hint)`, and what CEL says, if it does.
-struct Bad {
-    name: &'static str,
-    manifest: &'static str,
-    said: &'static [&'static str],
-    cel: &'static [&'static str],
+pub(crate) struct Bad {
+    pub(crate) name: &'static str,
+    pub(crate) manifest: &'static str,
+    pub(crate) said: &'static [&'static str],
+    pub(crate) cel: &'static [&'static str],
 }
 
 const HEAD: &str = "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: bids}\n";
 
 /// Completes the table's short forms: `spec:` alone gets a head, and fields at two spaces a pipeline.
-fn complete(manifest: &str) -> String {
+pub(crate) fn complete(manifest: &str) -> String {
     let manifest = manifest.strip_prefix('\n').unwrap_or(manifest);
     if manifest.starts_with("  ") {
         return format!("{HEAD}spec:\n  pipeline: {{sql: SELECT 1}}\n{manifest}");
@@ -27,137 +19,7 @@ fn complete(manifest: &str) -> String {
     if manifest.starts_with("spec:") { format!("{HEAD}{manifest}") } else { manifest.to_owned() }
 }
 
-fn schema() -> Value {
-    let (_, yaml) = &definitions()[0];
-    let crd: Value = serde_yaml::from_str(yaml).unwrap();
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
-}
-
-fn cel_messages(manifest: &Value, old: Option<&Value>) -> Vec<String> {
-    let errors = Validator::new().validate(&schema(), manifest, old);
-    errors
-        .err()
-        .map(kube::core::cel::ValidationErrors::into_vec)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|error| error.message)
-        .collect()
-}
-
-/// What the API server does before it looks at the rules.
-fn drop_nulls(value: &mut Value) {
-    if let Value::Object(map) = value {
-        map.retain(|_, value| !value.is_null());
-        map.values_mut().for_each(drop_nulls);
-    }
-}
-
-/// What `parse` says instead, if it does not say what it should. Panics if CEL or `validate` disagree.
-fn check(bad: &Bad) -> Option<String> {
-    let text = complete(bad.manifest);
-    let mistakes = parse(&text).expect_err(bad.name);
-    let said: Vec<String> = mistakes
-        .iter()
-        .map(|mistake| match (mistake.line, mistake.column) {
-            (Some(line), Some(column)) => format!("{line}:{column} {mistake}"),
-            _ => mistake.to_string(),
-        })
-        .collect();
-    if said != bad.said {
-        return Some(format!("{}:\n{}\n", bad.name, said.join("\n")));
-    }
-    if bad.cel.is_empty() {
-        return None;
-    }
-    let value: Value = serde_yaml::from_str(&text).unwrap();
-    let messages = cel_messages(&value, None);
-    for expected in bad.cel {
-        assert!(messages.iter().any(|message| message.contains(expected)), "{}: CEL says {messages:?}", bad.name);
-    }
-    // A manifest that only rules refuse is typed: the controller's entrance says the same.
-    if let Ok(job) = serde_json::from_value::<StreamJob>(value) {
-        let typed: BTreeSet<String> = validate(&job).expect_err(bad.name).iter().map(ToString::to_string).collect();
-        assert_eq!(typed, mistakes.iter().map(ToString::to_string).collect(), "{}", bad.name);
-    }
-    None
-}
-
-#[test]
-fn each_bad_manifest_is_refused_with_its_place_and_a_cure() {
-    let differences: String = BAD.iter().filter_map(check).collect();
-    assert!(differences.is_empty(), "{differences}");
-}
-
-#[test]
-fn each_good_manifest_passes_every_check() {
-    for manifest in GOOD {
-        let text = complete(manifest);
-        let parsed = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-        let mut documents: Vec<Value> = serde_yaml::from_multiple(&text).unwrap();
-        drop_nulls(&mut documents[0]);
-        assert!(cel_messages(&documents[0], None).is_empty(), "{text}");
-        let mut typed = validate(&parsed.raw).unwrap();
-        typed.sql_position = parsed.sql_position;
-        assert_eq!(typed, parsed, "{text}");
-    }
-}
-
-#[test]
-fn what_cannot_change_is_refused_by_both() {
-    for (old, new, path, cel) in FORBIDDEN_CHANGES {
-        let job = |text: &str| parse(&complete(text)).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).raw;
-        let (old, new) = (job(old), job(new));
-        let paths: Vec<String> =
-            validate_update(&old, &new).unwrap_err().into_iter().map(|mistake| mistake.path).collect();
-        assert_eq!(paths, [*path], "{new:?}");
-        assert!(validate_update(&old, &old).is_ok() && validate_update(&new, &new).is_ok());
-        let (old, new) = (serde_json::to_value(old).unwrap(), serde_json::to_value(new).unwrap());
-        let messages = cel_messages(&new, Some(&old));
-        assert!(messages.iter().any(|message| message.contains(cel)), "{cel}: CEL says {messages:?}");
-        assert!(cel_messages(&new, Some(&new)).is_empty());
-    }
-}
-
-#[test]
-fn what_may_change_is_let_through_by_both() {
-    for (old, new) in [
-        ("  parallelism: 1\n", "  parallelism: 128\n"),
-        ("  state: Running\n", "  storage: {local: {path: /state}}\n  state: Suspended\n"),
-        ("  storage: {s3: {bucket: abc}}\n", "  storage: {s3: {bucket: abc, region: eu, endpoint: \"http://s3\"}}\n"),
-    ] {
-        let job = |text: &str| parse(&complete(text)).unwrap().raw;
-        let (old, new) = (job(old), job(new));
-        assert!(validate_update(&old, &new).is_ok());
-        let (old, new) = (serde_json::to_value(old).unwrap(), serde_json::to_value(new).unwrap());
-        assert!(cel_messages(&new, Some(&old)).is_empty());
-    }
-}
-
-/// So that no rule is in the CRD that no manifest of the tables breaks.
-#[test]
-fn every_cel_rule_of_a_stream_job_is_broken_by_a_manifest() {
-    fn collect(schema: &Value, into: &mut BTreeSet<String>) {
-        match schema {
-            Value::Object(map) => {
-                if let Some(Value::Array(rules)) = map.get("x-kubernetes-validations") {
-                    into.extend(rules.iter().map(|rule| rule["message"].as_str().unwrap().to_owned()));
-                }
-                map.values().for_each(|value| collect(value, into));
-            }
-            Value::Array(items) => items.iter().for_each(|value| collect(value, into)),
-            _ => {}
-        }
-    }
-    let mut messages = BTreeSet::new();
-    collect(&schema(), &mut messages);
-    let broken: Vec<&str> =
-        BAD.iter().flat_map(|bad| bad.cel.iter().copied()).chain(FORBIDDEN_CHANGES.iter().map(|case| case.3)).collect();
-    for message in messages {
-        assert!(broken.iter().any(|part| message.contains(part)), "nothing breaks: {message}");
-    }
-}
-
-const GOOD: &[&str] = &[
+pub(crate) const GOOD: &[&str] = &[
     "  parallelism: 1\n",
     "---\napiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: b, namespace: prod}\nspec: {pipeline: {sql: x}}\n---\n",
     "\u{feff}apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: b}\nspec: {pipeline: {sql: x}}\n",
@@ -203,7 +65,7 @@ status: {state: Running, anything: 1}
 ",
 ];
 
-const BAD: &[Bad] = &[
+pub(crate) const BAD: &[Bad] = &[
     Bad {
         name: "nothing",
         manifest: "# only a comment\n",
@@ -402,7 +264,29 @@ spec:
             "6:61 spec.storage.s3.endpoint: \"minio:9000\" is not an http or https address (hint: write it with its scheme, such as https://minio.example:9000)",
             "6:97 spec.storage.s3.credentialsSecretRef.name: missing required field (hint: Name of the Secret)",
         ],
-        cel: &[],
+        cel: &[
+            "expected the name of a bucket",
+            "expected a prefix of object keys",
+            "expected an http or https address",
+        ],
+    },
+    Bad {
+        name: "texts of wrong forms",
+        manifest: "  checkpoint: {interval: 10sec}\n  worker: {resources: {limits: {memory: 4 GB, cpu: 2}}}\n  restoreFrom: {savepoint: Before}\n",
+        said: &[
+            "6:26 spec.checkpoint.interval: \"10sec\" has the unknown unit `sec`; for seconds write s",
+            "7:41 spec.worker.resources.limits.memory: \"4 GB\" is not an amount such as 500m, 2 or 4Gi (hint: CPU is written as 2 or 500m, memory as 512Mi or 4Gi)",
+            "8:28 spec.restoreFrom.savepoint: \"Before\" is not the name of an object (hint: names hold a-z, 0-9, - and ., with a letter or digit at both ends)",
+        ],
+        cel: &["expected a duration such as", "expected an amount such as", "expected the name of an object"],
+    },
+    Bad {
+        name: "a key that is none",
+        manifest: "spec:\n  pipeline: {sqlFrom: {configMapKeyRef: {name: queries, key: top sql}}}\n",
+        said: &[
+            "5:62 spec.pipeline.sqlFrom.configMapKeyRef.key: \"top sql\" is not a key of a ConfigMap (hint: keys hold letters, digits, -, _ and .)",
+        ],
+        cel: &["expected a key of a ConfigMap"],
     },
     Bad {
         name: "a folder outside of the volume",
@@ -485,7 +369,7 @@ spec:
 ];
 
 /// Old and new spec, the path of the mistake, and CEL's message.
-const FORBIDDEN_CHANGES: &[(&str, &str, &str, &str)] = &[
+pub(crate) const FORBIDDEN_CHANGES: &[(&str, &str, &str, &str)] = &[
     ("  maxParallelism: 128\n", "  maxParallelism: 256\n", "spec.maxParallelism", "maxParallelism cannot be changed"),
     ("  storage: {local: {path: a}}\n", "  state: Running\n", "spec.storage", "storage cannot be removed"),
     ("  storage: {local: {path: a}}\n", "  storage: {local: {path: b}}\n", "spec.storage", "storage cannot be moved"),

@@ -1,0 +1,132 @@
+//! The cluster of the environment, with Weir and an S3 server in it.
+
+use crate::output;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::{env, io::Write};
+
+/// The namespace of the controller and the name of its release.
+pub(crate) const SYSTEM: &str = "weir-system";
+/// The name of the chart's release, and so of its Deployment.
+pub(crate) const RELEASE: &str = "weir";
+
+static READY: OnceLock<()> = OnceLock::new();
+
+/// What is asked of kubectl and what it answered.
+pub(crate) struct Answer {
+    command: String,
+    ok: bool,
+    /// What it printed to standard output.
+    pub(crate) text: String,
+    /// What it said beside that.
+    pub(crate) said: String,
+}
+
+impl Answer {
+    /// The text, if the command was successful; otherwise the test fails with what it said.
+    #[track_caller]
+    pub(crate) fn good(self) -> String {
+        assert!(self.ok, "{}\n{}{}", self.command, self.text, self.said);
+        self.text
+    }
+
+    /// What it said when it refused; the test fails if it did not.
+    #[track_caller]
+    pub(crate) fn refusal(self) -> String {
+        assert!(!self.ok, "{} was accepted: {}", self.command, self.text);
+        self.said
+    }
+
+    /// Whether it was successful.
+    pub(crate) const fn is_good(&self) -> bool {
+        self.ok
+    }
+}
+
+/// Runs a program of the path with something to read.
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Answer {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} does not run: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || {
+        // A program that does not read all of it says itself why.
+        let _ = stdin.write_all(input.as_bytes());
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Answer {
+        command: format!("{program} {}", arguments.join(" ")),
+        ok: output.status.success(),
+        text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        said: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// `kubectl` with arguments.
+pub(crate) fn kubectl(arguments: &[&str]) -> Answer {
+    run("kubectl", arguments, "")
+}
+
+/// The repository.
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set; e2e/run sets it"))
+}
+
+/// The image of worker pods.
+pub(crate) fn worker_image() -> String {
+    variable("WEIR_E2E_WORKER_IMAGE")
+}
+
+/// The same image under another name.
+pub(crate) fn next_image() -> String {
+    variable("WEIR_E2E_NEXT_IMAGE")
+}
+
+/// The image of the S3 server.
+pub(crate) fn s3_image() -> String {
+    variable("WEIR_E2E_S3_IMAGE")
+}
+
+/// The program `weir` on this machine.
+pub(crate) fn weir() -> String {
+    variable("WEIR_E2E_WEIR")
+}
+
+/// Whether there is a cluster to use. Weir and the S3 server are there then; without a cluster the scenario is passed
+/// over by name.
+pub(crate) fn is_there(scenario: &str) -> bool {
+    if env::var_os("WEIR_E2E").is_none() {
+        eprintln!("{scenario}: passed over, as WEIR_E2E is not set (see e2e/run)");
+        return false;
+    }
+    READY.get_or_init(|| {
+        output::start_server(&s3_image());
+        install(&[]).good();
+    });
+    eprintln!("-- {scenario}");
+    true
+}
+
+/// Installs the chart with the images of the environment, or upgrades it.
+pub(crate) fn install(further: &[&str]) -> Answer {
+    let chart = repository().join("charts/weir");
+    let (operator, worker) = (variable("WEIR_E2E_OPERATOR_IMAGE"), worker_image());
+    let mut values = Vec::new();
+    for (key, image) in [("image", &operator), ("workerImage", &worker)] {
+        let (repository, tag) = image.rsplit_once(':').expect("an image of the environment has a tag");
+        values.push(format!("{key}.repository={repository},{key}.tag={tag}"));
+    }
+    let values = values.join(",");
+    let chart = chart.to_str().unwrap();
+    let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM, "--create-namespace"];
+    arguments.extend(["--set", &values, "--wait", "--timeout", "10m"]);
+    arguments.extend(further);
+    run("helm", &arguments, "")
+}

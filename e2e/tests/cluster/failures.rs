@@ -1,0 +1,141 @@
+//! What fails under a running job, and what its output shows of it: nothing.
+
+use crate::cluster::{self, kubectl};
+use crate::job::{Job, is};
+use crate::namespace::Namespace;
+use crate::{output, pods, watch};
+
+/// A job runs at parallelism 2, something is done to it, it runs again and its output is the quiet run's.
+fn check(scenario: &str, name: &str, harm: impl FnOnce(&Namespace, &Job)) {
+    if !cluster::is_there(scenario) {
+        return;
+    }
+    let namespace = Namespace::new(name);
+    let job = Job::lasting(name, 60, 2);
+    job.start(&namespace);
+    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    harm(&namespace, &job);
+    job.check_output(&namespace);
+}
+
+/// Deletes pods at once, as if they had never been asked to end.
+fn delete(namespace: &Namespace, pods: &[&str]) {
+    let arguments = [&["delete", "pod", "--grace-period=0", "--force", "--wait=false"], pods].concat();
+    namespace.kubectl(&arguments).good();
+}
+
+/// Waits until a job that has lost pods runs on others.
+fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &[&str]) {
+    namespace.until("the pods are replaced", &["pods", "-l", &pods::selector(job)], |pods| {
+        let others = pods
+            .iter()
+            .filter(|(name, pod)| !gone.contains(&name.as_str()) && pod["metadata"]["deletionTimestamp"].is_null());
+        (others.count() == 2).then_some(())
+    });
+    job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
+}
+
+#[test]
+fn a_container_that_is_killed_is_restarted_and_restores() {
+    let scenario = "a_container_that_is_killed_is_restarted_and_restores";
+    check(scenario, "killed", |namespace, job| {
+        let pod = pods::with_ordinal(namespace, job, 1);
+        kill_container(namespace, &pod);
+        let selection = ["pods", "-l", &pods::selector(job)];
+        namespace.until("the container is restarted", &selection, |pods| {
+            pods.get(&pod).filter(|pod| pods::restarts_of(pod) == 1).map(|_| ())
+        });
+    });
+}
+
+/// Ends the first process of a container with SIGKILL, from the node, as the kernel does when memory runs out.
+fn kill_container(namespace: &Namespace, pod: &str) {
+    let object = namespace.get("pod", pod);
+    let node = object["spec"]["nodeName"].as_str().unwrap();
+    let id = object["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let id = id.trim_start_matches("containerd://");
+    on_node(node, &["ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id]);
+}
+
+/// Runs a command on a node of a kind cluster.
+fn on_node(node: &str, command: &[&str]) {
+    cluster::run("docker", &[&["exec", node], command].concat(), "").good();
+}
+
+#[test]
+fn a_pod_that_is_deleted_is_replaced() {
+    check("a_pod_that_is_deleted_is_replaced", "deleted", |namespace, job| {
+        let pod = pods::with_ordinal(namespace, job, 1);
+        delete(namespace, &[&pod]);
+        runs_on_other_pods(namespace, job, &[&pod]);
+    });
+}
+
+#[test]
+fn the_pod_of_the_leader_is_replaced() {
+    check("the_pod_of_the_leader_is_replaced", "leader", |namespace, job| {
+        let pod = pods::with_ordinal(namespace, job, 0);
+        delete(namespace, &[&pod]);
+        runs_on_other_pods(namespace, job, &[&pod]);
+    });
+}
+
+#[test]
+fn all_pods_are_replaced() {
+    check("all_pods_are_replaced", "all", |namespace, job| {
+        let names = [0, 1].map(|ordinal| pods::with_ordinal(namespace, job, ordinal));
+        let names = names.each_ref().map(String::as_str);
+        delete(namespace, &names);
+        runs_on_other_pods(namespace, job, &names);
+    });
+}
+
+#[test]
+fn pods_are_evicted_while_a_node_is_drained() {
+    check("pods_are_evicted_while_a_node_is_drained", "drained", |namespace, job| {
+        let pod = pods::with_ordinal(namespace, job, 1);
+        let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
+        let selector = pods::selector(job);
+        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--timeout=10m"];
+        let drained = kubectl(&drain);
+        kubectl(&["uncordon", &node]).good();
+        drained.good();
+        job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
+    });
+}
+
+#[test]
+fn the_pods_of_a_lost_node_are_replaced() {
+    check("the_pods_of_a_lost_node_are_replaced", "lost", |namespace, job| {
+        let pod = pods::with_ordinal(namespace, job, 1);
+        let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
+        let paused = Paused::new(&node);
+        let there: Vec<String> = pods::all(namespace, job)
+            .iter()
+            .filter(|pod| pod["spec"]["nodeName"] == node.as_str())
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        runs_on_other_pods(namespace, job, &there);
+        drop(paused);
+    });
+}
+
+/// A node that does nothing and answers nobody as long as this value lives.
+struct Paused<'a> {
+    node: &'a str,
+}
+
+impl<'a> Paused<'a> {
+    fn new(node: &'a str) -> Self {
+        cluster::run("docker", &["pause", node], "").good();
+        Self { node }
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        cluster::run("docker", &["unpause", self.node], "");
+        kubectl(&["wait", "node", self.node, "--for=condition=Ready", "--timeout=10m"]);
+    }
+}

@@ -1,0 +1,173 @@
+//! A job over generated events, its manifest for the cluster, and its output on a quiet run.
+
+use crate::cluster::weir;
+use crate::namespace::Namespace;
+use crate::output;
+use crate::watch::condition;
+use serde_json::Value;
+use std::process::Command;
+use std::{fs, path::Path};
+
+/// What a job counts. Event time passes as the clock does, so windows close while it runs.
+const QUERY: &str = "SELECT window_end, bidder, count(*), sum(price)
+      FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND))
+      GROUP BY window_start, window_end, bidder";
+
+/// A job with generated events.
+#[derive(Clone)]
+pub(crate) struct Job {
+    /// `metadata.name`.
+    pub(crate) name: String,
+    /// How many events there are; 0: without end.
+    pub(crate) events: u64,
+    /// How many come in a second.
+    pub(crate) rate: u64,
+    /// `spec.parallelism`.
+    pub(crate) parallelism: u32,
+    /// What stands in the INSERT.
+    pub(crate) query: String,
+    /// Further lines of `spec`, indented by two.
+    pub(crate) further: String,
+}
+
+impl Job {
+    /// One that runs for so many seconds.
+    pub(crate) fn lasting(name: &str, seconds: u64, parallelism: u32) -> Self {
+        let rate = 1_000;
+        let (query, further) = (QUERY.to_owned(), String::new());
+        Self { name: name.to_owned(), events: seconds * rate, rate, parallelism, query, further }
+    }
+
+    /// The manifest for a namespace.
+    pub(crate) fn manifest(&self, namespace: &Namespace) -> String {
+        let rate = format!(", 'rate' = '{}'", self.rate);
+        let storage = output::storage(&format!("{}/state", namespace.name));
+        let sink = output::sink(&self.folder(namespace));
+        self.text(&rate, &format!("  storage: {storage}\n"), &sink)
+    }
+
+    /// Where its output lies in the bucket.
+    pub(crate) fn folder(&self, namespace: &Namespace) -> String {
+        format!("{}/out/{}", namespace.name, self.name)
+    }
+
+    fn text(&self, rate: &str, storage: &str, sink: &str) -> String {
+        let Self { name, events, rate: per_second, parallelism, query, further } = self;
+        format!(
+            "apiVersion: weir.dev/v1alpha1
+kind: StreamJob
+metadata:
+  name: {name}
+spec:
+  parallelism: {parallelism}
+  checkpoint: {{interval: 1s}}
+{storage}{further}  pipeline:
+    sql: |
+      CREATE TABLE events (
+          event_type INT,
+          bid ROW<bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3)>,
+          person ROW<`dateTime` TIMESTAMP(3)>,
+          auction ROW<`dateTime` TIMESTAMP(3)>,
+          `dateTime` AS CASE event_type WHEN 0 THEN person.`dateTime` WHEN 1 THEN auction.`dateTime`
+              ELSE bid.`dateTime` END,
+          WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '1' SECOND
+      ) WITH ('connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '{per_second}'{rate});
+      CREATE VIEW bid AS SELECT bid.bidder, bid.price, `dateTime` FROM events WHERE event_type = 2;
+      CREATE TABLE counts (window_end TIMESTAMP(3), bidder BIGINT, bids BIGINT, total BIGINT) WITH ({sink});
+      INSERT INTO counts
+      {query};
+"
+        )
+    }
+
+    /// The rows that it writes when nothing happens to it.
+    pub(crate) fn quiet(&self) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let sink = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", out.display());
+        fs::write(folder.path().join("job.yaml"), Self { further: String::new(), ..self.clone() }.text("", "", &sink))
+            .unwrap();
+        let mut command = Command::new(weir());
+        command.args(["run", "job.yaml", "--quiet"]).current_dir(folder.path());
+        let run = command.output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        lines(&out)
+    }
+
+    /// Applies it and waits until it runs.
+    pub(crate) fn start(&self, namespace: &Namespace) {
+        namespace.apply(&self.manifest(namespace)).good();
+        self.until(namespace, "the job runs", |job| is(job, "Ready", "True", "Running"));
+    }
+
+    /// Waits for something in the job's status.
+    #[track_caller]
+    pub(crate) fn until(&self, namespace: &Namespace, what: &str, mut good: impl FnMut(&Value) -> bool) -> Value {
+        namespace.until(what, &["streamjobs", "--field-selector", &format!("metadata.name={}", self.name)], |jobs| {
+            jobs.get(&self.name).filter(|job| good(job)).cloned()
+        })
+    }
+
+    /// Its status as it is now.
+    #[track_caller]
+    pub(crate) fn status(&self, namespace: &Namespace) -> Value {
+        namespace.get("streamjob", &self.name)["status"].clone()
+    }
+
+    /// Waits until the bounded job has finished and compares its output with the quiet run's.
+    #[track_caller]
+    pub(crate) fn check_output(&self, namespace: &Namespace) {
+        let quiet = self.quiet();
+        self.until(namespace, "the job finishes", |job| job["status"]["state"] == "Finished");
+        let rows = output::rows(&self.folder(namespace));
+        let missing = difference(&quiet, &rows);
+        let further = difference(&rows, &quiet);
+        assert!(
+            missing.is_empty() && further.is_empty(),
+            "{} rows, {} on a quiet run; missing: {missing:?}; further: {further:?}",
+            rows.len(),
+            quiet.len()
+        );
+    }
+}
+
+/// Whether a condition that is about the spec as it is has this status and reason.
+pub(crate) fn is(job: &Value, kind: &str, status: &str, reason: &str) -> bool {
+    let current = job["status"]["observedGeneration"] == job["metadata"]["generation"];
+    current && condition(job, kind) == Some((status, reason))
+}
+
+/// Whether the job runs and nothing is under way.
+pub(crate) fn settled(job: &Value) -> bool {
+    let settled = condition(job, "Reconciling").is_none_or(|(status, _)| status == "False");
+    is(job, "Ready", "True", "Running") && settled
+}
+
+/// Whether the job runs at a parallelism and nothing is under way.
+pub(crate) fn runs_at(job: &Value, parallelism: u32) -> bool {
+    settled(job) && job["status"]["replicas"] == parallelism
+}
+
+/// What is in one sorted list and not in another, as often as it is; a few of them.
+fn difference(these: &[String], those: &[String]) -> Vec<String> {
+    let mut those = those.iter().peekable();
+    let mut left = Vec::new();
+    for this in these {
+        while those.next_if(|that| *that < this).is_some() {}
+        if those.next_if_eq(&this).is_none() {
+            left.push(this.clone());
+        }
+    }
+    left.truncate(5);
+    left
+}
+
+/// The lines of all files in a folder, in order.
+fn lines(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut rows: Vec<String> = files
+        .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    rows.sort_unstable();
+    rows
+}

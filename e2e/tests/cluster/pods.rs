@@ -1,0 +1,43 @@
+//! The pods of a job.
+
+use crate::job::Job;
+use crate::namespace::Namespace;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The worker pods of a job as they are now.
+pub(crate) fn all(namespace: &Namespace, job: &Job) -> Vec<Value> {
+    let answer = namespace.kubectl(&["get", "pods", "-l", &selector(job), "-o", "json"]).good();
+    let list: Value = serde_json::from_str(&answer).unwrap();
+    list["items"].as_array().unwrap().clone()
+}
+
+/// The label selector of a job's worker pods.
+pub(crate) fn selector(job: &Job) -> String {
+    format!("weir.dev/job={},weir.dev/role=worker", job.name)
+}
+
+/// The identities of a job's worker pods.
+pub(crate) fn uids(namespace: &Namespace, job: &Job) -> BTreeSet<String> {
+    all(namespace, job).iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How often containers of the job were restarted.
+pub(crate) fn restarts(namespace: &Namespace, job: &Job) -> u64 {
+    all(namespace, job).iter().map(restarts_of).sum()
+}
+
+/// How often the container of a pod was restarted.
+pub(crate) fn restarts_of(pod: &Value) -> u64 {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0)
+}
+
+/// The name of the pod with an ordinal; 0 is the leader's.
+pub(crate) fn with_ordinal(namespace: &Namespace, job: &Job, ordinal: u32) -> String {
+    let found = all(namespace, job).into_iter().find(|pod| {
+        pod["metadata"]["labels"]["weir.dev/ordinal"] == ordinal.to_string().as_str()
+            && pod["metadata"]["deletionTimestamp"].is_null()
+    });
+    let pod = found.unwrap_or_else(|| panic!("there is no worker {ordinal}"));
+    pod["metadata"]["name"].as_str().unwrap().to_owned()
+}

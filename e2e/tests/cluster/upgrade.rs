@@ -1,0 +1,116 @@
+//! Changes of what a job runs: SQL and image, good ones and bad ones.
+
+use crate::cluster::{self, next_image, s3_image};
+use crate::job::{Job, is, settled};
+use crate::namespace::Namespace;
+use crate::{output, pods, watch};
+
+/// A job that gives an upgrade half a minute, runs and has written rows.
+fn started(name: &str) -> (Namespace, Job) {
+    let namespace = Namespace::new(name);
+    let mut job = Job::lasting(name, 120, 2);
+    job.further = "  rollback: {deadline: 30s}\n".to_owned();
+    job.start(&namespace);
+    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    (namespace, job)
+}
+
+/// Sets the image of the job's workers.
+fn set_image(namespace: &Namespace, job: &Job, image: &str) {
+    let patch = format!(r#"{{"spec": {{"worker": {{"image": "{image}"}}}}}}"#);
+    namespace.kubectl(&["patch", "streamjob", &job.name, "--type=merge", "-p", &patch]).good();
+}
+
+/// Waits until the job runs on an image.
+fn runs_on(namespace: &Namespace, job: &Job, image: &str) {
+    let of = |pod: &serde_json::Value| pod["spec"]["containers"][0]["image"].as_str().map(str::to_owned);
+    namespace.until("pods of the image run", &["pods", "-l", &pods::selector(job)], |pods| {
+        let alive = || pods.values().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        (alive().count() == 2 && alive().all(|pod| of(pod).as_deref() == Some(image))).then_some(())
+    });
+    job.until(namespace, "the job runs and is settled", settled);
+}
+
+#[test]
+fn sql_that_fits_the_state_goes_on_with_it() {
+    if !cluster::is_there("sql_that_fits_the_state_goes_on_with_it") {
+        return;
+    }
+    let (namespace, job) = started("fits");
+    let revision = job.status(&namespace)["revision"].clone();
+    // No price is below zero: other SQL, the same rows.
+    let changed = Job { query: job.query.replace("GROUP BY", "WHERE price >= 0 GROUP BY"), ..job.clone() };
+    namespace.apply(&changed.manifest(&namespace)).good();
+    job.until(&namespace, "the new SQL runs", |job| settled(job) && job["status"]["revision"] != revision);
+    job.check_output(&namespace);
+}
+
+#[test]
+fn sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on() {
+    if !cluster::is_there("sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on") {
+        return;
+    }
+    let (namespace, job) = started("refused");
+    let before = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
+    let query = job.query.replace("bidder, count(*)", "bidder, min(price)").replace("bidder", "bidder % 10");
+    namespace.apply(&Job { query, ..job.clone() }.manifest(&namespace)).good();
+    job.until(&namespace, "the change is refused", |job| is(job, "Stalled", "True", "StateDoesNotFit"));
+    let after = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
+    assert_eq!(after, before, "the running job was touched");
+    namespace.apply(&job.manifest(&namespace)).good();
+    job.until(&namespace, "the old SQL is accepted again", settled);
+    job.check_output(&namespace);
+}
+
+#[test]
+fn a_job_moves_to_another_image() {
+    if !cluster::is_there("a_job_moves_to_another_image") {
+        return;
+    }
+    let (namespace, job) = started("image");
+    set_image(&namespace, &job, &next_image());
+    runs_on(&namespace, &job, &next_image());
+    job.check_output(&namespace);
+}
+
+/// An upgrade to an image that cannot run is undone.
+fn check_undone(scenario: &str, name: &str, image: &str) {
+    let (namespace, job) = started(name);
+    eprintln!("{scenario}: upgrading to {image}");
+    set_image(&namespace, &job, image);
+    job.until(&namespace, "the upgrade is undone", |job| is(job, "Stalled", "True", "UpgradeFailed"));
+    job.until(&namespace, "the job runs as before", |job| job["status"]["state"] == "Running");
+    job.check_output(&namespace);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_rolled_back() {
+    let scenario = "an_image_that_is_not_there_is_rolled_back";
+    if cluster::is_there(scenario) {
+        check_undone(scenario, "absent", "weir/worker:that-is-not-there");
+    }
+}
+
+#[test]
+fn a_version_that_crashes_is_rolled_back() {
+    let scenario = "a_version_that_crashes_is_rolled_back";
+    if cluster::is_there(scenario) {
+        // Another program, which ends at once with such arguments.
+        check_undone(scenario, "crashing", &s3_image());
+    }
+}
+
+#[test]
+fn a_correction_overtakes_a_failing_upgrade() {
+    if !cluster::is_there("a_correction_overtakes_a_failing_upgrade") {
+        return;
+    }
+    let (namespace, job) = started("corrected");
+    set_image(&namespace, &job, "weir/worker:that-is-not-there");
+    job.until(&namespace, "the upgrade is under way", |job| {
+        watch::condition(job, "Reconciling").is_some_and(|(status, _)| status == "True")
+    });
+    set_image(&namespace, &job, &next_image());
+    runs_on(&namespace, &job, &next_image());
+    job.check_output(&namespace);
+}

@@ -1,0 +1,148 @@
+//! The objects of a job: a pure function of what was decided.
+//!
+//! Everything belongs to the StreamJob and goes with it. Pods pass the restricted policy: no root, a root file system that
+//! cannot be written, no capabilities, no token for the Kubernetes API. What a user adds to the pods cannot take any of
+//! that away, and cannot change what the controller itself sets.
+
+mod objects;
+mod pod;
+mod secrets;
+mod template;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use std::collections::BTreeMap;
+use weir_crds::{StreamJob, StreamJobSpec};
+
+use crate::model::{Action, Decision, Mark, Object, Observed, RevisionSeen, Write, name};
+
+/// The writes that a decision becomes, in order.
+#[must_use]
+pub fn build(observed: &Observed, decision: &Decision) -> Vec<Write> {
+    decision.actions.iter().flat_map(|action| writes(observed, action)).collect()
+}
+
+/// The Secrets that the pods of the job mount: named by its SQL (`'${secret:name/key}'`) and by its storage.
+#[must_use]
+pub fn secrets(observed: &Observed) -> Vec<String> {
+    let mut names: Vec<String> =
+        observed.revisions.iter().filter_map(spec_of).flat_map(|spec| secrets::of(&spec)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The folder of a job's state, as paths name it; none for a storage that other jobs cannot read.
+#[must_use]
+pub fn place(job: &StreamJob) -> Option<String> {
+    let meta = &job.metadata;
+    let (name, namespace, uid) = (meta.name.as_ref()?, meta.namespace.as_ref()?, meta.uid.as_ref()?);
+    let storage = job.spec.storage.as_ref()?;
+    if let Some(s3) = &storage.s3 {
+        let prefix = if s3.prefix.is_empty() { String::new() } else { format!("{}/", s3.prefix) };
+        return Some(format!("s3://{}/{prefix}{namespace}/{name}-{uid}", s3.bucket));
+    }
+    storage.local.as_ref().map(|local| format!("{}/{name}", local.path.trim_end_matches('/')))
+}
+
+fn writes(observed: &Observed, action: &Action) -> Vec<Write> {
+    match action {
+        Action::Certificates => vec![Write::Certificates],
+        Action::Record { number, content } => {
+            vec![Write::CreateRevision(Box::new(objects::revision(observed, *number, content)))]
+        }
+        Action::Mark { number, mark } => vec![annotate(observed, *number, mark)],
+        Action::Forget { number } => vec![Write::DeleteRevision {
+            revision: name::revision(observed.name(), *number),
+            service: name::leader_service(observed.name(), *number),
+        }],
+        Action::Prepare { program, workers } => prepare(observed, *program, *workers),
+        Action::Lead { program, attempt, address } => {
+            let service = objects::leader_service(observed, *program, *attempt, address.as_deref());
+            vec![Write::Apply(Object::Service(Box::new(service)))]
+        }
+        Action::Serve { revision, program, attempt } => {
+            let service = objects::service(observed, *revision, *program, *attempt);
+            vec![Write::Apply(Object::Service(Box::new(service)))]
+        }
+        Action::CreatePod(new) => created(program(observed, new.program), |at| pod::worker(observed, at, new)),
+        Action::CreateCheck { program: at } => created(program(observed, *at), |at| pod::check(observed, at)),
+        Action::CreateMaintenance(work) => {
+            created(program(observed, work.program), |at| pod::maintenance(observed, at, work))
+        }
+        Action::Activate { pod, uid, active } => vec![Write::Label {
+            pod: pod.clone(),
+            uid: uid.clone(),
+            label: name::LABEL_ACTIVE.to_owned(),
+            value: active.then(|| "true".to_owned()),
+        }],
+        Action::DeletePod { pod, uid } => vec![Write::DeletePod { pod: pod.clone(), uid: uid.clone() }],
+        Action::Ask(ask) => vec![Write::Ask(ask.clone())],
+        Action::Finalizer(finalizer) => vec![Write::Finalizer(*finalizer)],
+        Action::SavepointFinalizer { name, uid, finalizer } => {
+            vec![Write::SavepointFinalizer { name: name.clone(), uid: uid.clone(), finalizer: *finalizer }]
+        }
+        Action::SavepointStatus { name, uid, status } => {
+            vec![Write::SavepointStatus { name: name.clone(), uid: uid.clone(), status: status.clone() }]
+        }
+    }
+}
+
+fn annotate(observed: &Observed, number: u64, mark: &Mark) -> Write {
+    let (annotation, value) = mark.annotation();
+    Write::Annotate { revision: name::revision(observed.name(), number), annotation: (annotation.to_owned(), value) }
+}
+
+fn prepare(observed: &Observed, at: u64, workers: u32) -> Vec<Write> {
+    let config = program(observed, at).and_then(|revision| objects::config(observed, revision));
+    let applied = config.map(|config| Write::Apply(Object::ConfigMap(Box::new(config))));
+    let budget = Object::PodDisruptionBudget(Box::new(objects::disruption_budget(observed, workers)));
+    let policy = Object::NetworkPolicy(Box::new(objects::network_policy(observed)));
+    applied.into_iter().chain([Write::Apply(budget), Write::Apply(policy)]).collect()
+}
+
+/// Nothing is made of a program whose revision is gone.
+fn created(
+    program: Option<&RevisionSeen>,
+    make: impl FnOnce(&RevisionSeen) -> Option<k8s_openapi::api::core::v1::Pod>,
+) -> Vec<Write> {
+    program.and_then(make).map(|pod| Write::CreatePod(Box::new(pod))).into_iter().collect()
+}
+
+fn program(observed: &Observed, number: u64) -> Option<&RevisionSeen> {
+    observed.revisions.iter().find(|revision| revision.number == number)
+}
+
+/// The spec that the workers of a program read.
+fn spec_of(program: &RevisionSeen) -> Option<StreamJobSpec> {
+    serde_json::from_value(program.content.manifest.as_ref()?["spec"].clone()).ok()
+}
+
+/// Metadata of something that belongs to the job.
+fn metadata(observed: &Observed, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(observed.namespace().to_owned()),
+        labels: Some(labels(observed)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "weir.dev/v1alpha1".to_owned(),
+            kind: "StreamJob".to_owned(),
+            name: observed.name().to_owned(),
+            uid: observed.uid().to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(observed: &Observed) -> BTreeMap<String, String> {
+    [(name::LABEL_APP, name::APP), (name::LABEL_MANAGED_BY, name::CONTROLLER), (name::LABEL_JOB, observed.name())]
+        .into_iter()
+        .map(|(label, value)| (label.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Labels from pairs.
+fn label_map<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()
+}

@@ -1,0 +1,263 @@
+//! The status: what the job is doing, what hinders it, and the step of a change.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use weir_crds::{
+    ChangeKind, ChangeStatus, ChangeStep, CheckpointStatus, FailureStatus, JobState, Reason, SavepointReference,
+    StreamJobStatus,
+};
+
+use super::condition::{Conditions, conditions};
+use super::draft::{Draft, Trouble};
+use super::view::View;
+use crate::model::{CheckpointSeen, Ending, FailureKind, LeaderReport, LeaderState, SavepointSeenState, name};
+
+/// A checkpoint alone is news once in so many seconds.
+const CHECKPOINT_NEWS_S: i64 = 60;
+
+/// The reason that a change gives.
+pub(super) fn reason_of(kind: ChangeKind) -> Reason {
+    match kind {
+        ChangeKind::Start => Reason::Starting,
+        ChangeKind::Rescale => Reason::Rescaling,
+        ChangeKind::Upgrade => Reason::Upgrading,
+        ChangeKind::Rollback => Reason::RollingBack,
+        ChangeKind::Suspend => Reason::Suspending,
+        ChangeKind::Resume => Reason::Resuming,
+        ChangeKind::Delete => Reason::Deleting,
+    }
+}
+
+/// The status as it is to be written.
+pub(super) fn status(view: &View<'_>, draft: &mut Draft) -> StreamJobStatus {
+    let running = view.running().map(|running| running.report);
+    let report = running.or_else(|| leading(view));
+    let ended = report.filter(|report| report.ending == Some(Ending::Failed));
+    if let Some(failure) = ended.and_then(|report| report.last_failure.as_ref()) {
+        draft.stall(Trouble::new(Reason::JobFailed, failure.message.clone()));
+    }
+    let mut status = facts(view, report, draft);
+    status.change = change(view, draft);
+    let state = state(view, report, draft);
+    status.state = Some(state);
+    let told = told(draft, state, running);
+    let quiet = matches!(state, JobState::Running | JobState::Suspended | JobState::Finished) && told.ready.0;
+    status.message = Some(told.message().to_owned()).filter(|message| !quiet && !message.is_empty());
+    let generation = view.seen.job.metadata.generation;
+    status.conditions = conditions(&view.status.conditions, &told, generation, view.now);
+    status.observed_generation = generation;
+    let newly = |before: Option<&str>| told.stalled.as_ref().is_some_and(|(reason, _)| before != Some(reason.name()));
+    let before = view.status.conditions.iter().find(|condition| condition.type_ == "Stalled");
+    if let Some((reason, message)) = told.stalled.clone().filter(|_| newly(before.map(|before| before.reason.as_str())))
+    {
+        draft.warn(reason, message);
+    }
+    unless_only_a_checkpoint(&view.status, status)
+}
+
+/// The leader of the newest revision that has one.
+fn leading<'a>(view: &View<'a>) -> Option<&'a LeaderReport> {
+    view.programs().into_iter().rev().find_map(|program| view.report(program))
+}
+
+fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> StreamJobStatus {
+    let before = view.status.clone();
+    let current = view.current().map(|current| &current.content);
+    let rests = matches!(draft.state, Some(JobState::Suspended | JobState::Finished | JobState::Failed));
+    let parallelism = report.filter(|report| report.revision > 0).map(|report| report.parallelism);
+    let parallelism = parallelism.or(current.map(|content| content.parallelism)).unwrap_or(0);
+    let wanted = view.newest().map_or(0, |newest| newest.content.workers);
+    let program = current.map(|content| content.program);
+    let ready = view.workers().filter(|pod| Some(pod.revision) == program && pod.ready == Some(true) && !pod.deleting);
+    let ready = u32::try_from(ready.count()).unwrap_or(u32::MAX);
+    let joined = report.and_then(|report| report.registered).map_or(ready, |registered| registered.min(wanted));
+    let generation = report.and_then(|report| report.generation).max(before.job_generation);
+    let failed = view.revisions.iter().rev().find(|revision| revision.failed().is_some());
+    let checkpoint = report.and_then(|report| report.last_checkpoint.as_ref());
+    let newest = view.newest().or(view.revisions.last().copied());
+    StreamJobStatus {
+        replicas: if rests { 0 } else { parallelism },
+        selector: Some(format!("{}={},{}=true", name::LABEL_JOB, view.seen.name(), name::LABEL_ACTIVE)),
+        workers: if rests { 0 } else { wanted },
+        ready_workers: if rests { 0 } else { joined },
+        job_generation: generation,
+        revision: Some(view.in_force).filter(|revision| *revision > 0),
+        restarts: restarts(&before, report, view.in_force),
+        last_checkpoint: checkpoint.map(checkpoint_status).or(before.last_checkpoint),
+        restores_from: checkpoint.map(origin_of).or(before.restores_from),
+        last_savepoint: report.and_then(savepoint).or(before.last_savepoint),
+        last_failure: report.and_then(failure).or(before.last_failure),
+        restored_from: newest.map_or(before.restored_from, |newest| newest.content.restored_from.clone()),
+        failed_code: failed.map(|failed| failed.content.key.clone()),
+        ..StreamJobStatus::default()
+    }
+}
+
+/// Generations that began without a new revision are restarts.
+fn restarts(before: &StreamJobStatus, report: Option<&LeaderReport>, in_force: u64) -> u64 {
+    let Some(generation) = report.and_then(|report| report.generation) else {
+        return before.restarts;
+    };
+    match before.job_generation {
+        Some(known) => {
+            let wanted = u64::from(before.revision.unwrap_or(0) != in_force);
+            before.restarts + generation.saturating_sub(known).saturating_sub(wanted)
+        }
+        None => before.restarts.max(report.map_or(0, |report| report.restarts)),
+    }
+}
+
+fn moment(unix_ms: i64) -> Time {
+    Time(Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+fn checkpoint_status(seen: &CheckpointSeen) -> CheckpointStatus {
+    CheckpointStatus {
+        number: seen.number,
+        // Statuses hold whole seconds.
+        completed_at: moment(seen.completed_unix_ms / 1_000 * 1_000),
+        duration: seen.duration_ms.map(weir_crds::Duration::from_millis),
+        state_bytes: seen.total_bytes,
+        written_bytes: seen.written_bytes,
+    }
+}
+
+fn origin_of(seen: &CheckpointSeen) -> String {
+    format!("checkpoint {} (link {})", seen.number, seen.link)
+}
+
+fn savepoint(report: &LeaderReport) -> Option<SavepointReference> {
+    let complete = report.savepoints.iter().filter(|savepoint| savepoint.state == SavepointSeenState::Completed);
+    let newest = complete.max_by_key(|savepoint| savepoint.completed_unix_ms)?;
+    Some(SavepointReference {
+        name: newest.name.clone(),
+        checkpoint: newest.checkpoint,
+        completed_at: newest.completed_unix_ms.map(|unix_ms| moment(unix_ms / 1_000 * 1_000)),
+    })
+}
+
+fn failure(report: &LeaderReport) -> Option<FailureStatus> {
+    let failure = report.last_failure.as_ref()?;
+    let kind = match failure.kind {
+        FailureKind::User => "User",
+        FailureKind::Transient => "Transient",
+        FailureKind::Corrupt => "Corrupt",
+        FailureKind::Fenced => "Fenced",
+        FailureKind::Bug => "Bug",
+    };
+    Some(FailureStatus { kind: kind.to_owned(), message: failure.message.clone() })
+}
+
+fn change(view: &View<'_>, draft: &Draft) -> Option<ChangeStatus> {
+    let change = draft.change.as_ref()?;
+    let known = view.status.change.as_ref();
+    let same = known.filter(|known| known.revision == change.revision && known.kind == change.kind);
+    let whole = Timestamp::from_second(view.now.as_second()).unwrap_or(view.now);
+    Some(ChangeStatus {
+        kind: change.kind,
+        revision: change.revision,
+        step: change.step,
+        message: change.message.clone(),
+        started_at: same.map_or(Time(whole), |same| same.started_at.clone()),
+    })
+}
+
+fn state(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> JobState {
+    if let Some(state) = draft.state {
+        return state;
+    }
+    if draft.paused {
+        return view.status.state.unwrap_or(JobState::Pending);
+    }
+    let proving = draft.change.as_ref().is_some_and(|change| change.step == ChangeStep::Proving);
+    match draft.change.as_ref().map(|change| change.kind) {
+        Some(ChangeKind::Start | ChangeKind::Resume) if proving => of_leader(view, report),
+        Some(ChangeKind::Start | ChangeKind::Resume) if report.is_some() => JobState::Starting,
+        Some(ChangeKind::Start | ChangeKind::Resume) => JobState::Pending,
+        Some(ChangeKind::Rescale) => JobState::Rescaling,
+        Some(ChangeKind::Upgrade) => JobState::Upgrading,
+        Some(ChangeKind::Rollback) => JobState::RollingBack,
+        Some(ChangeKind::Suspend) => JobState::Suspending,
+        Some(ChangeKind::Delete) => JobState::Deleting,
+        None => of_leader(view, report),
+    }
+}
+
+fn of_leader(view: &View<'_>, report: Option<&LeaderReport>) -> JobState {
+    let Some(report) = report else {
+        return if view.in_force == 0 { JobState::Pending } else { JobState::Restarting };
+    };
+    match (report.ending, report.state) {
+        (Some(Ending::Failed | Ending::Stalled), _) => JobState::Failed,
+        (_, LeaderState::Running | LeaderState::Stopping) => JobState::Running,
+        (_, LeaderState::Waiting | LeaderState::Cancelling) => JobState::Restarting,
+        _ if report.restarts > 0 || report.generation > Some(1) => JobState::Restarting,
+        _ => JobState::Starting,
+    }
+}
+
+fn told(draft: &Draft, state: JobState, running: Option<&LeaderReport>) -> Conditions {
+    let works = running.is_some_and(|report| matches!(report.state, LeaderState::Running | LeaderState::Stopping));
+    let trouble = draft.troubles.first().map(|trouble| (trouble.reason, trouble.message.clone()));
+    let stalled = draft.stalled.as_ref().map(|trouble| (trouble.reason, trouble.message.clone()));
+    let change = draft.change.as_ref().map(|change| (reason_of(change.kind), words_of(change)));
+    let ready = match state {
+        JobState::Finished => (true, Reason::Finished, "the input has ended and all results are committed".to_owned()),
+        JobState::Suspended => (false, Reason::Suspended, "the job is stopped and keeps its state".to_owned()),
+        _ if works => (true, Reason::Running, "the job processes records".to_owned()),
+        _ => {
+            let why = stalled.clone().or_else(|| trouble.clone()).or_else(|| change.clone());
+            let (reason, message) = why.unwrap_or_else(|| (waiting(state), "its workers start".to_owned()));
+            (false, reason, message)
+        }
+    };
+    let resting = matches!(state, JobState::Finished | JobState::Suspended | JobState::Failed);
+    let rolls_back = draft.change.as_ref().is_some_and(|change| change.kind == ChangeKind::Rollback);
+    let reconciling = match (&stalled, draft.paused) {
+        (_, true) => None,
+        (Some(_), _) if !rolls_back => None,
+        _ if resting => None,
+        _ => trouble.or(change).or_else(|| (!ready.0).then(|| (ready.1, ready.2.clone()))),
+    };
+    let stalled = stalled.filter(|_| !rolls_back);
+    let mut told = Conditions { ready, reconciling, stalled };
+    if draft.paused {
+        let message = format!("the annotation {} keeps the controller away", name::PAUSE);
+        told.stalled = Some((Reason::Paused, message));
+    }
+    told
+}
+
+fn waiting(state: JobState) -> Reason {
+    match state {
+        JobState::Restarting => Reason::Restarting,
+        JobState::Deleting => Reason::Deleting,
+        JobState::Failed => Reason::JobFailed,
+        _ => Reason::Starting,
+    }
+}
+
+fn words_of(change: &super::draft::Change) -> String {
+    let to = format!("revision {}, step {:?}", change.revision, change.step);
+    match &change.message {
+        Some(message) => format!("{to}: {message}"),
+        None => to,
+    }
+}
+
+/// In steady state a new checkpoint alone is written once a minute.
+fn unless_only_a_checkpoint(before: &StreamJobStatus, status: StreamJobStatus) -> StreamJobStatus {
+    let (Some(old), Some(new)) = (&before.last_checkpoint, &status.last_checkpoint) else {
+        return status;
+    };
+    let passed = new.completed_at.0.as_second() - old.completed_at.0.as_second();
+    let held = StreamJobStatus {
+        last_checkpoint: before.last_checkpoint.clone(),
+        restores_from: before.restores_from.clone(),
+        ..status.clone()
+    };
+    match (0..CHECKPOINT_NEWS_S).contains(&passed) && held == *before {
+        true => held,
+        false => status,
+    }
+}

@@ -1,0 +1,174 @@
+//! What goes wrong in the cluster, and what people do to it.
+
+use serde_json::{Value, json};
+
+use crate::store::Place;
+use crate::world::{NAME, NAMESPACE, World, job_place, kind, manifest};
+
+async fn running(parallelism: u32) -> World {
+    let mut world = World::new();
+    world.apply(&manifest(parallelism, "weir:1"));
+    world.settle().await;
+    world
+}
+
+fn condition(job: &Value, kind: &str) -> Value {
+    let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_job_comes_up_and_says_so() {
+    let world = running(2).await;
+    let job = world.streamjob();
+    assert_eq!(job["status"]["state"], "Running", "{job:#}");
+    assert_eq!(condition(&job, "Ready")["status"], "True", "{job:#}");
+    assert_eq!(world.pods().len(), 2);
+}
+
+#[tokio::test]
+async fn a_job_at_rest_causes_no_writes() {
+    let mut world = running(2).await;
+    let before = world.server.script.lock().seen.len();
+    for _ in 0..50 {
+        world.turn().await;
+    }
+    let writes = world.server.script.lock().seen[before..].to_vec();
+    // A checkpoint every second; the status tells of one a minute.
+    assert!(writes.len() <= 1, "{writes:#?}");
+}
+
+#[tokio::test]
+async fn a_deleted_pod_is_replaced_under_a_new_name() {
+    let mut world = running(2).await;
+    let names = |world: &World| -> Vec<String> {
+        world.pods().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = names(&world);
+    let place: Place = (kind("", "pods"), NAMESPACE.to_owned(), before[0].clone());
+    world.server.edit(|store| store.delete(&place, None)).unwrap();
+    world.settle().await;
+    let after = names(&world);
+    assert_eq!(after.len(), 2);
+    assert!(!after.contains(&before[0]), "{after:?}");
+    assert_eq!(world.streamjob()["status"]["state"], "Running");
+}
+
+#[tokio::test]
+async fn quota_is_told_and_healed() {
+    let mut world = World::new();
+    world.server.edit(|store| store.denied = Some(("pods".to_owned(), "exceeded quota: small".to_owned())));
+    world.apply(&manifest(2, "weir:1"));
+    for _ in 0..20 {
+        world.turn().await;
+    }
+    let job = world.streamjob();
+    assert!(job["status"].to_string().contains("exceeded quota: small"), "{job:#}");
+    world.server.edit(|store| store.denied = None);
+    world.settle().await;
+    assert_eq!(world.streamjob()["status"]["state"], "Running");
+    assert!(!world.streamjob()["status"].to_string().contains("quota"));
+}
+
+#[tokio::test]
+async fn objects_that_people_change_or_delete_are_as_they_should_be_again() {
+    let mut world = running(2).await;
+    let quiet = world.summary();
+    for (group, plural) in [
+        ("", "services"),
+        ("", "configmaps"),
+        ("policy", "poddisruptionbudgets"),
+        ("networking.k8s.io", "networkpolicies"),
+    ] {
+        let objects = world.server.store.lock().list(&kind(group, plural), Some(NAMESPACE), "");
+        for object in objects {
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            let place: Place = (kind(group, plural), NAMESPACE.to_owned(), name.clone());
+            world.server.edit(|store| store.delete(&place, None)).unwrap();
+            world.settle().await;
+            assert_eq!(world.summary()["pods"].as_array().unwrap().len(), 2);
+            assert!(world.server.store.lock().get(&place).is_ok(), "{plural} {name} was deleted, and is missing");
+        }
+    }
+    assert_eq!(world.summary()["services"], quiet["services"]);
+}
+
+#[tokio::test]
+async fn a_lost_status_heals() {
+    let mut world = running(2).await;
+    let quiet = world.summary();
+    world.server.edit(|store| store.merge(&job_place(), &json!({"status": null}), true)).unwrap();
+    world.settle().await;
+    assert_eq!(world.summary(), quiet);
+}
+
+#[tokio::test]
+async fn a_second_rescale_overtakes_the_first() {
+    let mut world = running(2).await;
+    world.apply(&json!({"spec": {"parallelism": 4}}));
+    world.turn().await;
+    world.turn().await;
+    world.apply(&json!({"spec": {"parallelism": 3}}));
+    world.settle().await;
+    let end = world.summary();
+    assert_eq!(end["replicas"], 3, "{end:#}");
+    assert_eq!(end["pods"].as_array().unwrap().len(), 3, "{end:#}");
+}
+
+#[tokio::test]
+async fn a_bad_image_leaves_the_old_job_running_and_is_mended_by_another() {
+    let mut world = running(2).await;
+    world.job.lock().missing.push("weir:missing".to_owned());
+    world.apply(&json!({"spec": {"worker": {"image": "weir:missing"}}}));
+    for _ in 0..30 {
+        world.turn().await;
+    }
+    let in_force = world.job.lock().in_force.clone();
+    assert_eq!(in_force.map(|(revision, _)| revision), Some(1));
+    assert!(world.streamjob()["status"].to_string().contains("no such image"), "{:#}", world.streamjob());
+    world.apply(&json!({"spec": {"worker": {"image": "weir:3"}}}));
+    world.settle().await;
+    let end = world.summary();
+    assert_eq!(end["state"], "Running", "{end:#}");
+    assert!(end["pods"].to_string().contains("weir:3"), "{end:#}");
+}
+
+#[tokio::test]
+async fn a_misfit_is_refused_and_the_old_job_goes_on() {
+    let mut world = running(2).await;
+    world.job.lock().misfits.push("weir:2".to_owned());
+    world.apply(&json!({"spec": {"worker": {"image": "weir:2"}}}));
+    world.settle().await;
+    let job = world.streamjob();
+    assert_eq!(condition(&job, "Stalled")["status"], "True", "{job:#}");
+    assert!(job["status"].to_string().contains("another key"), "{job:#}");
+    assert_eq!(world.job.lock().history, [1]);
+}
+
+#[tokio::test]
+async fn objects_of_an_earlier_job_of_the_same_name_are_not_taken_over() {
+    let mut world = running(2).await;
+    let old: Vec<Value> = world.pods();
+    // It is deleted and made again before anything of it is gone.
+    let objects = world.server.store.lock().objects.clone();
+    world.server.edit(|store| {
+        store.remove(&job_place());
+        for (place, object) in objects.into_iter().filter(|(place, _)| *place != job_place()) {
+            store.put(place, object);
+        }
+    });
+    *world.job.lock() = crate::leader::Job::default();
+    world.apply(&manifest(1, "weir:1"));
+    for _ in 0..5 {
+        world.turn().await;
+    }
+    assert_eq!(world.pods().len(), old.len(), "nothing is made while the old objects are there");
+    world.server.edit(|store| {
+        let gone: Vec<Place> = store.objects.keys().filter(|place| **place != job_place()).cloned().collect();
+        gone.iter().for_each(|place| store.remove(place));
+    });
+    world.settle().await;
+    assert_eq!(world.pods().len(), 1);
+    assert_eq!(world.streamjob()["status"]["state"], "Running");
+    let _ = NAME;
+}

@@ -1,0 +1,115 @@
+//! `weir bench workers`: what it costs that a job runs in several processes, and that it takes checkpoints.
+
+use super::super::nexmark::{Generator, QUERIES, script};
+use super::{Cluster, JobSpec, Storage, print};
+use crate::cli::exit::{Code, Refusal};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Checkpoints that do not come while a query is measured.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Measure what several processes, and checkpoints, cost a job.
+///
+/// Queries of the Nexmark benchmark over generated events into a blackhole, with as many subtasks as workers: in one worker
+/// process, in several, and in several with checkpoints, by the clock and by the processor time of all workers.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  weir bench workers
+  weir bench workers --queries q17 --seconds 20 --workers 4 --interval 10s")]
+pub(in super::super) struct Workers {
+    /// Queries, separated by commas.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["q0", "q11", "q17"])]
+    queries: Vec<String>,
+    /// How long to measure each run, after a second and a half of its beginning.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    seconds: u64,
+    /// Worker processes, each with one subtask of every step.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: u32,
+    /// Checkpoints come this often.
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    interval: weir_crds::Duration,
+    /// Print an object in JSON for each line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    storage: Storage,
+}
+
+/// Before measuring begins, from the first event on.
+const WARM_UP: Duration = Duration::from_millis(1500);
+
+/// How quick a run is.
+#[derive(Debug, Clone, Copy)]
+struct Speed {
+    /// Millions of events per second of the clock.
+    by_clock: f64,
+    /// Millions of events per second of a core.
+    by_core: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    events: f64,
+    cpu_seconds: f64,
+}
+
+impl Workers {
+    /// Runs the benchmark.
+    pub(in super::super) fn run(&self) -> Result<Code, Refusal> {
+        let mut rows = Vec::new();
+        for query in &self.queries {
+            let (name, _) = super::super::query(query)?;
+            let alone = self.measure(name, 1, NEVER)?;
+            let together = self.measure(name, self.workers, NEVER)?;
+            let with_checkpoints = self.measure(name, self.workers, Duration::from(self.interval))?;
+            rows.push(row(name, "1 process", alone, None));
+            rows.push(row(name, "processes", together, Some(alone)));
+            rows.push(row(name, "processes, checkpoints", with_checkpoints, Some(together)));
+        }
+        let headings = ["query", "run", "M events/s", "M events/core s", "% of the run before", "% by core"];
+        Ok(print(self.json, &headings, &rows))
+    }
+
+    fn measure(&self, query: &str, processes: u32, interval: Duration) -> Result<Speed, Refusal> {
+        let generator = Generator { events: None, event_rate: 100_000, rate: None, seed: 0 };
+        let (_, sql) = QUERIES.into_iter().find(|(name, _)| *name == query).expect("the query was looked for");
+        let spec = JobSpec {
+            name: format!("nexmark-{query}"),
+            sql: script(sql, &generator),
+            parallelism: self.workers,
+            checkpoint_interval: interval,
+            storage: self.storage.clone(),
+        };
+        let mut cluster = Cluster::start(&spec, processes, 0)?;
+        let first = cluster.until("the first event", |cluster| Some(mark(cluster)).filter(|mark| mark.events > 0.0))?;
+        let after = |wait: Duration| {
+            let at = first.at + wait;
+            move |cluster: &mut Cluster| (Instant::now() >= at).then(|| mark(cluster))
+        };
+        let begin = cluster.until("the begin of measuring", after(WARM_UP))?;
+        let end = cluster.until("the end of measuring", after(WARM_UP + Duration::from_secs(self.seconds)))?;
+        let events = (end.events - begin.events) / 1e6;
+        let seconds = (end.at - begin.at).as_secs_f64();
+        Ok(Speed { by_clock: events / seconds, by_core: events / (end.cpu_seconds - begin.cpu_seconds) })
+    }
+}
+
+fn mark(cluster: &Cluster) -> Mark {
+    let events = cluster.sum("weir_task_rows_in_total", &["name=\"source "]);
+    Mark { at: Instant::now(), events, cpu_seconds: cluster.sum("process_cpu_seconds_total", &[]) }
+}
+
+fn row(query: &str, run: &str, speed: Speed, before: Option<Speed>) -> Value {
+    let percent = |of: fn(&Speed) -> f64| before.map(|before| of(&speed) / of(&before) * 100.0);
+    json!({
+        "query": query,
+        "run": run,
+        "million_events_per_second": speed.by_clock,
+        "million_events_per_core_second": speed.by_core,
+        "percent_of_the_run_before": percent(|speed| speed.by_clock),
+        "percent_by_core": percent(|speed| speed.by_core),
+    })
+}

@@ -1,0 +1,70 @@
+//! A worker that is told to go.
+
+use crate::cli::exit::{Code, Refusal, note};
+use parking_lot::Mutex;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a worker that was told to go is not ready.
+pub(super) const LEAVES: &str = "it is about to leave";
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// SIGTERM: the tasks go on elsewhere.
+    Leave,
+    /// SIGINT: the job stops.
+    Stop,
+}
+
+type Act = Box<dyn FnOnce(Wish) + Send>;
+
+/// Waits for the signals that end this process. The first one is for whoever has something to hand over; the second, or
+/// the time limit, ends the process.
+pub(super) struct Departure(Arc<Mutex<Option<Act>>>);
+
+impl Departure {
+    /// From now on a signal ends the process, until somebody has something to hand over.
+    pub(super) fn on_signals(limit: weir_crds::Duration) -> Result<Self, Refusal> {
+        let mut signals = Signals::new([SIGINT, SIGTERM])
+            .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
+        let act: Arc<Mutex<Option<Act>>> = Arc::default();
+        let taken = Arc::clone(&act);
+        std::thread::spawn(move || {
+            let mut arriving = signals.forever();
+            let Some(first) = arriving.next() else { return };
+            let wish = if first == SIGTERM { Wish::Leave } else { Wish::Stop };
+            let Some(act) = taken.lock().take() else {
+                note("the worker was asked to end before it had begun");
+                std::process::exit(match wish {
+                    Wish::Leave => Code::HandedOver as i32,
+                    Wish::Stop => Code::Interrupted as i32,
+                });
+            };
+            act(wish);
+            if wish == Wish::Leave {
+                std::thread::spawn(move || give_up(limit.into()));
+            }
+            if arriving.next().is_some() {
+                note("the worker was ended by a second signal; the job goes on from its last checkpoint");
+                std::process::exit(Code::Interrupted as i32);
+            }
+        });
+        Ok(Self(act))
+    }
+
+    /// The first signal is for this one.
+    pub(super) fn by(self, act: impl FnOnce(Wish) + Send + 'static) {
+        *self.0.lock() = Some(Box::new(act));
+    }
+}
+
+fn give_up(limit: Duration) {
+    std::thread::sleep(limit);
+    let text = "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint";
+    eprintln!("{text}");
+    note(text);
+    std::process::exit(Code::Interrupted as i32);
+}
