@@ -2,7 +2,7 @@
 
 use super::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use super::bucket::proxy::Proxy;
-use super::network::{From, Machine, Network};
+use super::network::{CONTROL, From, Machine, Network};
 use super::output::{self, Rows};
 use super::relay::Relay;
 pub use rustix::process::Signal;
@@ -26,7 +26,6 @@ const INTERRUPTED: i32 = 130;
 /// One that was replaced has noticed by then, however slow the machine is.
 const NOTICED: Duration = Duration::from_secs(120);
 
-const CONTROL: u16 = 7071;
 const API: u16 = 7073;
 
 /// What a job is like.
@@ -181,7 +180,7 @@ impl Cluster {
         let attempt = self.attempts;
         let child = self.spawn(ordinal, attempt, &machine);
         if ordinal == 0 {
-            self.service.point_to(Some(machine.at(CONTROL)));
+            self.service.point_to(Some(machine.control()));
         }
         let worker =
             Worker { ordinal, attempt, child, stopped_until: None, cut_until: None, alone_since: None, machine };

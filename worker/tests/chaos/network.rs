@@ -10,6 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+/// Where leaders take registrations.
+pub const CONTROL: u16 = 7071;
+
 /// The number of the namespace that joins the machines.
 const SWITCH: u8 = 0;
 
@@ -46,7 +49,7 @@ pub struct Machine {
 
 enum Kind {
     Namespace { subnet: u8 },
-    Relays { inside: IpAddr, store: Relay, leader: Relay, exchange: Relay },
+    Relays { inside: IpAddr, control: Relay, store: Relay, leader: Relay, exchange: Relay },
 }
 
 fn ip(arguments: &str) -> bool {
@@ -90,7 +93,7 @@ impl Network {
                 let (name, switch) = (name(subnet, number), name(subnet, SWITCH));
                 let made = ip(&format!("netns add {name}"))
                     && ip(&format!("-n {switch} link add m{number} type veth peer name eth0 netns {name}"))
-                    && ip(&format!("-n {switch} link set m{number} master bridge up"))
+                    && ip(&format!("-n {switch} link set m{number} master br0 up"))
                     && ip(&format!("-n {name} link set lo up"))
                     && ip(&format!("-n {name} addr add 198.18.{subnet}.{number}/24 dev eth0"))
                     && ip(&format!("-n {name} link set eth0 up"));
@@ -104,6 +107,7 @@ impl Network {
                 exchange.point_to(Some(SocketAddr::new(inside, exchange.address.port())));
                 Kind::Relays {
                     inside,
+                    control: Relay::start(outside, Some(SocketAddr::new(inside, CONTROL))),
                     store: Relay::start(outside, Some(store)),
                     leader: Relay::start(outside, Some(leader)),
                     exchange,
@@ -120,10 +124,10 @@ fn namespaces() -> Option<u8> {
     let free = |subnet: &u8| ip(&format!("netns add {}", name(*subnet, SWITCH)));
     let subnet = (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(free)?;
     let switch = name(subnet, SWITCH);
-    let ready = ip(&format!("-n {switch} link add bridge type bridge"))
-        && ip(&format!("-n {switch} link set bridge up"))
-        && ip(&format!("link add weir{subnet} type veth peer name up netns {switch}"))
-        && ip(&format!("-n {switch} link set up master bridge up"))
+    let ready = ip(&format!("-n {switch} link add br0 type bridge"))
+        && ip(&format!("-n {switch} link set br0 up"))
+        && ip(&format!("link add weir{subnet} type veth peer name uplink netns {switch}"))
+        && ip(&format!("-n {switch} link set uplink master br0 up"))
         && ip(&format!("addr add 198.18.{subnet}.1/24 dev weir{subnet}"))
         && ip(&format!("addr add 198.18.{subnet}.2/24 dev weir{subnet}"))
         && ip(&format!("link set weir{subnet} up"))
@@ -177,6 +181,14 @@ impl Machine {
         SocketAddr::new(self.inside(), port)
     }
 
+    /// Where others reach a leader on it.
+    pub fn control(&self) -> SocketAddr {
+        match &self.kind {
+            Kind::Namespace { .. } => self.at(CONTROL),
+            Kind::Relays { control, .. } => control.address,
+        }
+    }
+
     /// Where a worker takes rows, and under which address others reach it.
     pub fn exchange(&self) -> (SocketAddr, IpAddr) {
         match &self.kind {
@@ -217,9 +229,10 @@ impl Machine {
                     From::Workers => (1..=250).filter(|number| *number == 1 || *number >= 10).for_each(nowhere),
                 }
             }
-            Kind::Relays { store, leader, exchange, .. } => {
+            Kind::Relays { store, leader, exchange, control, .. } => {
                 store.hold(from != From::Workers);
                 leader.hold(from != From::Store);
+                control.hold(from != From::Store);
                 exchange.hold(from != From::Store);
             }
         }
@@ -236,10 +249,10 @@ impl Machine {
             Kind::Namespace { subnet } => {
                 let name = name(*subnet, self.number);
                 ip(&format!("-n {name} neigh flush all nud permanent"));
-                self.plug(*subnet, "master bridge");
+                self.plug(*subnet, "master br0");
             }
-            Kind::Relays { store, leader, exchange, .. } => {
-                [store, leader, exchange].into_iter().for_each(|relay| relay.hold(false));
+            Kind::Relays { store, leader, exchange, control, .. } => {
+                [store, leader, exchange, control].into_iter().for_each(|relay| relay.hold(false));
             }
         }
     }

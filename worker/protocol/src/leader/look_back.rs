@@ -5,13 +5,16 @@
 //! the job is deleted, or its own claim is gone. Only if none is does it get a [`Permit`]; whoever claims after that
 //! sees the link.
 
-use super::Leader;
+use super::{Leader, Phase};
 use super::action::Request;
 use super::notice::End;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use crate::chain::{ObjectName, decode_claim};
 use crate::ids::{Generation, LinkNumber};
+
+/// A leader that waits for its tasks looks this often whether it has been replaced, in milliseconds.
+const WATCH_MS: u64 = 5_000;
 
 /// The right to commit what a link lists, to abort what earlier generations left, and to delete what the link made
 /// superfluous. Only a look back makes one, and it never expires: whoever comes later knows the link.
@@ -99,6 +102,26 @@ impl Leader {
         if open == 0 {
             self.looking_back = None;
             self.stands(subject, Permit { generation: own, link });
+        }
+    }
+
+    pub(super) fn watch_later(&mut self) {
+        self.watch_at = Some(self.now.after_ms(WATCH_MS));
+    }
+
+    /// Workers may never come to a leader that was cut off and replaced: nothing else would tell it.
+    pub(super) fn watch_if_due(&mut self) {
+        if matches!(self.phase, Phase::Deploying) && self.watch_at.is_some_and(|at| at <= self.now) {
+            self.watch_at = None;
+            let key = ObjectName::Generation(Generation(self.own_generation().0 + 1));
+            self.send(Purpose::Watch, Request::Get { key });
+        }
+    }
+
+    pub(super) fn on_watched(&mut self, answer: &Answer) {
+        match answer {
+            Answer::NotFound => self.watch_later(),
+            _ => self.fenced(format!("generation {} has been claimed", self.own_generation().0 + 1)),
         }
     }
 

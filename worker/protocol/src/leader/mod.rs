@@ -92,6 +92,8 @@ pub struct Leader {
     generation: Option<Generation>,
     /// The revision it was claimed as.
     claimed: Option<u64>,
+    /// When to look whether it has been replaced, while it waits for its tasks.
+    watch_at: Option<Now>,
     /// The revision on whose terms it has begun last, or could not begin.
     tried: u64,
     /// The revision of the claim before it.
@@ -174,6 +176,7 @@ impl Leader {
             resume: Resume::Head,
             generation: None,
             claimed: None,
+            watch_at: None,
             tried: 0,
             claimed_over: 0,
             awaited: None,
@@ -228,6 +231,7 @@ impl Leader {
             Phase::Ended | Phase::Idle => return None,
             Phase::Waiting(at) | Phase::Awaiting { until: at, .. } => Some(*at),
             Phase::Looking(look) => look.deadline(),
+            Phase::Deploying => self.watch_at,
             _ => None,
         };
         let others = [self.ops.deadline(), self.next_trigger(), self.attempt_deadline(), self.commits.deadline()];
@@ -369,6 +373,7 @@ impl Leader {
         }
         self.look_again_if_due();
         self.look_for_its_turn_if_due();
+        self.watch_if_due();
         self.restart_if_due();
         self.resend_due();
         self.time_out_if_due();
@@ -402,6 +407,7 @@ impl Leader {
             Purpose::Claim | Purpose::ClaimReadBack => self.on_claim(&purpose, answer),
             Purpose::Start | Purpose::StartReadBack => self.on_start(&purpose, answer),
             Purpose::LookBack(question) => self.on_looked_back(question, &answer),
+            Purpose::Watch => self.on_watched(&answer),
             Purpose::Manifest | Purpose::ManifestReadBack => self.on_manifest(&purpose, answer),
             Purpose::Pointer(_) | Purpose::PointerReadBack(_) => self.on_pointer(purpose, answer),
             Purpose::StalePointer(_) | Purpose::PointerRelease(_) => self.on_pointer(purpose, answer),

@@ -27,6 +27,7 @@ pub(super) enum Purpose {
     Start,
     StartReadBack,
     LookBack(Question),
+    Watch,
     Manifest,
     ManifestReadBack,
     Pointer(String),
@@ -52,7 +53,7 @@ impl Purpose {
             Self::LookList(_) | Self::LookDeleted | Self::LookClaim(_) | Self::LookLink(_) => false,
             Self::LookAssignment(_) => false,
             Self::Claim | Self::ClaimReadBack | Self::Start | Self::StartReadBack => false,
-            Self::LookBack(_) | Self::Manifest | Self::ManifestReadBack => false,
+            Self::LookBack(_) | Self::Watch | Self::Manifest | Self::ManifestReadBack => false,
         }
     }
 }

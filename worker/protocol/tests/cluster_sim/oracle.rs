@@ -11,8 +11,8 @@ use weir_protocol::chain::{
 };
 use weir_protocol::{Generation, LinkNumber};
 
-/// So many links may land between a look and the start that follows it.
-const RECENT: usize = 4;
+/// So many links may land between a look and the start that follows it: a claim may be long under way.
+const RECENT: usize = 8;
 
 type Positions = BTreeMap<u16, u64>;
 
@@ -266,6 +266,11 @@ impl World {
         {
             self.break_rule(format!("generation {generation} needs its origin, which was given up"));
         }
+    }
+
+    /// Whether somebody has begun without links that could not be read.
+    pub(crate) fn any_is_lost(&self) -> bool {
+        !self.ledger.skipped.is_empty()
     }
 
     /// Whether somebody has begun without this link, since it could not be read.

@@ -45,6 +45,21 @@ fn a_manifest_that_lands_for_a_fenced_leader_is_the_next_ones_to_commit() {
 }
 
 #[test]
+fn a_leader_whose_workers_have_gone_to_another_one_notices() {
+    let mut store = Objects::new();
+    let mut alone = Rig::new();
+    alone.hold_tasks = true;
+    alone.tell(&mut store, Event::Begin(Box::new(options("a", go_on()))));
+    // As long as nobody else is there it waits.
+    (0..10).for_each(|_| alone.wait(&mut store));
+    assert_eq!((alone.deployed.len(), alone.end.clone()), (1, None));
+    let next = Rig::begun(&mut store, "b", go_on());
+    assert_eq!(next.deployed.len(), 1);
+    alone.wait(&mut store);
+    assert!(matches!(alone.end, Some(End::Fenced { .. })), "{:?}", alone.end);
+}
+
+#[test]
 fn a_start_that_lands_in_a_retired_links_place_does_not_stand() {
     let mut store = Objects::new();
     Rig::begun(&mut store, "a", go_on());

@@ -31,6 +31,8 @@ pub(crate) struct Rig {
     pub(crate) hold_puts_of: Option<&'static str>,
     pub(crate) hold_commits: bool,
     pub(crate) hold_workers: bool,
+    /// Workers do not come to get their tasks.
+    pub(crate) hold_tasks: bool,
     pub(crate) hold_preparation: bool,
     pub(crate) held: Vec<Action>,
     /// The process dies instead of sending one request more than this to the store.
@@ -140,6 +142,7 @@ impl Rig {
             hold_puts_of: None,
             hold_commits: false,
             hold_workers: false,
+            hold_tasks: false,
             hold_preparation: false,
             held: Vec::new(),
             dies_after: None,
@@ -207,7 +210,12 @@ impl Rig {
                 self.pending.clear();
                 self.pending_files.clear();
                 self.deployed.push((*start, restore.map(|restore| *restore)));
-                vec![Event::Deployed { generation, tasks: self.tasks.clone(), sources: self.tasks.clone() }]
+                match self.hold_tasks {
+                    true => Vec::new(),
+                    false => {
+                        vec![Event::Deployed { generation, tasks: self.tasks.clone(), sources: self.tasks.clone() }]
+                    }
+                }
             }
             Action::Cancel { generation } => vec![Event::Cancelled { generation }],
             Action::InjectBarrier { generation, checkpoint, kind } => self.barrier(generation, checkpoint, kind),
