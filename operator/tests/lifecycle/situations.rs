@@ -102,7 +102,8 @@ fn what_is_lost_is_replaced_at_once_under_another_name() {
 #[test]
 fn a_container_that_ends_again_and_again_is_replaced_after_a_pause_that_grows() {
     let mut cluster = running();
-    set(&mut cluster, "w1-1-1", crashing(101, "panicked", cluster.now));
+    let now = cluster.now;
+    set(&mut cluster, "w1-1-1", crashing(101, "panicked", now));
     check(&cluster, &[]);
     assert!(cluster.decide().again.unwrap().as_millis() <= 110);
     cluster.now = cluster.now.checked_add(jiff::SignedDuration::from_secs(1)).unwrap();
@@ -115,7 +116,8 @@ fn a_container_that_ends_again_and_again_is_replaced_after_a_pause_that_grows() 
 #[test]
 fn a_mistake_of_the_user_is_shown_and_makes_no_pods() {
     let mut cluster = running();
-    set(&mut cluster, "w1-1-1", crashing(2, "error: line 3: no such column", cluster.now));
+    let now = cluster.now;
+    set(&mut cluster, "w1-1-1", crashing(2, "error: line 3: no such column", now));
     check(&cluster, &[]);
     assert_eq!(holds(&cluster, "Stalled").as_deref(), Some("JobFailed"));
 }
@@ -128,7 +130,8 @@ fn a_strategy_without_restarts_ends_the_job_at_the_first_crash() {
         job.spec.restart.none = Some(weir_crds::NoRestartSpec {});
     });
     cluster.rounds(12);
-    set(&mut cluster, "w1-1-1", crashing(101, "panicked", cluster.now));
+    let now = cluster.now;
+    set(&mut cluster, "w1-1-1", crashing(101, "panicked", now));
     check(&cluster, &["mark 1 \"weir.dev/failed\""]);
     cluster.rounds(1);
     check(&cluster, &["delete w0-1-1", "delete w1-1-1"]);
@@ -279,7 +282,8 @@ fn a_job_that_cannot_stop_is_upgraded_by_force() {
     let code = cluster.store.assignments[&1].code.clone();
     cluster.store.bad.insert(code);
     for pod in ["w0-1-1", "w1-1-1"] {
-        set(&mut cluster, pod, crashing(2, "error: no such topic", cluster.now));
+        let now = cluster.now;
+        set(&mut cluster, pod, crashing(2, "error: no such topic", now));
     }
     cluster.sql("INSERT INTO a SELECT x FROM b");
     cluster.rounds(15);
