@@ -61,10 +61,6 @@ impl Store {
         self.claim.as_ref().is_some_and(|(_, _, uid)| *uid == leader.uid)
     }
 
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.stop == Some(Stop::Suspended)
-    }
-
     /// Whether it is running, as far as its chain says.
     pub(crate) fn runs(&self) -> bool {
         self.in_force > 0 && self.stop.is_none()
