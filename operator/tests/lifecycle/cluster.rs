@@ -337,7 +337,7 @@ fn status(value: serde_json::Value) -> PodStatus {
     serde_json::from_value(value).unwrap()
 }
 
-fn container(state: serde_json::Value, ready: bool, restarts: u32) -> serde_json::Value {
+fn container(state: &serde_json::Value, ready: bool, restarts: u32) -> serde_json::Value {
     json!([{"name": "weir", "image": "", "imageID": "", "ready": ready, "restartCount": restarts, "state": state}])
 }
 
@@ -345,21 +345,21 @@ pub(crate) fn up(now: &Time) -> PodStatus {
     status(json!({
         "phase": "Running", "podIP": "10.1.0.1",
         "conditions": [{"type": "Ready", "status": "True"}],
-        "containerStatuses": container(json!({"running": {"startedAt": now}}), true, 0),
+        "containerStatuses": container(&json!({"running": {"startedAt": now}}), true, 0),
     }))
 }
 
 pub(crate) fn waiting(reason: &str, message: &str) -> PodStatus {
     status(json!({
         "phase": "Pending",
-        "containerStatuses": container(json!({"waiting": {"reason": reason, "message": message}}), false, 0),
+        "containerStatuses": container(&json!({"waiting": {"reason": reason, "message": message}}), false, 0),
     }))
 }
 
 pub(crate) fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
     let exit =
         json!({"exitCode": code, "reason": "Error", "message": message, "startedAt": Time(at), "finishedAt": Time(at)});
-    let mut containers = container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": ""}}), false, 2);
+    let mut containers = container(&json!({"waiting": {"reason": "CrashLoopBackOff", "message": ""}}), false, 2);
     containers[0]["lastState"] = json!({"terminated": exit});
     status(json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": containers,
@@ -369,7 +369,7 @@ pub(crate) fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
 pub(crate) fn ended(code: i32, message: &str, now: &Time) -> PodStatus {
     let exit = json!({"exitCode": code, "message": message, "startedAt": now, "finishedAt": now});
     let phase = if code == 0 { "Succeeded" } else { "Failed" };
-    status(json!({"phase": phase, "containerStatuses": container(json!({"terminated": exit}), false, 0)}))
+    status(json!({"phase": phase, "containerStatuses": container(&json!({"terminated": exit}), false, 0)}))
 }
 
 pub(crate) fn evicted() -> PodStatus {
@@ -380,7 +380,7 @@ pub(crate) fn lost() -> PodStatus {
     status(json!({
         "phase": "Running", "podIP": "10.1.0.1",
         "conditions": [{"type": "Ready", "status": "False"}],
-        "containerStatuses": container(json!({"running": {}}), true, 0),
+        "containerStatuses": container(&json!({"running": {}}), true, 0),
     }))
 }
 
