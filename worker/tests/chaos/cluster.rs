@@ -1,5 +1,6 @@
 //! Worker processes of one job on machines of their own, started again when they end, and replaced when they are missed.
 
+use super::api::ask;
 use super::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use super::bucket::proxy::Proxy;
 use super::network::{CONTROL, From, Machine, Network};
@@ -9,8 +10,6 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -506,19 +505,4 @@ impl Drop for Cluster {
 
 fn shown(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: weir\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body.as_bytes()).ok()?;
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    answer.split_once("\r\n\r\n").map(|(_, body)| (status, body.to_owned()))
 }

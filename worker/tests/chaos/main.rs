@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and says its seed"
 )]
 
+mod api;
 #[path = "../s3/bucket/mod.rs"]
 mod bucket;
 mod cluster;
