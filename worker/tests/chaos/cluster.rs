@@ -6,6 +6,7 @@ use super::bucket::proxy::Proxy;
 use super::network::{CONTROL, From, Machine, Network};
 use super::output::{self, Rows};
 use super::relay::Relay;
+use super::shape::{Pace, Shape, State};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeMap;
@@ -26,37 +27,6 @@ const INTERRUPTED: i32 = 130;
 const NOTICED: Duration = Duration::from_secs(120);
 
 const API: u16 = 7073;
-
-/// What a job is like.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// Events that it reads.
-    pub events: u64,
-    /// How fast.
-    pub pace: Pace,
-    /// Where its state is.
-    pub state: State,
-    /// Between checkpoints, such as `200ms`.
-    pub interval: &'static str,
-    /// Workers that it begins with.
-    pub workers: u32,
-    /// Whether workers keep what they wrote to the store.
-    pub copies: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// So many events in a second.
-    Rate(u64),
-    /// 400 events in a second, until it is told to hurry.
-    Slow,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Bucket,
-    Directory,
-}
 
 /// A job and all that it runs on.
 pub struct Cluster {
