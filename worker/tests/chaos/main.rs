@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and says its seed"
 )]
 
+mod api;
 #[path = "../s3/bucket/mod.rs"]
 mod bucket;
 mod cluster;
@@ -20,9 +21,11 @@ mod output;
 mod partition;
 mod placed;
 mod relay;
+mod shape;
 
-use cluster::{Cluster, Pace, Shape, State};
+use cluster::Cluster;
 use disturb::{Chance, Disturber};
+use shape::{Pace, Shape, State};
 use std::time::{Duration, Instant};
 
 /// Events of the generator per second.
