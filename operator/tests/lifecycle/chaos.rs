@@ -88,9 +88,9 @@ fn converged(cluster: &Cluster, seed: u64, sql: &str, parallelism: u32) {
 }
 
 fn seeds(test: impl Fn(u64, &mut Cluster, &mut Chance)) {
-    for seed in 1..=150 {
+    for seed in 1..=150_u64 {
         let mut cluster = Cluster::new();
-        let mut chance = Chance(seed * 0x9E37_79B9_7F4A_7C15);
+        let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         test(seed, &mut cluster, &mut chance);
     }
 }

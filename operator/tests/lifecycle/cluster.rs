@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
-use weir_crds::{Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
+use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
     Decision, Finalizer, LeaderSeen, Object, Observed, PodSeen, Refused, RevisionSeen, Role, SavepointSeen,
     ServiceSeen, Wish, Write, name,
@@ -16,28 +16,28 @@ use weir_operator::{build::build, decide::decide};
 
 use crate::store::{Leader, Store};
 
-pub struct Cluster {
-    pub job: StreamJob,
-    pub sql: Option<String>,
-    pub revisions: BTreeMap<String, ControllerRevision>,
-    pub pods: BTreeMap<String, Pod>,
-    pub services: BTreeMap<String, ServiceSeen>,
-    pub savepoints: BTreeMap<String, Savepoint>,
-    pub store: Store,
-    pub now: Timestamp,
-    pub refused: Vec<Refused>,
-    pub finalizer_removed: bool,
+pub(crate) struct Cluster {
+    pub(crate) job: StreamJob,
+    pub(crate) sql: Option<String>,
+    pub(crate) revisions: BTreeMap<String, ControllerRevision>,
+    pub(crate) pods: BTreeMap<String, Pod>,
+    pub(crate) services: BTreeMap<String, ServiceSeen>,
+    pub(crate) savepoints: BTreeMap<String, Savepoint>,
+    pub(crate) store: Store,
+    pub(crate) now: Timestamp,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) finalizer_removed: bool,
     /// Images that cannot be pulled.
-    pub no_image: BTreeSet<String>,
+    pub(crate) no_image: BTreeSet<String>,
     /// The verdict of checks: exit code and message.
-    pub check: (i32, String),
-    pub namespace_ends: bool,
+    pub(crate) check: (i32, String),
+    pub(crate) namespace_ends: bool,
     made: u64,
     serial: u64,
 }
 
 /// A job of two workers.
-pub fn job() -> StreamJob {
+pub(crate) fn job() -> StreamJob {
     serde_json::from_value(json!({
         "apiVersion": "weir.dev/v1alpha1",
         "kind": "StreamJob",
@@ -53,7 +53,7 @@ pub fn job() -> StreamJob {
 }
 
 impl Cluster {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             job: job(),
             sql: None,
@@ -73,28 +73,28 @@ impl Cluster {
         }
     }
 
-    pub fn edit(&mut self, change: impl FnOnce(&mut StreamJob)) {
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut StreamJob)) {
         change(&mut self.job);
         *self.job.metadata.generation.get_or_insert(0) += 1;
     }
 
-    pub fn sql(&mut self, sql: &str) {
+    pub(crate) fn sql(&mut self, sql: &str) {
         self.edit(|job| job.spec.pipeline.sql = Some(sql.to_owned()));
     }
 
-    pub fn parallelism(&mut self, parallelism: u32) {
+    pub(crate) fn parallelism(&mut self, parallelism: u32) {
         self.edit(|job| job.spec.parallelism = parallelism);
     }
 
-    pub fn status(&self) -> StreamJobStatus {
+    pub(crate) fn status(&self) -> StreamJobStatus {
         self.job.status.clone().unwrap_or_default()
     }
 
-    pub fn seen_pods(&self) -> Vec<PodSeen> {
+    pub(crate) fn seen_pods(&self) -> Vec<PodSeen> {
         self.pods.values().filter_map(PodSeen::of).collect()
     }
 
-    pub fn leaders(&self) -> Vec<Leader> {
+    pub(crate) fn leaders(&self) -> Vec<Leader> {
         let pods = self.seen_pods();
         let up = |pod: &&PodSeen| pod.ready == Some(true) && pod.container.ready && !pod.deleting;
         let code = |pod: &PodSeen| variable(&self.pods[&pod.name], "WEIR_CODE");
@@ -115,7 +115,7 @@ impl Cluster {
             .collect()
     }
 
-    pub fn observe(&self) -> Observed {
+    pub(crate) fn observe(&self) -> Observed {
         let leaders = self.leaders().into_iter().map(|leader| {
             let silent = LeaderSeen::Silent { message: "connection refused".to_owned() };
             let seen = self.store.report(&leader).map_or(silent, |report| LeaderSeen::Answers(Box::new(report)));
@@ -144,12 +144,12 @@ impl Cluster {
         }
     }
 
-    pub fn decide(&self) -> Decision {
+    pub(crate) fn decide(&self) -> Decision {
         decide(&self.observe(), self.now)
     }
 
     /// One round of the controller, which dies after so many writes; then a moment passes.
-    pub fn round(&mut self, writes: usize) {
+    pub(crate) fn round(&mut self, writes: usize) {
         let observed = self.observe();
         let decision = decide(&observed, self.now);
         let mut left = writes;
@@ -173,7 +173,7 @@ impl Cluster {
         self.pass();
     }
 
-    pub fn rounds(&mut self, count: usize) {
+    pub(crate) fn rounds(&mut self, count: usize) {
         for _ in 0..count {
             self.round(usize::MAX);
         }
@@ -271,7 +271,8 @@ impl Cluster {
         };
         let current = self.revisions.values().filter_map(RevisionSeen::of).find(|r| r.number == self.store.in_force);
         if let Some(current) = current.filter(|_| going.role == Role::Worker) {
-            let runs = self.job.metadata.deletion_timestamp.is_none() && self.store.runs();
+            let wanted = self.job.spec.state == DesiredState::Running;
+            let runs = wanted && self.job.metadata.deletion_timestamp.is_none() && self.store.runs();
             let needed = current.content.program == going.revision && going.ordinal < current.content.workers;
             let lives = going.container.ready;
             let replaced = pods.iter().any(|other| {
@@ -292,7 +293,7 @@ impl Cluster {
     }
 
     /// A moment passes: pods come up, leaders act.
-    pub fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let now = Time(self.now);
         let (no_image, check) = (self.no_image.clone(), self.check.clone());
@@ -315,7 +316,7 @@ impl Cluster {
     }
 
     /// The live worker pods, as `program/ordinal`.
-    pub fn fleet(&self) -> Vec<String> {
+    pub(crate) fn fleet(&self) -> Vec<String> {
         let pods = self.seen_pods();
         let live = pods.iter().filter(|pod| pod.role == Role::Worker && pod.ready == Some(true) && !pod.deleting);
         live.map(|pod| format!("{}/{}", pod.revision, pod.ordinal)).collect()
@@ -336,54 +337,54 @@ fn status(value: serde_json::Value) -> PodStatus {
     serde_json::from_value(value).unwrap()
 }
 
-fn container(state: serde_json::Value, ready: bool, restarts: u32) -> serde_json::Value {
+fn container(state: &serde_json::Value, ready: bool, restarts: u32) -> serde_json::Value {
     json!([{"name": "weir", "image": "", "imageID": "", "ready": ready, "restartCount": restarts, "state": state}])
 }
 
-pub fn up(now: &Time) -> PodStatus {
+pub(crate) fn up(now: &Time) -> PodStatus {
     status(json!({
         "phase": "Running", "podIP": "10.1.0.1",
         "conditions": [{"type": "Ready", "status": "True"}],
-        "containerStatuses": container(json!({"running": {"startedAt": now}}), true, 0),
+        "containerStatuses": container(&json!({"running": {"startedAt": now}}), true, 0),
     }))
 }
 
-pub fn waiting(reason: &str, message: &str) -> PodStatus {
+pub(crate) fn waiting(reason: &str, message: &str) -> PodStatus {
     status(json!({
         "phase": "Pending",
-        "containerStatuses": container(json!({"waiting": {"reason": reason, "message": message}}), false, 0),
+        "containerStatuses": container(&json!({"waiting": {"reason": reason, "message": message}}), false, 0),
     }))
 }
 
-pub fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
+pub(crate) fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
     let exit =
         json!({"exitCode": code, "reason": "Error", "message": message, "startedAt": Time(at), "finishedAt": Time(at)});
-    let mut containers = container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": ""}}), false, 2);
+    let mut containers = container(&json!({"waiting": {"reason": "CrashLoopBackOff", "message": ""}}), false, 2);
     containers[0]["lastState"] = json!({"terminated": exit});
     status(json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": containers,
     }))
 }
 
-pub fn ended(code: i32, message: &str, now: &Time) -> PodStatus {
+pub(crate) fn ended(code: i32, message: &str, now: &Time) -> PodStatus {
     let exit = json!({"exitCode": code, "message": message, "startedAt": now, "finishedAt": now});
     let phase = if code == 0 { "Succeeded" } else { "Failed" };
-    status(json!({"phase": phase, "containerStatuses": container(json!({"terminated": exit}), false, 0)}))
+    status(json!({"phase": phase, "containerStatuses": container(&json!({"terminated": exit}), false, 0)}))
 }
 
-pub fn evicted() -> PodStatus {
+pub(crate) fn evicted() -> PodStatus {
     status(json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"}))
 }
 
-pub fn lost() -> PodStatus {
+pub(crate) fn lost() -> PodStatus {
     status(json!({
         "phase": "Running", "podIP": "10.1.0.1",
         "conditions": [{"type": "Ready", "status": "False"}],
-        "containerStatuses": container(json!({"running": {}}), true, 0),
+        "containerStatuses": container(&json!({"running": {}}), true, 0),
     }))
 }
 
-pub fn no_room() -> PodStatus {
+pub(crate) fn no_room() -> PodStatus {
     status(json!({
         "phase": "Pending",
         "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}],

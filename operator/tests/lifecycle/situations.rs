@@ -138,7 +138,7 @@ fn a_strategy_without_restarts_ends_the_job_at_the_first_crash() {
     cluster.rounds(3);
     assert_eq!(cluster.status().state, Some(JobState::Failed));
     assert_eq!(holds(&cluster, "Stalled").as_deref(), Some("RestartsExhausted"));
-    cluster.edit(|job| drop(job.metadata.annotations.insert([(name::RESTART.to_owned(), "1".to_owned())].into())));
+    cluster.edit(|job| job.metadata.annotations = Some([(name::RESTART.to_owned(), "1".to_owned())].into()));
     cluster.rounds(15);
     assert_eq!(cluster.status().state, Some(JobState::Running), "{:#?}", cluster.status());
 }

@@ -9,13 +9,13 @@ use weir_operator::model::{
 
 /// A leader's process, as the store sees it.
 #[derive(Clone, Debug)]
-pub struct Leader {
-    pub pod: String,
-    pub uid: String,
-    pub code: String,
-    pub attempt: u64,
+pub(crate) struct Leader {
+    pub(crate) pod: String,
+    pub(crate) uid: String,
+    pub(crate) code: String,
+    pub(crate) attempt: u64,
     /// Worker processes of its program that are up, by ordinal.
-    pub workers: BTreeSet<u32>,
+    pub(crate) workers: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,25 +27,25 @@ enum Stop {
 
 /// The chain, and who leads.
 #[derive(Default)]
-pub struct Store {
-    pub assignments: BTreeMap<u64, Assign>,
-    pub in_force: u64,
+pub(crate) struct Store {
+    pub(crate) assignments: BTreeMap<u64, Assign>,
+    pub(crate) in_force: u64,
     stop: Option<Stop>,
     claim: Option<(u64, u64, String)>,
     generation: u64,
     checkpoint: u64,
     /// By pod uid: checkpoints of this process.
     completed: BTreeMap<String, u64>,
-    pub savepoints: BTreeMap<String, (String, u64)>,
+    pub(crate) savepoints: BTreeMap<String, (String, u64)>,
     pending: BTreeMap<String, (String, Then)>,
     /// By pod uid: what it was told and cannot begin.
     silent: BTreeSet<String>,
     /// Codes that never complete a checkpoint.
-    pub bad: BTreeSet<String>,
+    pub(crate) bad: BTreeSet<String>,
     /// No savepoint can be taken.
-    pub away: bool,
+    pub(crate) away: bool,
     /// The input has ended.
-    pub ends: bool,
+    pub(crate) ends: bool,
 }
 
 impl Store {
@@ -57,21 +57,17 @@ impl Store {
         self.assignments.get(&self.in_force)
     }
 
-    pub fn leads(&self, leader: &Leader) -> bool {
+    pub(crate) fn leads(&self, leader: &Leader) -> bool {
         self.claim.as_ref().is_some_and(|(_, _, uid)| *uid == leader.uid)
     }
 
-    pub fn is_suspended(&self) -> bool {
-        self.stop == Some(Stop::Suspended)
-    }
-
     /// Whether it is running, as far as its chain says.
-    pub fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.in_force > 0 && self.stop.is_none()
     }
 
     /// A moment passes for a leader.
-    pub fn tick(&mut self, leader: &Leader) {
+    pub(crate) fn tick(&mut self, leader: &Leader) {
         if self.leads(leader) && self.stop.is_none() {
             self.run(leader);
         } else if let Some(own) = self.own(leader) {
@@ -150,7 +146,7 @@ impl Store {
     }
 
     /// A request, as the leader in a pod takes it: an answer above 399 is a refusal.
-    pub fn ask(&mut self, leader: &Leader, request: &LeaderRequest) -> Result<(), (u16, String)> {
+    pub(crate) fn ask(&mut self, leader: &Leader, request: &LeaderRequest) -> Result<(), (u16, String)> {
         match request {
             LeaderRequest::Assign(assign) => match self.assignments.get(&assign.revision) {
                 Some(known) => {
@@ -179,16 +175,16 @@ impl Store {
         }
     }
 
-    pub fn silence(&mut self, uid: &str) {
+    pub(crate) fn silence(&mut self, uid: &str) {
         self.silent.insert(uid.to_owned());
     }
 
-    pub fn everybody_speaks(&mut self) {
+    pub(crate) fn everybody_speaks(&mut self) {
         self.silent.clear();
     }
 
     /// What a leader says.
-    pub fn report(&self, leader: &Leader) -> Option<LeaderReport> {
+    pub(crate) fn report(&self, leader: &Leader) -> Option<LeaderReport> {
         if self.silent.contains(&leader.uid) {
             return None;
         }

@@ -1,16 +1,16 @@
 //! Worker processes of one job on machines of their own, started again when they end, and replaced when they are missed.
 
+use super::api::ask;
 use super::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use super::bucket::proxy::Proxy;
 use super::network::{CONTROL, From, Machine, Network};
 use super::output::{self, Rows};
 use super::relay::Relay;
+use super::shape::{Pace, Shape, State};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -27,37 +27,6 @@ const INTERRUPTED: i32 = 130;
 const NOTICED: Duration = Duration::from_secs(120);
 
 const API: u16 = 7073;
-
-/// What a job is like.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// Events that it reads.
-    pub events: u64,
-    /// How fast.
-    pub pace: Pace,
-    /// Where its state is.
-    pub state: State,
-    /// Between checkpoints, such as `200ms`.
-    pub interval: &'static str,
-    /// Workers that it begins with.
-    pub workers: u32,
-    /// Whether workers keep what they wrote to the store.
-    pub copies: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// So many events in a second.
-    Rate(u64),
-    /// 400 events in a second, until it is told to hurry.
-    Slow,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Bucket,
-    Directory,
-}
 
 /// A job and all that it runs on.
 pub struct Cluster {
@@ -506,19 +475,4 @@ impl Drop for Cluster {
 
 fn shown(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: weir\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body.as_bytes()).ok()?;
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    answer.split_once("\r\n\r\n").map(|(_, body)| (status, body.to_owned()))
 }

@@ -1,9 +1,10 @@
 //! Workers and leaders that are cut off from the others, replaced, and come back: they end by themselves and touch
 //! nothing.
 
-use super::cluster::{Cluster, Pace, Shape, State};
+use super::cluster::Cluster;
 use super::network::From;
 use super::output;
+use super::shape::{Pace, Shape, State};
 use std::time::Duration;
 
 /// What does not come by then does not come.

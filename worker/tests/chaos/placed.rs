@@ -2,8 +2,9 @@
 //! is lost, carried out before, or carried out when others have gone on.
 
 use super::bucket::held::Held;
-use super::cluster::{Cluster, Pace, Shape, Signal, State};
+use super::cluster::{Cluster, Signal};
 use super::output::{self, Rows};
+use super::shape::{Pace, Shape, State};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

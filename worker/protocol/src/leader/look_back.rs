@@ -5,11 +5,11 @@
 //! the job is deleted, or its own claim is gone. Only if none is does it get a [`Permit`]; whoever claims after that
 //! sees the link.
 
-use super::{Leader, Phase};
 use super::action::Request;
 use super::notice::End;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
+use super::{Leader, Phase};
 use crate::chain::{ObjectName, decode_claim};
 use crate::ids::{Generation, LinkNumber};
 
