@@ -23,7 +23,7 @@
 //! | (core) | `pods` | `create`, `patch`, `delete` |
 //! | (core) | `services`, `configmaps` | `create`, `patch`, `delete` |
 //! | (core) | `secrets` | `create`, `update` |
-//! | `apps` | `controllerrevisions` | `create`, `patch`, `delete` |
+//! | `apps` | `controllerrevisions` | `create`, `update`, `delete` |
 //! | `policy` | `poddisruptionbudgets` | `create`, `patch` |
 //! | `networking.k8s.io` | `networkpolicies` | `create`, `patch` |
 //!
@@ -221,12 +221,23 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Replaces the object as it is but for annotations. A patch would do, but the API server writes a `<` in data that a
+    /// patch does not touch as `\u003c`, finds the data changed by that, and refuses: it is immutable.
     async fn annotate(&self, revision: &str, annotations: &Value) -> Result<Effect, Error> {
-        let patch = json!({"metadata": {"annotations": annotations}});
         let api = self.ctx.api::<ControllerRevision>(&self.key.namespace);
-        let written = limited(api.patch(revision, &PatchParams::default(), &Patch::Merge(&patch))).await;
         let what = format!("ControllerRevision {revision}");
-        let revision = self.checked("patch", "ControllerRevision", what, written)?;
+        let there = limited(api.get(revision)).await;
+        let mut there = self.checked("get", "ControllerRevision", what.clone(), there)?;
+        let marks = there.metadata.annotations.get_or_insert_default();
+        for (name, mark) in annotations.as_object().into_iter().flatten() {
+            match mark.as_str() {
+                Some(mark) => drop(marks.insert(name.clone(), mark.to_owned())),
+                None => drop(marks.remove(name)),
+            }
+        }
+        there.metadata.managed_fields = None;
+        let written = limited(api.replace(revision, &post(), &there)).await;
+        let revision = self.checked("update", "ControllerRevision", what, written)?;
         self.ctx.cluster.revisions.remember(revision);
         Ok(Effect::Written)
     }

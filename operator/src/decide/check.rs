@@ -61,8 +61,8 @@ pub(super) fn check(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
                 waits = true;
             }
             // It could not look, as when the store is away: another one may.
-            Standing::Gone(why) => {
-                let why = pod.exit().map_or(why, last_words);
+            Standing::Gone(_) | Standing::Crashing(_) => {
+                let why = pod.exit().map_or_else(|| "its pod is gone".to_owned(), last_words);
                 draft.troubles.push(Trouble::new(Reason::CrashLooping, format!("the check ended: {why}")));
                 let ended = pod.exit().and_then(|exit| exit.finished).unwrap_or(pod.created);
                 let due = ended.checked_add(jiff::SignedDuration::from_secs(10)).unwrap_or(view.now);

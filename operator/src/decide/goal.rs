@@ -204,7 +204,8 @@ fn record_wish<'a>(view: &View<'a>, newest: Option<&'a RevisionSeen>, wanted: &D
     // Pods of a program that is recorded already can be used, with the code that they know.
     let fresh = wanted.restore.is_some();
     let known = |revision: &&&RevisionSeen| {
-        revision.content.program == revision.number && !fresh && wanted.program.is_exactly(revision)
+        let usable = revision.content.program == revision.number && !view.is_given_up(revision.number);
+        usable && !fresh && wanted.program.is_exactly(revision)
     };
     if let Some(known) = view.revisions.iter().rev().find(known) {
         content = Content { program: known.number, manifest: None, image: known.content.image.clone(), ..content };

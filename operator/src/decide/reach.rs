@@ -88,8 +88,10 @@ fn start(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
     draft.changes(ChangeKind::Start, target.number, ChangeStep::Starting);
     draft.act(Action::Prepare { program, workers });
     fleet(view, target, workers).keep(0..workers, draft);
-    let others = view.workers().filter(|pod| pod.revision != program || pod.ordinal >= workers);
-    delete(others, draft);
+    // Whether something runs already is only known once a leader has looked.
+    if view.report(program).is_some_and(|report| report.revision == 0) {
+        delete(view.workers().filter(|pod| pod.revision != program || pod.ordinal >= workers), draft);
+    }
     assign_to_its_leader(view, target, draft);
 }
 

@@ -46,9 +46,19 @@ impl<'a> View<'a> {
         self.revision(self.in_force)
     }
 
-    /// The newest revision that has not failed.
+    /// The newest revision that has not failed, nor any other of the same program.
     pub(super) fn newest(&self) -> Option<&'a RevisionSeen> {
-        self.revisions.iter().rev().copied().find(|revision| revision.failed().is_none())
+        let lives =
+            |revision: &&RevisionSeen| revision.failed().is_none() && !self.is_given_up(revision.content.program);
+        self.revisions.iter().rev().copied().find(lives)
+    }
+
+    /// Whether a revision of this program has failed. A rollback that failed says nothing against its program.
+    pub(super) fn is_given_up(&self, program: u64) -> bool {
+        self.revisions.iter().any(|revision| {
+            let content = &revision.content;
+            content.program == program && content.takes_back.is_none() && revision.failed().is_some()
+        })
     }
 
     /// A number that no revision has had.

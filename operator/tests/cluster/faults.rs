@@ -154,7 +154,7 @@ async fn objects_of_an_earlier_job_of_the_same_name_are_not_taken_over() {
     world.server.edit(|store| {
         store.remove(&job_place());
         for (place, object) in objects.into_iter().filter(|(place, _)| *place != job_place()) {
-            store.put(place, object);
+            store.put(&place, object);
         }
     });
     *world.job.lock() = crate::leader::Job::default();

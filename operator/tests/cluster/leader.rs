@@ -166,7 +166,7 @@ impl Job {
         next["status"]["containerStatuses"] = json!([{"name": "worker", "ready": ready, "image": image(pod), "imageID": "",
             "restartCount": if crashes { 5 } else { 0 }, "state": state,
             "lastState": if crashes { ended(1, "it crashed") } else { json!({}) }}]);
-        store.put(place, next);
+        store.put(&place, next);
     }
 
     fn answer(&mut self, pod: &Value, request: &Request) -> (u16, Value) {

@@ -83,13 +83,13 @@ impl Store {
         if kind.1 == "pods" {
             object["status"] = json!({"phase": "Pending"});
         }
-        Ok(self.put(place, object))
+        Ok(self.put(&place, object))
     }
 
     pub(crate) fn replace(&mut self, place: &Place, object: Value) -> Answer {
         let before = self.get(place)?;
         check_version(&before, &object)?;
-        Ok(self.put(place.clone(), object))
+        Ok(self.put(place, object))
     }
 
     /// A merge patch of an object, or of its status alone.
@@ -105,7 +105,7 @@ impl Store {
                 merge(&mut after, &patch);
             }
         }
-        Ok(self.put(place.clone(), after))
+        Ok(self.put(place, after))
     }
 
     pub(crate) fn apply(&mut self, place: &Place, mut wanted: Value) -> Answer {
@@ -123,7 +123,7 @@ impl Store {
                     remove_unwanted(&mut after, last, &wanted);
                 }
                 merge(&mut after, &wanted);
-                Ok(self.put(place.clone(), after))
+                Ok(self.put(place, after))
             }
         };
         if answer.is_ok() {
@@ -145,7 +145,7 @@ impl Store {
         after["metadata"]["deletionTimestamp"] = json!(self.now.to_string());
         let waits = place.0.1 == "pods" && !after["spec"]["nodeName"].is_null();
         if waits || !finalizers(&after).is_empty() {
-            return Ok(self.put(place.clone(), after));
+            return Ok(self.put(place, after));
         }
         self.remove(place);
         Ok(after)
@@ -172,8 +172,8 @@ impl Store {
     }
 
     /// Writes an object, if anything in it has changed.
-    pub(crate) fn put(&mut self, place: Place, mut object: Value) -> Value {
-        let before = self.objects.get(&place).cloned();
+    pub(crate) fn put(&mut self, place: &Place, mut object: Value) -> Value {
+        let before = self.objects.get(place).cloned();
         if let Some(before) = &before {
             object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
             if *before == object {
@@ -190,9 +190,9 @@ impl Store {
         let held = place.0.1 == "pods" && !object["spec"]["nodeName"].is_null();
         self.objects.insert(place.clone(), object.clone());
         if deleted && finalizers(&object).is_empty() && !held {
-            self.remove(&place);
+            self.remove(place);
         } else {
-            self.log(&place, before, Some(object.clone()));
+            self.log(place, before, Some(object.clone()));
         }
         object
     }

@@ -18,5 +18,4 @@ pub mod split_service;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod usage;
-pub mod warm;
 pub mod workers;

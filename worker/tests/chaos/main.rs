@@ -43,7 +43,7 @@ fn setting<T>(name: &str, parse: impl Fn(&str) -> Option<T>, default: T) -> T {
 
 fn run(seed: u64, seconds: u64) {
     let mut chance = Chance::new(seed);
-    let state = if seed % 3 == 0 { State::Directory } else { State::Bucket };
+    let state = if seed.is_multiple_of(3) { State::Directory } else { State::Bucket };
     eprintln!("WEIR_CHAOS_SEEDS={seed} WEIR_CHAOS_SECONDS={seconds} state in a {state:?}");
     let pace = Pace::Rate(RATE);
     let shape = Shape { events: seconds * RATE, pace, state, interval: "200ms", workers: 2, copies: true };

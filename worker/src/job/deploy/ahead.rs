@@ -1,12 +1,12 @@
 //! Loads the state of key groups that will move here, while the job goes on elsewhere.
 
+use super::builder::state_ttl;
 use super::restore::clipped;
-use super::state_ttl;
 use crate::checkpoint::store::Store;
 use crate::dataflow::graph::{Chain, Role};
 use crate::failure::Result;
 use crate::job::agent::Work;
-use crate::job::warm::{Basis, Warm, Warmed};
+use crate::job::deploy::warm::{Basis, Warm, Warmed};
 use crate::operator::snapshot::Restored;
 use crate::operator::{Counter, OperatorContext, build};
 use crate::plan::NodeIndex;

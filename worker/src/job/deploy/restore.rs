@@ -3,7 +3,7 @@
 use crate::checkpoint::store::Store;
 use crate::dataflow::chain::{Next, Step};
 use crate::failure::Result;
-use crate::job::warm::{Reused, Warm};
+use crate::job::deploy::warm::{Reused, Warm};
 use crate::operator::snapshot::Restored;
 use crate::operator::{Counter, Operator};
 use crate::state::file;
