@@ -363,8 +363,12 @@ impl Runner {
                     }
                 }
                 Happened::Members(event) => {
-                    for action in self.members.step(now, event) {
-                        queue.extend(self.perform_for_members(action).map(Happened::Leader));
+                    // Of a process that stood still as a whole, its own worker is not lost: whoever can say so lives.
+                    let own = self.local.as_ref().map(|(session, _)| members::Event::Heard { session: *session });
+                    for event in own.into_iter().chain([event]) {
+                        for action in self.members.step(now, event) {
+                            queue.extend(self.perform_for_members(action).map(Happened::Leader));
+                        }
                     }
                 }
             }
