@@ -108,7 +108,9 @@ fn widen(view: &View<'_>, before: &RevisionSeen, target: &RevisionSeen, draft: &
     let active = if kind == ChangeKind::Resume { workers } else { was };
     let all = if kind == ChangeKind::Resume { workers } else { was.max(workers) };
     fleet(view, target, active).keep(0..all, draft);
-    delete(view.workers().filter(|pod| pod.revision != program || pod.ordinal >= all), draft);
+    if knows_what_goes(view, program) {
+        delete(view.workers().filter(|pod| pod.revision != program || pod.ordinal >= all), draft);
+    }
     assign_to_its_leader(view, target, draft);
 }
 
@@ -147,7 +149,9 @@ fn replace(view: &View<'_>, before: Option<&RevisionSeen>, target: &RevisionSeen
     let running = view.running();
     let was = before.map(|before| before.content.program).or(running.map(|running| running.pod.revision));
     let kept = |pod: &&PodSeen| pod.revision == content.program || (Some(pod.revision) == was && old != Old::Go);
-    delete(view.workers().filter(|pod| !kept(pod)), draft);
+    if knows_what_goes(view, content.program) {
+        delete(view.workers().filter(|pod| !kept(pod)), draft);
+    }
     let by_force = content.force || content.takes_back.is_some();
     match running.filter(|_| old == Old::Run) {
         Some(_) if !warm && !has_no_room(view, content.program) => draft.waits_for("the new workers to be up"),
@@ -189,12 +193,20 @@ fn old_pods(view: &View<'_>, before: Option<&RevisionSeen>, target: &RevisionSee
     if !by_force {
         return Old::Run;
     }
-    let new_is_up = view.report(target.content.program).is_some();
-    match new_is_up || has_no_room(view, target.content.program) {
+    // What nobody was told yet may never be told: until then the old pods are all that the job has.
+    let new_knows = view.report(target.content.program).is_some_and(|report| report.assigned >= target.number);
+    match new_knows || has_no_room(view, target.content.program) {
         true if cannot_stop(view) => Old::Go,
         _ if cannot_stop(view) => Old::Stay,
         _ => Old::Run,
     }
+}
+
+/// Whether pods that are not needed for what is in force can be told apart. What the status and the Service say may be
+/// older than the last assignment that a leader began, so one has to have looked; only pods without any room to start in
+/// make the others go unseen.
+fn knows_what_goes(view: &View<'_>, program: u64) -> bool {
+    view.is_confirmed() || has_no_room(view, program)
 }
 
 /// Whether the new pods can only be had in the place of the old ones.

@@ -68,6 +68,12 @@ impl<'a> View<'a> {
         recorded.max(self.in_force).max(self.assigned()).max(change.saturating_sub(1)) + 1
     }
 
+    /// Whether a leader says itself what is in force: it has looked at the chain.
+    pub(super) fn is_confirmed(&self) -> bool {
+        let mut reports = self.seen.leaders.values().filter_map(|leader| leader.report());
+        reports.any(|report| report.revision == self.in_force)
+    }
+
     /// The highest revision that a leader knows to be assigned.
     pub(super) fn assigned(&self) -> u64 {
         let reports = self.seen.leaders.values().filter_map(|leader| leader.report());

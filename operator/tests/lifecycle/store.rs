@@ -189,13 +189,15 @@ impl Store {
             return None;
         }
         let leads = self.leads(leader);
+        // A leader of what was stopped, and may not lift the stop, ends as the head says: also one that came later.
+        let obeys = leads || self.own(leader).is_some_and(|own| own.revision == self.in_force);
         let ending = match &self.stop {
-            Some(Stop::Suspended) if leads => Some(Ending::Stopped),
-            Some(Stop::Finished) if leads => Some(Ending::Finished),
+            Some(Stop::Suspended) if obeys => Some(Ending::Stopped),
+            Some(Stop::Finished) if obeys => Some(Ending::Finished),
             _ => None,
         };
         let state = match (leads, &self.stop, self.works(leader)) {
-            (_, Some(Stop::Suspended | Stop::Finished), _) if leads => LeaderState::Ended,
+            (_, Some(Stop::Suspended | Stop::Finished), _) if obeys => LeaderState::Ended,
             (true, None, true) => LeaderState::Running,
             (true, None, false) if self.bad.contains(&leader.code) => LeaderState::Waiting,
             (true, None, false) => LeaderState::Deploying,
