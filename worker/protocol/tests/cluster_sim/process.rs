@@ -290,6 +290,12 @@ impl World {
             End::Maintained if maintains => {}
             End::Failed { kind: ErrorKind::User, .. } if maintains => {}
             End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
+            // Nothing begins anew behind a head that cannot be read.
+            End::Failed { kind: ErrorKind::User, message }
+                if self.store.link_was_damaged && message.contains("cannot be read") =>
+            {
+                self.start_later();
+            }
             // Somebody gave the savepoint up meanwhile, or it is listed in a head that cannot be read.
             End::Failed { kind: ErrorKind::User, .. } if restores => self.start_later(),
             End::Fenced { .. } => self.start_later(),
