@@ -192,7 +192,10 @@ impl Objects {
         }
         let key = format!("{}{INDEX}", self.prefix);
         match self.bucket.put(&key, Bytes::copy_from_slice(index), Condition::IfAbsent) {
-            Put::Done(_) => Ok(()),
+            Put::Done(_) => {
+                self.sweep();
+                Ok(())
+            }
             // Whose files these are now is not known.
             Put::Refused => Err(occupied(&self)),
             Put::Failed(failure) => {
@@ -214,6 +217,17 @@ impl Objects {
                 Some(entry) if entry.bytes == whole.bytes => Ok(()),
                 _ => Err(Failure::transient(format!("the upload of {key} was aborted by somebody else: try again"))),
             },
+        }
+    }
+
+    /// Takes away uploads that were begun and whose ids got lost on the way.
+    fn sweep(&self) {
+        let swept = self
+            .bucket
+            .list_uploads(&self.prefix)
+            .and_then(|uploads| uploads.iter().try_for_each(|upload| self.bucket.abort_upload(upload)));
+        if let Err(failure) = swept {
+            tracing::warn!(prefix = self.prefix, error = failure.chain(), "uploads may stay behind");
         }
     }
 

@@ -178,9 +178,10 @@ fn a_second_run_of_a_job_fences_the_first() {
         std::thread::yield_now();
     }
     job.finish(&[]);
-    assert_eq!(first.wait().unwrap().code(), Some(4));
+    let code = first.wait().unwrap().code();
     reader.join().unwrap();
     let said: Vec<String> = rest.try_iter().collect();
+    assert_eq!(code, Some(4), "{said:?}");
     // Which sign of the other one it sees first is chance.
     let fenced = ["generation 2 has been claimed", "was written by another leader"];
     assert!(said.iter().any(|line| fenced.iter().any(|sign| line.contains(sign))), "{said:?}");
