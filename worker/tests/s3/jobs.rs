@@ -177,8 +177,11 @@ fn a_second_run_of_a_job_fences_the_first() {
     while !get(&address, "/v1/checkpoints").contains("\"checkpoint\"") {
         std::thread::yield_now();
     }
-    job.finish(&[]);
+    // Still running when the first one notices: of a job that has finished it would only say so.
+    let mut second = job.command(&["run", "job.yaml", "--quiet", "--speed", "0.1"]).spawn().unwrap();
     let code = first.wait().unwrap().code();
+    second.kill().unwrap();
+    second.wait().unwrap();
     reader.join().unwrap();
     let said: Vec<String> = rest.try_iter().collect();
     assert_eq!(code, Some(4), "{said:?}");
@@ -186,6 +189,7 @@ fn a_second_run_of_a_job_fences_the_first() {
     let fenced = ["generation 2 has been claimed", "was written by another leader"];
     assert!(said.iter().any(|line| fenced.iter().any(|sign| line.contains(sign))), "{said:?}");
     // Who is fenced touches nothing any more, also not what it has begun.
+    job.finish(&[]);
     job.check_visible_output();
 }
 
