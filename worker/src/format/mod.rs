@@ -24,7 +24,7 @@ pub use values::UnsupportedType;
 use crate::connector::options::Options;
 use crate::diagnostic::nearest;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef, TimeUnit};
 
 /// A table's format with its options, checked.
 #[derive(Debug, Clone)]
@@ -282,7 +282,7 @@ pub fn scalar_type(name: &str) -> Option<DataType> {
         "BIGINT" => DataType::Int64,
         "FLOAT" => DataType::Float32,
         "DOUBLE" => DataType::Float64,
-        "DECIMAL" => DataType::Decimal128(number()?, i8::try_from(number()?).ok()?),
+        "DECIMAL" => decimal_type(number()?, number()?)?,
         "DATE" => DataType::Date32,
         "TIME" => DataType::Time32(TimeUnit::Millisecond),
         "TIMESTAMP" => time(None, number()?)?,
@@ -291,6 +291,11 @@ pub fn scalar_type(name: &str) -> Option<DataType> {
         "BYTES" => DataType::BinaryView,
         _ => return None,
     })
+}
+
+fn decimal_type(precision: u8, scale: u8) -> Option<DataType> {
+    let is_type = (1..=DECIMAL128_MAX_PRECISION).contains(&precision) && scale <= precision;
+    is_type.then_some(DataType::Decimal128(precision, scale as i8))
 }
 
 fn unit_of(digits: u8) -> Option<TimeUnit> {

@@ -161,7 +161,7 @@ impl Column {
             Holds::Milliseconds => {
                 let times = self.column(rows, self.from)?;
                 times.as_primitive_opt::<Int64Type>().ok_or_else(|| self.misfit("no times"))?;
-                Ok(cast(times, &self.data_type()?)?)
+                cast(times, &self.data_type()?).map_err(|error| self.misfit("times").because(error))
             }
             Holds::Integer => {
                 let values = self.words(rows, self.from)?.values().iter().map(|word| *word as i64);
