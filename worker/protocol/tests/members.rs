@@ -203,6 +203,29 @@ fn of_two_workers_in_one_place_the_newer_one_stays() {
 }
 
 #[test]
+fn a_replaced_worker_does_not_take_its_place_back() {
+    let of = |session: u64, attempt: u64| {
+        let worker = Registration { attempt, ..worker(1) };
+        Event::Registered { session: Session(session), worker, process: Process::Other }
+    };
+    check(vec![
+        (0, own(), &["welcome 1"]),
+        (0, of(2, 1), &["welcome 2"]),
+        (0, deploy(2), &["deploy 1 g1", "deploy 2 g1"]),
+        (1, deployed(1, 0), &[]),
+        (2, deployed(2, 1), &["deployed 2"]),
+        (3, of(3, 2), &["replace 2", "lost 1", "welcome 3"]),
+        // It was only cut off, and comes back.
+        (4, of(4, 1), &["replace 4"]),
+        (5, cancel(), &["cancel 1 g1"]),
+        (6, cancelled(4), &[]),
+        (7, cancelled(1), &["cancelled"]),
+        (8, Event::Deploy { generation: Generation(2), parallelism: 2, workers: 2 }, &["deploy 1 g2", "deploy 3 g2"]),
+        (9, of(5, 1), &["replace 5"]),
+    ]);
+}
+
+#[test]
 fn workers_are_gathered_while_the_job_runs() {
     check(vec![
         (0, registered(1, 0), &["welcome 1"]),

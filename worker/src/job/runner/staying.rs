@@ -80,7 +80,7 @@ impl Runner {
                         let asked = Event::AssignmentRequested { request, assignment };
                         return end.or_else(|| self.step(Happened::Leader(asked)));
                     }
-                    Some(known) if *known == *assignment => AssignmentAnswer::Accepted,
+                    Some(known) if known.is_asked_by(&assignment) => AssignmentAnswer::Accepted,
                     _ if revision == highest => AssignmentAnswer::Conflict,
                     _ => AssignmentAnswer::Stale { highest },
                 };
