@@ -96,8 +96,8 @@ fn pods_are_evicted_while_a_node_is_drained() {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let selector = pods::selector(job);
-        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--timeout=10m"];
-        let drained = kubectl(&drain);
+        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--delete-emptydir-data"];
+        let drained = kubectl(&[&drain[..], &["--timeout=10m"]].concat());
         kubectl(&["uncordon", &node]).good();
         drained.good();
         job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
