@@ -25,6 +25,8 @@ pub struct Step {
     pub work: Work,
     /// Where its output goes.
     pub next: Vec<Next>,
+    /// When the rows were read that moved event time last, if rows did; `None` at first.
+    pub moved: Option<Instant>,
 }
 
 /// What a step does.
@@ -64,17 +66,23 @@ pub enum Part {
 /// The output of a step, as its operator sees it.
 pub struct Downstream<'a>(pub &'a mut [Next]);
 
-/// The output of a step whose operator hears of event time: what that sets free is as old as the rows that moved it.
-struct Released<'a>(Downstream<'a>, Option<Instant>);
+/// The output of an operator: rows that event time sets free, and a watermark that it passes on, now or later, are as old as
+/// the rows that moved event time last.
+struct Released<'a> {
+    next: Downstream<'a>,
+    /// Of rows whose own age is not known.
+    rows: Option<Instant>,
+    watermark: Option<Instant>,
+}
 
 impl Output for Released<'_> {
     fn emit(&mut self, mut batch: Batch) -> Result<()> {
-        batch.born = batch.born.or(self.1);
-        self.0.emit(batch)
+        batch.born = batch.born.or(self.rows);
+        self.next.emit(batch)
     }
 
     fn watermark(&mut self, watermark: EventTime) -> Result<()> {
-        self.0.advance(watermark, self.1)
+        self.next.advance(watermark, self.watermark)
     }
 }
 
@@ -216,7 +224,7 @@ impl Step {
     /// Handles rows.
     pub fn process(&mut self, input: usize, batch: Batch) -> Result<()> {
         match &mut self.work {
-            Work::Operator(operator) => operator.process(input, batch, &mut Downstream(&mut self.next)),
+            Work::Operator(operator) => operator.process(input, batch, &mut output(&mut self.next, None, self.moved)),
             Work::Sink(writer, metrics) => write(writer.as_mut(), metrics, &batch),
         }
         .map_err(|failure| named(failure, &self.name))
@@ -224,9 +232,10 @@ impl Step {
 
     /// Event time has advanced, by rows that were read at `born` if any did it.
     pub fn watermark(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
+        self.moved = born;
         match &mut self.work {
             Work::Operator(operator) => operator
-                .on_watermark(watermark, &mut Released(Downstream(&mut self.next), born))
+                .on_watermark(watermark, &mut output(&mut self.next, born, born))
                 .map_err(|failure| named(failure, &self.name)),
             Work::Sink(..) => Ok(()),
         }
@@ -235,7 +244,7 @@ impl Step {
     /// Nothing waits at the inputs.
     pub fn on_idle(&mut self) -> Result<()> {
         match &mut self.work {
-            Work::Operator(operator) => operator.on_idle(&mut Downstream(&mut self.next)),
+            Work::Operator(operator) => operator.on_idle(&mut output(&mut self.next, None, self.moved)),
             Work::Sink(writer, _) => writer.on_idle(),
         }
         .map_err(|failure| named(failure, &self.name))?;
@@ -251,7 +260,7 @@ impl Step {
     pub fn barrier(&mut self, barrier: Barrier, taken: &mut Vec<Taken>) -> Result<()> {
         let part = match &mut self.work {
             Work::Operator(operator) => operator
-                .before_barrier(&mut Downstream(&mut self.next))
+                .before_barrier(&mut output(&mut self.next, None, self.moved))
                 .and_then(|()| operator.snapshot())
                 .map(Part::State),
             Work::Sink(writer, _) => writer.prepare(barrier.checkpoint, barrier.after != After::More).map(Part::Sink),
@@ -266,7 +275,8 @@ impl Step {
     /// The inputs have ended.
     pub fn end(&mut self) -> Result<()> {
         if let Work::Operator(operator) = &mut self.work {
-            operator.on_end(&mut Downstream(&mut self.next)).map_err(|failure| named(failure, &self.name))?;
+            let ended = operator.on_end(&mut output(&mut self.next, None, self.moved));
+            ended.map_err(|failure| named(failure, &self.name))?;
         }
         Downstream(&mut self.next).end()
     }
@@ -300,6 +310,10 @@ impl Step {
         }
         Downstream(&mut self.next).processing_time(now_ms);
     }
+}
+
+fn output(next: &mut [Next], rows: Option<Instant>, watermark: Option<Instant>) -> Released<'_> {
+    Released { next: Downstream(next), rows, watermark }
 }
 
 fn write(writer: &mut dyn SinkWriter, metrics: &TaskMetrics, batch: &Batch) -> Result<()> {
@@ -349,6 +363,25 @@ mod tests {
         }
     }
 
+    /// Keeps watermarks until nothing waits.
+    #[derive(Default)]
+    struct Holds(Option<EventTime>);
+
+    impl Operator for Holds {
+        fn process(&mut self, _input: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+            out.emit(batch)
+        }
+
+        fn on_watermark(&mut self, watermark: EventTime, _out: &mut dyn Output) -> Result<()> {
+            self.0 = Some(watermark);
+            Ok(())
+        }
+
+        fn on_idle(&mut self, out: &mut dyn Output) -> Result<()> {
+            self.0.take().map_or(Ok(()), |watermark| out.watermark(watermark))
+        }
+    }
+
     /// Says when the rows were read that come.
     struct Looks(mpsc::Sender<Option<Instant>>);
 
@@ -360,22 +393,24 @@ mod tests {
     }
 
     fn step(operator: Box<dyn Operator>, next: Vec<Next>) -> Step {
-        Step { id: None, name: "step".to_owned(), work: Work::Operator(operator), next }
+        Step { id: None, name: "step".to_owned(), work: Work::Operator(operator), next, moved: None }
     }
 
     #[test]
     fn what_event_time_sets_free_is_as_old_as_the_rows_that_moved_it() {
         let (looks, born) = mpsc::channel();
         let after = |operator: Box<dyn Operator>, step: Step| self::step(operator, vec![Next::Step(Box::new(step), 0)]);
-        // Also through a second window, whose rows were never read.
-        let last = step(Box::new(Looks(looks)), Vec::new());
-        let mut chain = after(Box::<Window>::default(), after(Box::<Window>::default(), last));
+        // Also behind one that holds event time back, and through a second window, whose rows were never read.
+        let last = after(Box::<Window>::default(), step(Box::new(Looks(looks)), Vec::new()));
+        let mut chain = after(Box::<Holds>::default(), after(Box::<Window>::default(), last));
         let early = Instant::now();
         let late = early + Duration::from_secs(1);
         chain.process(0, Batch { born: Some(early), ..rows() }).unwrap();
         chain.watermark(EventTime(7), Some(late)).unwrap();
+        chain.on_idle().unwrap();
         chain.process(0, Batch { born: Some(late), ..rows() }).unwrap();
         chain.watermark(EventTime(8), None).unwrap();
+        chain.on_idle().unwrap();
         assert_eq!(born.try_iter().collect::<Vec<_>>(), [Some(late), None]);
     }
 }

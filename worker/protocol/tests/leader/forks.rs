@@ -145,6 +145,7 @@ fn a_fork_can_be_assigned_and_an_overtaken_one_gives_its_pin_up() {
 
 #[test]
 fn a_fork_that_is_assigned_again_must_be_asked_for_by_the_same_words() {
+    use AssignmentAnswer::{Accepted, Conflict, Stale};
     let mut origin_store = Objects::new();
     let (_, manifest) = origin(&mut origin_store);
     let mut store = Objects::new();
@@ -158,7 +159,6 @@ fn a_fork_that_is_assigned_again_must_be_asked_for_by_the_same_words() {
         let restore_from = Some(RestoreFrom::Asked(words.to_owned()));
         Assignment { restore_from, ..assignment(1, "a", parallelism) }
     };
-    use AssignmentAnswer::{Accepted, Conflict, Stale};
     assert_eq!(rig.assign(&mut store, asked("job x", 1)), [Stale { highest: 0 }], "nobody has looked it up");
     assert_eq!(rig.assign(&mut store, found("job x", "origin")), [Accepted]);
     let stored = store.clone();

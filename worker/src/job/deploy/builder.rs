@@ -220,6 +220,7 @@ impl<'a> Builder<'a> {
             name: node.name.clone(),
             work,
             next: self.outs(&step.next, id, metrics)?,
+            moved: None,
         })
     }
 

@@ -255,6 +255,7 @@ impl World {
             name: "recorder".to_owned(),
             work: StepWork::Operator(Box::new(Recorder(Arc::clone(&seen)))),
             next: Vec::new(),
+            moved: None,
         };
         let task = OperatorTask {
             task: TaskId { chain: 0, subtask },
