@@ -4,5 +4,7 @@
 
 mod chaos;
 mod cluster;
+mod restores;
 mod situations;
 mod store;
+mod words;
