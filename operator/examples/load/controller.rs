@@ -52,10 +52,18 @@ impl Controller {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
+    /// Waits for something, as long as the controller lives.
+    pub(crate) async fn meanwhile(&mut self, what: impl Future<Output = ()>) {
+        tokio::pin!(what);
+        while tokio::time::timeout(Duration::from_secs(1), &mut what).await.is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "the controller has ended: its log says why");
+        }
+    }
+
     /// Waits until it has looked so often.
     pub(crate) async fn until_looks(&mut self, looks: u64) {
         while self.looks().last().is_none_or(|(_, count)| *count < looks) {
-            assert!(self.child.try_wait().unwrap().is_none(), "the controller has ended");
+            assert!(self.child.try_wait().unwrap().is_none(), "the controller has ended: its log says why");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

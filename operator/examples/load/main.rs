@@ -58,12 +58,12 @@ async fn measure(server: &Server, jobs: usize, rest: Duration) {
 
     let mut first = Controller::start(server, "first");
     let began = Instant::now();
-    seen.until_all_run(jobs, 2).await;
+    first.meanwhile(seen.until_all_run(jobs, 2)).await;
     first.tell(&format!("all came up within {:.1?}", began.elapsed()), server).await;
     // What was begun before is over.
     tokio::time::sleep(Duration::from_secs(20)).await;
     first.part_begins(server).await;
-    tokio::time::sleep(rest).await;
+    first.meanwhile(tokio::time::sleep(rest)).await;
     first.tell(&format!("{rest:?} at rest"), server).await;
     drop(first);
 
@@ -74,6 +74,6 @@ async fn measure(server: &Server, jobs: usize, rest: Duration) {
     second.part_begins(server).await;
     let began = Instant::now();
     Jobs::rescale(&client, jobs, 1).await;
-    seen.until_all_run(jobs, 1).await;
+    second.meanwhile(seen.until_all_run(jobs, 1)).await;
     second.tell(&format!("all were rescaled within {:.1?}", began.elapsed()), server).await;
 }
