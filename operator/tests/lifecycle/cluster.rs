@@ -38,6 +38,8 @@ pub(crate) struct Cluster {
     pub(crate) asked_of_origin: Vec<String>,
     pub(crate) missing_secrets: Vec<String>,
     pub(crate) denied: Option<String>,
+    /// Everything that was written so far.
+    pub(crate) written: Vec<Write>,
     made: u64,
     serial: u64,
 }
@@ -78,6 +80,7 @@ impl Cluster {
             asked_of_origin: Vec::new(),
             missing_secrets: Vec::new(),
             denied: None,
+            written: Vec::new(),
             made: 0,
             serial: 0,
         }
@@ -190,6 +193,7 @@ impl Cluster {
     }
 
     fn apply(&mut self, write: Write) {
+        self.written.push(write.clone());
         match write {
             Write::Certificates | Write::Apply(Object::ConfigMap(_) | Object::NetworkPolicy(_)) => {}
             Write::Apply(Object::PodDisruptionBudget(_)) => {}

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod cluster;
+mod rendered;
 mod restores;
 mod situations;
 mod store;

@@ -359,7 +359,7 @@ fn the_state_of_a_deleted_job_is_looked_after_as_its_policy_says() {
     check(&cluster, &["let go"]);
 }
 
-fn savepoint(cluster: &mut Cluster) {
+pub(crate) fn savepoint(cluster: &mut Cluster) {
     let savepoint: Savepoint = serde_json::from_value(json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "Savepoint",
         "metadata": {"name": "monday", "namespace": "shop", "uid": "5a"},
