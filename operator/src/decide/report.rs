@@ -74,7 +74,6 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
     let generation = report.and_then(|report| report.generation).max(before.job_generation);
     let failed = view.revisions.iter().rev().find(|revision| revision.failed().is_some());
     let checkpoint = report.and_then(|report| report.last_checkpoint.as_ref());
-    let newest = view.newest().or(view.revisions.last().copied());
     StreamJobStatus {
         replicas: if rests { 0 } else { parallelism },
         selector: Some(format!("{}={},{}=true", name::LABEL_JOB, view.seen.name(), name::LABEL_ACTIVE)),
@@ -87,7 +86,7 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
         restores_from: checkpoint.map(origin_of).or(before.restores_from),
         last_savepoint: report.and_then(savepoint).or(before.last_savepoint),
         last_failure: report.and_then(failure).or(before.last_failure),
-        restored_from: newest.map_or(before.restored_from, |newest| newest.content.restored_from.clone()),
+        restored_from: super::desire::used(view),
         failed_code: failed.map(|failed| failed.content.key.clone()),
         ..StreamJobStatus::default()
     }

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
-    Decision, Finalizer, LeaderSeen, Object, Observed, PodSeen, Refused, RevisionSeen, Role, SavepointSeen,
-    ServiceSeen, Wish, Write, name,
+    Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
+    RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
 };
 use weir_operator::{build::build, decide::decide};
 
@@ -32,6 +32,14 @@ pub(crate) struct Cluster {
     /// The verdict of checks: exit code and message.
     pub(crate) check: (i32, String),
     pub(crate) namespace_ends: bool,
+    /// Where `spec.restoreFrom` leads.
+    pub(crate) origin: Option<OriginSeen>,
+    /// What the leader of the job was asked for whose state this one begins with.
+    pub(crate) asked_of_origin: Vec<String>,
+    pub(crate) missing_secrets: Vec<String>,
+    pub(crate) denied: Option<String>,
+    /// Everything that was written so far.
+    pub(crate) written: Vec<Write>,
     made: u64,
     serial: u64,
 }
@@ -68,6 +76,11 @@ impl Cluster {
             no_image: BTreeSet::new(),
             check: (0, r#"{"verdict": "fits"}"#.to_owned()),
             namespace_ends: false,
+            origin: None,
+            asked_of_origin: Vec::new(),
+            missing_secrets: Vec::new(),
+            denied: None,
+            written: Vec::new(),
             made: 0,
             serial: 0,
         }
@@ -137,9 +150,9 @@ impl Cluster {
             leaders: leaders.collect(),
             refused: self.refused.clone(),
             savepoints: self.savepoints.values().map(SavepointSeen::of).collect(),
-            origin: None,
-            missing_secrets: Vec::new(),
-            denied: None,
+            origin: self.origin.clone().filter(|_| self.job.spec.restore_from.is_some()),
+            missing_secrets: self.missing_secrets.clone(),
+            denied: self.denied.clone(),
             namespace_ends: self.namespace_ends,
         }
     }
@@ -180,6 +193,7 @@ impl Cluster {
     }
 
     fn apply(&mut self, write: Write) {
+        self.written.push(write.clone());
         match write {
             Write::Certificates | Write::Apply(Object::ConfigMap(_) | Object::NetworkPolicy(_)) => {}
             Write::Apply(Object::PodDisruptionBudget(_)) => {}
@@ -217,6 +231,7 @@ impl Cluster {
                 self.revisions.remove(&revision);
                 self.services.remove(&service);
             }
+            Write::Ask(ask) if Some(&ask.job) != self.job.metadata.name.as_ref() => self.ask_origin(&ask.request),
             Write::Ask(ask) => {
                 let leader = self.leaders().into_iter().find(|leader| leader.pod == ask.pod);
                 let subject = ask.request.subject();
@@ -250,6 +265,38 @@ impl Cluster {
                 savepoint.status = Some(serde_json::from_value::<SavepointStatus>(json!(status)).unwrap());
             }
         }
+    }
+
+    fn ask_origin(&mut self, request: &LeaderRequest) {
+        let (_, path) = request.route();
+        self.asked_of_origin.push(path);
+        if let Some(OriginSeen::Job { pinned, .. }) = &mut self.origin {
+            *pinned = matches!(request, LeaderRequest::TakeSavepoint { .. });
+        }
+    }
+
+    /// What each revision that was in force has begun with, in their order.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        let revisions: Vec<RevisionSeen> = self.revisions.values().filter_map(RevisionSeen::of).collect();
+        let manifest = |assign: &Assign| {
+            let content = revisions.iter().map(|revision| &revision.content);
+            let mut of_code = content.filter(|content| content.code == assign.code);
+            of_code.find_map(|content| content.manifest.clone()).unwrap_or_default()
+        };
+        let mut used = None;
+        let begun = self.store.begun.iter().map(|revision| {
+            let assign = &self.store.assignments[revision];
+            let path = manifest(assign)["spec"]["restoreFrom"]["path"].as_str().map(str::to_owned);
+            // A chain remembers the path that was used last.
+            let path = path.filter(|path| used.as_ref() != Some(path));
+            used = path.clone().or(used.take());
+            match &assign.restore {
+                Some(RestorePoint::Savepoint(name)) => format!("{revision}: savepoint {name}"),
+                Some(RestorePoint::Nothing) => format!("{revision}: nothing"),
+                None => format!("{revision}: {}", path.unwrap_or_else(|| "its own".to_owned())),
+            }
+        });
+        begun.collect()
     }
 
     fn create(&mut self, mut pod: Pod) {

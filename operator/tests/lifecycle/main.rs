@@ -4,5 +4,8 @@
 
 mod chaos;
 mod cluster;
+mod rendered;
+mod restores;
 mod situations;
 mod store;
+mod words;

@@ -30,6 +30,8 @@ enum Stop {
 pub(crate) struct Store {
     pub(crate) assignments: BTreeMap<u64, Assign>,
     pub(crate) in_force: u64,
+    /// Revisions in the order in which they came into force.
+    pub(crate) begun: Vec<u64>,
     stop: Option<Stop>,
     claim: Option<(u64, u64, String)>,
     generation: u64,
@@ -102,6 +104,9 @@ impl Store {
         }
         self.claim = Some((pair.0, pair.1, leader.uid.clone()));
         self.generation += 1;
+        if self.in_force < own.revision {
+            self.begun.push(own.revision);
+        }
         self.in_force = own.revision;
         self.stop = None;
         self.completed.insert(leader.uid.clone(), 0);
@@ -140,6 +145,7 @@ impl Store {
             self.stop = Some(Stop::For(newest));
         } else if (0..next.workers).all(|ordinal| leader.workers.contains(&ordinal)) {
             self.in_force = newest;
+            self.begun.push(newest);
             self.claim = Some((newest, leader.attempt, leader.uid.clone()));
             self.generation += 1;
         }
