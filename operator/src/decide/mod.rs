@@ -55,6 +55,9 @@ use view::View;
 
 /// A leader has this long to listen before its silence is told.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a job that has workers is looked at when nothing changes in the cluster: only its leader can say that it has
+/// finished, restarted or completed a checkpoint.
+const STEADY_POLL: Duration = Duration::from_secs(10);
 
 /// What is to happen to a job now.
 #[must_use]
@@ -73,6 +76,9 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         savepoints::tend(&view, &mut draft);
     }
     hindrances(&view, &mut draft);
+    if view.workers().next().is_some() {
+        draft.look_again(STEADY_POLL);
+    }
     let status = report::status(&view, &mut draft);
     Decision { status, actions: draft.actions, events: draft.events, again: draft.again }
 }

@@ -297,6 +297,18 @@ fn a_finished_job_stays_finished() {
 }
 
 #[test]
+fn only_a_job_with_workers_is_looked_at_without_a_cause() {
+    let mut cluster = running();
+    cluster.rounds(5);
+    let again = cluster.decide().again.expect("only its leader can tell that it has finished");
+    assert!(again.as_secs() <= 15, "{again:?}");
+    cluster.store.ends = true;
+    cluster.rounds(6);
+    assert_eq!(cluster.fleet(), [""; 0]);
+    assert_eq!(cluster.decide().again, None);
+}
+
+#[test]
 fn a_paused_job_is_left_alone() {
     let mut cluster = running();
     cluster.edit(|job| job.metadata.annotations = Some([(name::PAUSE.to_owned(), "true".to_owned())].into()));
