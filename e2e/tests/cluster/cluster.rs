@@ -3,7 +3,7 @@
 use crate::output;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{env, io::Write};
 
 /// The namespace of the controller and the name of its release.
@@ -12,6 +12,24 @@ pub(crate) const SYSTEM: &str = "weir-system";
 pub(crate) const RELEASE: &str = "weir";
 
 static READY: OnceLock<()> = OnceLock::new();
+static CLUSTER: RwLock<()> = RwLock::new(());
+
+/// Who else may use the cluster meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside {
+    /// Other scenarios: what is done concerns this one's namespace alone.
+    Others,
+    /// Nobody: nodes, the controller or the store are taken away.
+    Nobody,
+}
+
+/// A scenario's time with the cluster.
+pub(crate) enum Turn {
+    /// See [`Beside::Others`].
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    /// See [`Beside::Nobody`].
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
 
 /// What is asked of kubectl and what it answered.
 pub(crate) struct Answer {
@@ -99,19 +117,23 @@ pub(crate) fn weir() -> String {
     variable("WEIR_E2E_WEIR")
 }
 
-/// Whether there is a cluster to use. Weir and the S3 server are there then; without a cluster the scenario is passed
-/// over by name.
-pub(crate) fn is_there(scenario: &str) -> bool {
+/// Waits for the cluster. Weir and the S3 server are there then; without a cluster the scenario is passed over by name.
+pub(crate) fn enter(scenario: &str, beside: Beside) -> Option<Turn> {
     if env::var_os("WEIR_E2E").is_none() {
         eprintln!("{scenario}: passed over, as WEIR_E2E is not set (see e2e/run)");
-        return false;
+        return None;
     }
     READY.get_or_init(|| {
         output::start_server(&s3_image());
         install(&[]).good();
     });
+    // A scenario that failed has said so itself.
+    let turn = match beside {
+        Beside::Others => Turn::Shared { _guard: CLUSTER.read().unwrap_or_else(PoisonError::into_inner) },
+        Beside::Nobody => Turn::Alone { _guard: CLUSTER.write().unwrap_or_else(PoisonError::into_inner) },
+    };
     eprintln!("-- {scenario}");
-    true
+    Some(turn)
 }
 
 /// Installs the chart with the images of the environment, or upgrades it.

@@ -1,15 +1,14 @@
 //! What fails under a running job, and what its output shows of it: nothing.
 
-use crate::cluster::{self, kubectl};
+use crate::cluster::{self, Beside, kubectl};
 use crate::job::{Job, is};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
+use serde_json::Value;
 
 /// A job runs at parallelism 2, something is done to it, it runs again and its output is the quiet run's.
-fn check(scenario: &str, name: &str, harm: impl FnOnce(&Namespace, &Job)) {
-    if !cluster::is_there(scenario) {
-        return;
-    }
+fn check(scenario: &str, name: &str, beside: Beside, harm: impl FnOnce(&Namespace, &Job)) {
+    let Some(_turn) = cluster::enter(scenario, beside) else { return };
     let namespace = Namespace::new(name);
     let job = Job::lasting(name, 60, 2);
     job.start(&namespace);
@@ -19,7 +18,7 @@ fn check(scenario: &str, name: &str, harm: impl FnOnce(&Namespace, &Job)) {
 }
 
 /// Deletes pods at once, as if they had never been asked to end.
-fn delete(namespace: &Namespace, pods: &[&str]) {
+pub(crate) fn delete(namespace: &Namespace, pods: &[&str]) {
     let arguments = [&["delete", "pod", "--grace-period=0", "--force", "--wait=false"], pods].concat();
     namespace.kubectl(&arguments).good();
 }
@@ -38,7 +37,7 @@ fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &[&str]) {
 #[test]
 fn a_container_that_is_killed_is_restarted_and_restores() {
     let scenario = "a_container_that_is_killed_is_restarted_and_restores";
-    check(scenario, "killed", |namespace, job| {
+    check(scenario, "killed", Beside::Others, |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         kill_container(namespace, &pod);
         let selection = ["pods", "-l", &pods::selector(job)];
@@ -48,23 +47,24 @@ fn a_container_that_is_killed_is_restarted_and_restores() {
     });
 }
 
-/// Ends the first process of a container with SIGKILL, from the node, as the kernel does when memory runs out.
-fn kill_container(namespace: &Namespace, pod: &str) {
-    let object = namespace.get("pod", pod);
-    let node = object["spec"]["nodeName"].as_str().unwrap();
-    let id = object["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
-    let id = id.trim_start_matches("containerd://");
-    on_node(node, &["ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id]);
+/// Ends the first process of a container with SIGKILL, from the node, as the kernel does when memory runs out. Says when,
+/// in seconds since 1970.
+pub(crate) fn kill_container(namespace: &Namespace, pod: &str) -> f64 {
+    signal(&namespace.get("pod", pod), "SIGKILL")
 }
 
-/// Runs a command on a node of a kind cluster.
-fn on_node(node: &str, command: &[&str]) {
-    cluster::run("docker", &[&["exec", node], command].concat(), "").good();
+/// Sends a signal to the first process of a pod, from the node of a kind cluster.
+pub(crate) fn signal(pod: &Value, signal: &str) -> f64 {
+    let node = pod["spec"]["nodeName"].as_str().unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let id = id.trim_start_matches("containerd://");
+    let script = format!("date +%s.%N; ctr --namespace k8s.io tasks kill --signal {signal} {id}");
+    cluster::run("docker", &["exec", node, "sh", "-ec", &script], "").good().trim().parse().unwrap()
 }
 
 #[test]
 fn a_pod_that_is_deleted_is_replaced() {
-    check("a_pod_that_is_deleted_is_replaced", "deleted", |namespace, job| {
+    check("a_pod_that_is_deleted_is_replaced", "deleted", Beside::Others, |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         delete(namespace, &[&pod]);
         runs_on_other_pods(namespace, job, &[&pod]);
@@ -73,7 +73,7 @@ fn a_pod_that_is_deleted_is_replaced() {
 
 #[test]
 fn the_pod_of_the_leader_is_replaced() {
-    check("the_pod_of_the_leader_is_replaced", "leader", |namespace, job| {
+    check("the_pod_of_the_leader_is_replaced", "leader", Beside::Others, |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 0);
         delete(namespace, &[&pod]);
         runs_on_other_pods(namespace, job, &[&pod]);
@@ -82,7 +82,7 @@ fn the_pod_of_the_leader_is_replaced() {
 
 #[test]
 fn all_pods_are_replaced() {
-    check("all_pods_are_replaced", "all", |namespace, job| {
+    check("all_pods_are_replaced", "all", Beside::Others, |namespace, job| {
         let names = [0, 1].map(|ordinal| pods::with_ordinal(namespace, job, ordinal));
         let names = names.each_ref().map(String::as_str);
         delete(namespace, &names);
@@ -92,12 +92,12 @@ fn all_pods_are_replaced() {
 
 #[test]
 fn pods_are_evicted_while_a_node_is_drained() {
-    check("pods_are_evicted_while_a_node_is_drained", "drained", |namespace, job| {
+    check("pods_are_evicted_while_a_node_is_drained", "drained", Beside::Nobody, |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let selector = pods::selector(job);
-        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--timeout=10m"];
-        let drained = kubectl(&drain);
+        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--delete-emptydir-data"];
+        let drained = kubectl(&[&drain[..], &["--timeout=10m"]].concat());
         kubectl(&["uncordon", &node]).good();
         drained.good();
         job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
@@ -106,7 +106,7 @@ fn pods_are_evicted_while_a_node_is_drained() {
 
 #[test]
 fn the_pods_of_a_lost_node_are_replaced() {
-    check("the_pods_of_a_lost_node_are_replaced", "lost", |namespace, job| {
+    check("the_pods_of_a_lost_node_are_replaced", "lost", Beside::Nobody, |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let paused = Paused::new(&node);

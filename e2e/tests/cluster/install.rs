@@ -1,15 +1,13 @@
 //! The first minutes with Weir, and the controller's comings and goings.
 
-use crate::cluster::{self, RELEASE, SYSTEM, run};
-use crate::job::Job;
+use crate::cluster::{self, Beside, RELEASE, SYSTEM, kubectl, run};
+use crate::job::{Job, runs_at};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 
 #[test]
 fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
-    if !cluster::is_there("a_first_job_runs_and_writes_what_a_quiet_run_writes") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_first_job_runs_and_writes_what_a_quiet_run_writes", Beside::Others) else { return };
     let namespace = Namespace::new("first");
     let job = Job::lasting("first", 20, 2);
     namespace.apply(&job.manifest(&namespace)).good();
@@ -24,9 +22,7 @@ fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
 
 #[test]
 fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
-    if !cluster::is_there("jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back", Beside::Nobody) else { return };
     let namespace = Namespace::new("chart");
     let job = Job::lasting("steady", 120, 2);
     job.start(&namespace);
@@ -43,6 +39,24 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
     });
 
     cluster::install(&[]).good();
-    job.check_output(&namespace);
+    namespace.kubectl(&["scale", "streamjob/steady", "--replicas=3"]).good();
+    job.until(&namespace, "the controller that is back scales the job", |job| runs_at(job, 3));
+    let after = pods::uids(&namespace, &job);
+    assert!(after.is_superset(&before), "the controller that is back replaced pods: {before:?}, then {after:?}");
     assert_eq!(pods::restarts(&namespace, &job), 0, "a worker was restarted");
+    job.check_output(&namespace);
+}
+
+#[test]
+fn a_rescale_is_finished_by_the_next_controller() {
+    let Some(_turn) = cluster::enter("a_rescale_is_finished_by_the_next_controller", Beside::Nobody) else { return };
+    let namespace = Namespace::new("orphaned");
+    let job = Job::lasting("orphaned", 60, 1);
+    job.start(&namespace);
+    namespace.kubectl(&["scale", "streamjob/orphaned", "--replicas=3"]).good();
+    job.until(&namespace, "the rescale is under way", |job| job["status"]["state"] == "Rescaling");
+    let replicas = ["-n", SYSTEM, "delete", "pod", "-l", "app.kubernetes.io/name=weir-operator"];
+    kubectl(&[&replicas[..], &["--grace-period=0", "--force", "--wait=false"]].concat()).good();
+    job.until(&namespace, "the job is scaled", |job| runs_at(job, 3));
+    job.check_output(&namespace);
 }

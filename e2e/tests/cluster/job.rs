@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) rate: u64,
     /// `spec.parallelism`.
     pub(crate) parallelism: u32,
+    /// `spec.checkpoint`.
+    pub(crate) checkpoint: String,
     /// What stands in the INSERT.
     pub(crate) query: String,
     /// Further lines of `spec`, indented by two.
@@ -34,8 +36,15 @@ impl Job {
     /// One that runs for so many seconds.
     pub(crate) fn lasting(name: &str, seconds: u64, parallelism: u32) -> Self {
         let rate = 1_000;
-        let (query, further) = (QUERY.to_owned(), String::new());
-        Self { name: name.to_owned(), events: seconds * rate, rate, parallelism, query, further }
+        Self {
+            name: name.to_owned(),
+            events: seconds * rate,
+            rate,
+            parallelism,
+            checkpoint: "{interval: 1s}".to_owned(),
+            query: QUERY.to_owned(),
+            further: String::new(),
+        }
     }
 
     /// The manifest for a namespace.
@@ -52,7 +61,7 @@ impl Job {
     }
 
     fn text(&self, rate: &str, storage: &str, sink: &str) -> String {
-        let Self { name, events, rate: per_second, parallelism, query, further } = self;
+        let Self { name, events, rate: per_second, parallelism, checkpoint, query, further } = self;
         format!(
             "apiVersion: weir.dev/v1alpha1
 kind: StreamJob
@@ -60,7 +69,7 @@ metadata:
   name: {name}
 spec:
   parallelism: {parallelism}
-  checkpoint: {{interval: 1s}}
+  checkpoint: {checkpoint}
 {storage}{further}  pipeline:
     sql: |
       CREATE TABLE events (
@@ -117,18 +126,22 @@ spec:
     /// Waits until the bounded job has finished and compares its output with the quiet run's.
     #[track_caller]
     pub(crate) fn check_output(&self, namespace: &Namespace) {
-        let quiet = self.quiet();
         self.until(namespace, "the job finishes", |job| job["status"]["state"] == "Finished");
-        let rows = output::rows(&self.folder(namespace));
-        let missing = difference(&quiet, &rows);
-        let further = difference(&rows, &quiet);
-        assert!(
-            missing.is_empty() && further.is_empty(),
-            "{} rows, {} on a quiet run; missing: {missing:?}; further: {further:?}",
-            rows.len(),
-            quiet.len()
-        );
+        assert_same(&output::rows(&self.folder(namespace)), &self.quiet());
     }
+}
+
+/// Rows are those of a quiet run, each as often. Both are in order.
+#[track_caller]
+pub(crate) fn assert_same(rows: &[String], quiet: &[String]) {
+    let missing = difference(quiet, rows);
+    let further = difference(rows, quiet);
+    assert!(
+        missing.is_empty() && further.is_empty(),
+        "{} rows, {} on a quiet run; missing: {missing:?}; further: {further:?}",
+        rows.len(),
+        quiet.len()
+    );
 }
 
 /// Whether a condition that is about the spec as it is has this status and reason.

@@ -1,9 +1,10 @@
 //! Suspending, restoring and deleting jobs.
 
-use crate::cluster::{self, kubectl};
-use crate::job::{Job, is, settled};
+use crate::cluster::{self, Beside, kubectl};
+use crate::job::{Job, assert_same, is, settled};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
+use serde_json::Value;
 
 fn patch(namespace: &Namespace, job: &Job, patch: &str) {
     namespace.kubectl(&["patch", "streamjob", &job.name, "--type=merge", "-p", patch]).good();
@@ -11,9 +12,7 @@ fn patch(namespace: &Namespace, job: &Job, patch: &str) {
 
 #[test]
 fn a_suspended_job_goes_on_where_it_was() {
-    if !cluster::is_there("a_suspended_job_goes_on_where_it_was") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_suspended_job_goes_on_where_it_was", Beside::Others) else { return };
     let namespace = Namespace::new("suspended");
     let job = Job::lasting("suspended", 40, 2);
     job.start(&namespace);
@@ -25,40 +24,75 @@ fn a_suspended_job_goes_on_where_it_was() {
     job.check_output(&namespace);
 }
 
-#[test]
-fn a_savepoint_begins_another_job() {
-    if !cluster::is_there("a_savepoint_begins_another_job") {
-        return;
-    }
-    let namespace = Namespace::new("savepoint");
-    let job = Job::lasting("origin", 60, 2);
-    job.start(&namespace);
-    let savepoint =
-        "apiVersion: weir.dev/v1alpha1\nkind: Savepoint\nmetadata: {name: before}\nspec: {jobRef: {name: origin}}\n";
-    namespace.apply(savepoint).good();
-    namespace.kubectl(&["wait", "savepoint/before", "--for=condition=Ready", "--timeout=10m"]).good();
-    patch(&namespace, &job, r#"{"spec": {"state": "Suspended"}}"#);
-    job.until(&namespace, "the origin is suspended", |job| is(job, "Ready", "False", "Suspended"));
+/// Takes a savepoint of the job `origin` and waits until it is there.
+fn take(namespace: &Namespace, name: &str) {
+    let savepoint = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: Savepoint\nmetadata: {{name: {name}}}\nspec: {{jobRef: {{name: origin}}}}\n"
+    );
+    namespace.apply(&savepoint).good();
+    namespace.kubectl(&["wait", "savepoint", name, "--for=condition=Ready", "--timeout=10m"]).good();
+}
 
+/// The same job under another name, which begins with a savepoint.
+fn from_savepoint(job: &Job, name: &str) -> Job {
     let mut copy = Job { name: "copy".to_owned(), ..job.clone() };
-    copy.further = "  restoreFrom: {savepoint: before}\n".to_owned();
+    copy.further = format!("  restoreFrom: {{savepoint: {name}}}\n");
+    copy
+}
+
+/// The end of the window that a row is about.
+fn window(row: &str) -> String {
+    let row: Value = serde_json::from_str(row).unwrap();
+    row["window_end"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_savepoint_of_a_running_job_begins_another_one() {
+    let Some(_turn) = cluster::enter("a_savepoint_of_a_running_job_begins_another_one", Beside::Others) else { return };
+    let namespace = Namespace::new("savepoint");
+    let job = Job::lasting("origin", 40, 2);
+    job.start(&namespace);
+    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    take(&namespace, "before");
+    let copy = from_savepoint(&job, "before");
     copy.start(&namespace);
     copy.until(&namespace, "the copy finishes", |job| job["status"]["state"] == "Finished");
-    // What was written before the savepoint lies with the origin; together nothing is missing.
-    let quiet = job.quiet();
-    let (mut before, after) = (output::rows(&job.folder(&namespace)), output::rows(&copy.folder(&namespace)));
-    assert!(after.len() < quiet.len(), "the copy began anew");
-    before.extend(after);
-    before.sort_unstable();
-    before.dedup();
-    assert_eq!(before, quiet);
+    // Windows close in order: the copy has written all of those that were open at the savepoint, each once.
+    let rows = output::rows(&copy.folder(&namespace));
+    let first = rows.iter().map(|row| window(row)).min().expect("the copy has written something");
+    let (before, after): (Vec<String>, Vec<String>) = job.quiet().into_iter().partition(|row| window(row) < first);
+    assert!(!before.is_empty(), "the copy began anew");
+    assert_same(&rows, &after);
+    job.check_output(&namespace);
+}
+
+#[test]
+fn a_savepoint_of_a_stopped_job_begins_another_one() {
+    let Some(_turn) = cluster::enter("a_savepoint_of_a_stopped_job_begins_another_one", Beside::Others) else { return };
+    let namespace = Namespace::new("stopped");
+    let job = Job::lasting("origin", 40, 2);
+    job.start(&namespace);
+    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    patch(&namespace, &job, r#"{"spec": {"state": "Suspended"}}"#);
+    job.until(&namespace, "the origin is suspended", |job| is(job, "Ready", "False", "Suspended"));
+    take(&namespace, "at-rest");
+    let copy = from_savepoint(&job, "at-rest");
+    copy.start(&namespace);
+    copy.until(&namespace, "the copy finishes", |job| job["status"]["state"] == "Finished");
+    // The copy goes on where the origin has stopped: together they have written every row, and each once.
+    let (mut rows, after) = (output::rows(&job.folder(&namespace)), output::rows(&copy.folder(&namespace)));
+    assert!(!rows.is_empty() && !after.is_empty(), "the origin has {} rows, the copy {}", rows.len(), after.len());
+    rows.extend(after);
+    rows.sort_unstable();
+    assert_same(&rows, &job.quiet());
+    // What was lent is given back whole: the origin goes on as well.
+    patch(&namespace, &job, r#"{"spec": {"state": "Running"}}"#);
+    job.check_output(&namespace);
 }
 
 #[test]
 fn deletion_leaves_or_takes_what_the_policy_says() {
-    if !cluster::is_there("deletion_leaves_or_takes_what_the_policy_says") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("deletion_leaves_or_takes_what_the_policy_says", Beside::Others) else { return };
     let namespace = Namespace::new("policies");
     for (policy, left) in [("Retain", &["chain/", "state/"][..]), ("Savepoint", &["savepoints/"]), ("Delete", &[])] {
         let mut job = Job::lasting(&policy.to_lowercase(), 600, 1);
@@ -87,9 +121,7 @@ fn deletion_leaves_or_takes_what_the_policy_says() {
 
 #[test]
 fn a_namespace_with_jobs_can_be_deleted() {
-    if !cluster::is_there("a_namespace_with_jobs_can_be_deleted") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_namespace_with_jobs_can_be_deleted", Beside::Others) else { return };
     let namespace = Namespace::new("terminated");
     for policy in ["Retain", "Delete"] {
         let mut job = Job::lasting(&policy.to_lowercase(), 600, 1);
@@ -97,18 +129,4 @@ fn a_namespace_with_jobs_can_be_deleted() {
         job.start(&namespace);
     }
     kubectl(&["delete", "namespace", &namespace.name, "--timeout=10m"]).good();
-}
-
-#[test]
-fn a_store_that_is_away_holds_a_job_up_and_loses_nothing() {
-    if !cluster::is_there("a_store_that_is_away_holds_a_job_up_and_loses_nothing") {
-        return;
-    }
-    let namespace = Namespace::new("store");
-    let job = Job::lasting("store", 60, 2);
-    job.start(&namespace);
-    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
-    output::take_away();
-    output::bring_back();
-    job.check_output(&namespace);
 }

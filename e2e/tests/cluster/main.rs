@@ -17,6 +17,7 @@
 
 mod cluster;
 mod failures;
+mod figures;
 mod install;
 mod job;
 mod life;
@@ -25,5 +26,6 @@ mod output;
 mod pods;
 mod refusals;
 mod rescale;
+mod store;
 mod upgrade;
 mod watch;

@@ -1,6 +1,6 @@
 //! The S3 server of the cluster, and what jobs have written to its bucket.
 
-use crate::cluster::{kubectl, repository, run};
+use crate::cluster::{Answer, kubectl, repository, run};
 use std::fs;
 
 const NAMESPACE: &str = "weir-s3";
@@ -12,24 +12,39 @@ pub(crate) const ENDPOINT: &str = "http://s3.weir-s3.svc:9000";
 pub(crate) fn start_server(image: &str) {
     let manifest = fs::read_to_string(repository().join("e2e/s3/server.yaml")).unwrap();
     run("kubectl", &["apply", "-f", "-"], &manifest.replace("@image@", image)).good();
-    is_back();
+    is_back().good();
     shell(&format!("mkdir -p /data/{BUCKET}"));
 }
 
-/// Takes the server away, with all connections to it.
-pub(crate) fn take_away() {
-    kubectl(&["-n", NAMESPACE, "scale", "deployment/s3", "--replicas=0"]).good();
-    kubectl(&["-n", NAMESPACE, "wait", "pod", "-l", "app=s3", "--for=delete", "--timeout=10m"]).good();
+/// The server is away, with all connections to it, as long as this value lives. What lay in it comes back with it.
+pub(crate) struct Away(());
+
+impl Away {
+    /// Takes it away.
+    pub(crate) fn new() -> Self {
+        let away = Self(());
+        scale(0).good();
+        kubectl(&["-n", NAMESPACE, "wait", "pod", "-l", "app=s3", "--for=delete", "--timeout=10m"]).good();
+        away
+    }
 }
 
-/// Brings the server back, with all that lay in it.
-pub(crate) fn bring_back() {
-    kubectl(&["-n", NAMESPACE, "scale", "deployment/s3", "--replicas=1"]).good();
-    is_back();
+impl Drop for Away {
+    fn drop(&mut self) {
+        let (scaled, back) = (scale(1), is_back());
+        if !std::thread::panicking() {
+            scaled.good();
+            back.good();
+        }
+    }
 }
 
-fn is_back() {
-    kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/s3", "--timeout=10m"]).good();
+fn scale(replicas: u32) -> Answer {
+    kubectl(&["-n", NAMESPACE, "scale", "deployment/s3", &format!("--replicas={replicas}")])
+}
+
+fn is_back() -> Answer {
+    kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/s3", "--timeout=10m"])
 }
 
 /// The Secret `s3` of a namespace.
@@ -65,6 +80,28 @@ pub(crate) fn rows(folder: &str) -> Vec<String> {
     let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
     rows.sort_unstable();
     rows
+}
+
+/// A file that a job has committed.
+pub(crate) struct File {
+    /// When it was complete, in seconds since 1970 by the clock of the S3 server's node.
+    pub(crate) at: f64,
+    /// The generation of the job that wrote it.
+    pub(crate) generation: u64,
+}
+
+/// The files in a folder of the bucket.
+pub(crate) fn files(folder: &str) -> Vec<File> {
+    let text = shell(&format!(
+        "cd /data/{BUCKET}/{folder} 2>/dev/null && find . -type f -name 'part-*' -printf '%T@ %f\\n'"
+    ));
+    let file = |line: &str| {
+        let (at, name) = line.split_once(' ')?;
+        // part-<job>-<table>-<generation>-<subtask>-<number>.json
+        let generation = name.rsplit('-').nth(2)?.parse().ok()?;
+        Some(File { at: at.parse().ok()?, generation })
+    };
+    text.lines().filter_map(file).collect()
 }
 
 /// Names of the objects below a folder of the bucket.

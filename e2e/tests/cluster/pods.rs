@@ -32,6 +32,11 @@ pub(crate) fn restarts_of(pod: &Value) -> u64 {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(0)
 }
 
+/// Whether a pod is ready.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    crate::watch::condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
+}
+
 /// The name of the pod with an ordinal; 0 is the leader's.
 pub(crate) fn with_ordinal(namespace: &Namespace, job: &Job, ordinal: u32) -> String {
     let found = all(namespace, job).into_iter().find(|pod| {

@@ -1,6 +1,6 @@
 //! What is refused, and how it is said.
 
-use crate::cluster;
+use crate::cluster::{self, Beside};
 use crate::job::{Job, is, settled};
 use crate::namespace::Namespace;
 
@@ -21,9 +21,7 @@ const WRONG: &[(&str, &[&str])] = &[
 
 #[test]
 fn a_wrong_manifest_is_answered_with_words() {
-    if !cluster::is_there("a_wrong_manifest_is_answered_with_words") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_wrong_manifest_is_answered_with_words", Beside::Others) else { return };
     let namespace = Namespace::new("wrong");
     let (mut silent, kept) = (Vec::new(), "CREATE TABLE t (a INT) WITH ('connector' = 'datagen')");
     for (field, parts) in WRONG {
@@ -44,9 +42,7 @@ fn a_wrong_manifest_is_answered_with_words() {
 
 #[test]
 fn fields_that_hold_the_state_cannot_be_changed() {
-    if !cluster::is_there("fields_that_hold_the_state_cannot_be_changed") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("fields_that_hold_the_state_cannot_be_changed", Beside::Others) else { return };
     let namespace = Namespace::new("fixed");
     let job = Job::lasting("fixed", 600, 1);
     namespace.apply(&job.manifest(&namespace)).good();
@@ -61,9 +57,7 @@ fn fields_that_hold_the_state_cannot_be_changed() {
 
 #[test]
 fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
-    if !cluster::is_there("sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected", Beside::Others) else { return };
     let namespace = Namespace::new("planner");
     let job = Job::lasting("planner", 20, 1);
     let wrong = Job { query: job.query.replace("sum(price)", "sum(prize)"), ..job.clone() };
@@ -82,9 +76,7 @@ fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
 
 #[test]
 fn a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate() {
-    if !cluster::is_there("a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate", Beside::Others) else { return };
     let namespace = Namespace::new("closed");
     let job = Job::lasting("closed", 600, 1);
     job.start(&namespace);
@@ -92,9 +84,26 @@ fn a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate() {
     let text = leader.to_string();
     assert!(!text.contains("serviceaccount"), "a token of the API server is mounted: {text}");
     let (node, address) = (leader["spec"]["nodeName"].as_str().unwrap(), leader["status"]["podIP"].as_str().unwrap());
-    let script = format!(
-        "printf 'GET /v1/job HTTP/1.0\\r\\n\\r\\n' | timeout 10 openssl s_client -quiet -connect {address}:8081 2>&1"
-    );
-    let answer = cluster::run("docker", &["exec", node, "bash", "-c", &script], "").text;
-    assert!(!answer.contains("200 OK") && !answer.contains("parallelism"), "{answer}");
+    // The same question three times: with the controller's certificate, with none, and with one that nobody knows.
+    let ask = |with: &str| {
+        let request = "GET /v1/job HTTP/1.1\\r\\nHost: worker.weir\\r\\nConnection: close\\r\\n\\r\\n";
+        let client = format!("timeout 20 openssl s_client -quiet -connect {address}:8081 -servername worker.weir {with}");
+        let script = format!("cd \"$(mktemp -d)\" && {{ {}; }} && printf '{request}' | {client} 2>&1", keys(&namespace));
+        cluster::run("docker", &["exec", node, "bash", "-c", &script], "").text
+    };
+    let known = ask("-cert tls.crt -key tls.key -CAfile ca.crt -verify_return_error");
+    assert!(known.contains("200 OK") && known.contains("\"name\":\"closed\""), "{known}");
+    for with in ["", "-cert own.crt -key own.key"] {
+        let answer = ask(with);
+        assert!(!answer.contains("HTTP/1.1") && !answer.contains("closed"), "{with}: {answer}");
+    }
+}
+
+/// Commands that write the controller's certificate for the job `closed`, and one that somebody has made for themselves.
+fn keys(namespace: &Namespace) -> String {
+    let secret = namespace.get("secret", "closed-controller-tls");
+    let file = |name: &str| format!("echo {} | base64 -d >{name}", secret["data"][name].as_str().unwrap());
+    let own = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout own.key -out own.crt \
+               -subj /CN=own -addext subjectAltName=DNS:controller.weir 2>/dev/null";
+    [&file("tls.crt"), &file("tls.key"), &file("ca.crt"), own].join(" && ")
 }

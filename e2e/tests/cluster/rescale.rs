@@ -1,6 +1,6 @@
 //! A job changes its parallelism while it runs.
 
-use crate::cluster;
+use crate::cluster::{self, Beside};
 use crate::job::{Job, runs_at};
 use crate::namespace::Namespace;
 use crate::watch::condition;
@@ -11,9 +11,7 @@ fn scale(namespace: &Namespace, parallelism: u32) {
 
 #[test]
 fn a_running_job_is_scaled_up_and_down() {
-    if !cluster::is_there("a_running_job_is_scaled_up_and_down") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_running_job_is_scaled_up_and_down", Beside::Others) else { return };
     let namespace = Namespace::new("scale");
     let job = Job::lasting("scaled", 120, 2);
     job.start(&namespace);
@@ -29,9 +27,7 @@ fn a_running_job_is_scaled_up_and_down() {
 
 #[test]
 fn a_second_rescale_overtakes_the_first() {
-    if !cluster::is_there("a_second_rescale_overtakes_the_first") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_second_rescale_overtakes_the_first", Beside::Others) else { return };
     let namespace = Namespace::new("rescale");
     let job = Job::lasting("scaled", 90, 1);
     job.start(&namespace);
@@ -46,9 +42,7 @@ fn a_second_rescale_overtakes_the_first() {
 
 #[test]
 fn an_autoscaler_scales_a_job() {
-    if !cluster::is_there("an_autoscaler_scales_a_job") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("an_autoscaler_scales_a_job", Beside::Others) else { return };
     let namespace = Namespace::new("hpa");
     let job = Job::lasting("scaled", 90, 1);
     job.start(&namespace);

@@ -1,6 +1,6 @@
 //! Changes of what a job runs: SQL and image, good ones and bad ones.
 
-use crate::cluster::{self, next_image, s3_image};
+use crate::cluster::{self, Beside, next_image, s3_image};
 use crate::job::{Job, is, settled};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
@@ -33,9 +33,7 @@ fn runs_on(namespace: &Namespace, job: &Job, image: &str) {
 
 #[test]
 fn sql_that_fits_the_state_goes_on_with_it() {
-    if !cluster::is_there("sql_that_fits_the_state_goes_on_with_it") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("sql_that_fits_the_state_goes_on_with_it", Beside::Others) else { return };
     let (namespace, job) = started("fits");
     let revision = job.status(&namespace)["revision"].clone();
     // No price is below zero: other SQL, the same rows.
@@ -47,14 +45,12 @@ fn sql_that_fits_the_state_goes_on_with_it() {
 
 #[test]
 fn sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on() {
-    if !cluster::is_there("sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on", Beside::Others) else { return };
     let (namespace, job) = started("refused");
     let before = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
     let query = job.query.replace("bidder, count(*)", "bidder, min(price)").replace("bidder", "bidder % 10");
     namespace.apply(&Job { query, ..job.clone() }.manifest(&namespace)).good();
-    job.until(&namespace, "the change is refused", |job| is(job, "Stalled", "True", "StateDoesNotFit"));
+    job.until(&namespace, "the change is refused", |job| is(job, "Stalled", "True", "UpgradeRefused"));
     let after = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
     assert_eq!(after, before, "the running job was touched");
     namespace.apply(&job.manifest(&namespace)).good();
@@ -64,9 +60,7 @@ fn sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on() {
 
 #[test]
 fn a_job_moves_to_another_image() {
-    if !cluster::is_there("a_job_moves_to_another_image") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_job_moves_to_another_image", Beside::Others) else { return };
     let (namespace, job) = started("image");
     set_image(&namespace, &job, &next_image());
     runs_on(&namespace, &job, &next_image());
@@ -86,25 +80,21 @@ fn check_undone(scenario: &str, name: &str, image: &str) {
 #[test]
 fn an_image_that_is_not_there_is_rolled_back() {
     let scenario = "an_image_that_is_not_there_is_rolled_back";
-    if cluster::is_there(scenario) {
-        check_undone(scenario, "absent", "weir/worker:that-is-not-there");
-    }
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    check_undone(scenario, "absent", "weir/worker:that-is-not-there");
 }
 
 #[test]
 fn a_version_that_crashes_is_rolled_back() {
     let scenario = "a_version_that_crashes_is_rolled_back";
-    if cluster::is_there(scenario) {
-        // Another program, which ends at once with such arguments.
-        check_undone(scenario, "crashing", &s3_image());
-    }
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    // Another program, which ends at once with such arguments.
+    check_undone(scenario, "crashing", &s3_image());
 }
 
 #[test]
 fn a_correction_overtakes_a_failing_upgrade() {
-    if !cluster::is_there("a_correction_overtakes_a_failing_upgrade") {
-        return;
-    }
+    let Some(_turn) = cluster::enter("a_correction_overtakes_a_failing_upgrade", Beside::Others) else { return };
     let (namespace, job) = started("corrected");
     set_image(&namespace, &job, "weir/worker:that-is-not-there");
     job.until(&namespace, "the upgrade is under way", |job| {

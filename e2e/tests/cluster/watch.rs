@@ -103,5 +103,5 @@ pub(crate) fn ask<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str)> {
     let conditions = object["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;
-    Some((found["status"].as_str()?, found["reason"].as_str()?))
+    Some((found["status"].as_str()?, found["reason"].as_str().unwrap_or("")))
 }

@@ -39,8 +39,7 @@ impl Controller {
         command.env("WEIR_IDENTITY", identity).env("WEIR_LISTEN", address.to_string());
         command.env("KUBECONFIG", server.kubeconfig("controller")).stderr(server.file(&format!("{identity}.log")));
         let child = command.spawn().unwrap();
-        let part =
-            Part { began: Instant::now(), looks: Vec::new(), requests: counted(&server.requests()), cpu_s: 0.0 };
+        let part = Part { began: Instant::now(), looks: Vec::new(), requests: counted(&server.requests()), cpu_s: 0.0 };
         Self { child, address, part }
     }
 
@@ -93,7 +92,8 @@ impl Controller {
     fn looks(&self) -> Vec<(f64, u64)> {
         let text = self.metrics().unwrap_or_default();
         let bucket = |line: &str| {
-            let (bound, count) = line.strip_prefix("weir_operator_reconcile_seconds_bucket{le=\"")?.split_once("\"} ")?;
+            let (bound, count) =
+                line.strip_prefix("weir_operator_reconcile_seconds_bucket{le=\"")?.split_once("\"} ")?;
             Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
         };
         text.lines().filter_map(bucket).collect()

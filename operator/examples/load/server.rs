@@ -21,7 +21,8 @@ pub(crate) const CONTROLLER: &str = "system:serviceaccount:weir-system:weir";
 pub(crate) fn programs() -> Option<PathBuf> {
     let cache = std::env::var_os("WEIR_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache/weir")))?;
-    let mut folders: Vec<PathBuf> = cache.join("kind").read_dir().ok()?.filter_map(|of| Some(of.ok()?.path())).collect();
+    let mut folders: Vec<PathBuf> =
+        cache.join("kind").read_dir().ok()?.filter_map(|of| Some(of.ok()?.path())).collect();
     folders.retain(|folder| ["etcd", "kube-apiserver", "kubeadm"].iter().all(|program| folder.join(program).is_file()));
     folders.sort_by_key(|folder| folder.metadata().and_then(|metadata| metadata.modified()).ok());
     folders.pop()
@@ -95,7 +96,9 @@ impl Server {
         let write = |file: &str, text: &str| fs::write(self.folder.join(file), text).unwrap();
         write(
             "tokens",
-            &format!("admin,admin,1,system:masters\ncontroller,{CONTROLLER},2,\"system:serviceaccounts,system:authenticated\"\n"),
+            &format!(
+                "admin,admin,1,system:masters\ncontroller,{CONTROLLER},2,\"system:serviceaccounts,system:authenticated\"\n"
+            ),
         );
         for user in ["admin", "controller"] {
             let config = json!({

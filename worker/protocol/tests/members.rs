@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use weir_protocol::leader::{self, ErrorKind};
-use weir_protocol::members::{Action, Event, Members, Options, Registration, Session};
+use weir_protocol::members::{Action, Event, Members, Options, Process, Registration, Session};
 use weir_protocol::{Generation, Now, TaskId};
 
 fn options() -> Options {
@@ -33,7 +33,11 @@ fn worker(ordinal: u32) -> Registration {
 }
 
 fn registered(session: u64, ordinal: u32) -> Event {
-    Event::Registered { session: Session(session), worker: worker(ordinal) }
+    Event::Registered { session: Session(session), worker: worker(ordinal), process: Process::Other }
+}
+
+fn own() -> Event {
+    Event::Registered { session: Session(1), worker: worker(0), process: Process::Own }
 }
 
 fn deploy(workers: u32) -> Event {
@@ -61,6 +65,7 @@ fn shown(action: &Action) -> String {
         Action::Close { session, .. } => format!("close {}", session.0),
         Action::Deploy { session, generation, .. } => format!("deploy {} g{generation}", session.0),
         Action::Cancel { session, generation } => format!("cancel {} g{generation}", session.0),
+        Action::GiveUp { .. } => "give up".into(),
         Action::TellWaiting { missing } => format!("waiting for {missing:?}"),
         Action::Tell(leader::Event::Deployed { tasks, .. }) => format!("deployed {}", tasks.len()),
         Action::Tell(leader::Event::DeployFailed { .. }) => "deploy failed".into(),
@@ -143,7 +148,7 @@ fn workers_of_another_job_build_or_plan_are_refused() {
     let strange = |change: fn(&mut Registration)| {
         let mut worker = worker(0);
         change(&mut worker);
-        Event::Registered { session: Session(7), worker }
+        Event::Registered { session: Session(7), worker, process: Process::Other }
     };
     check(vec![
         (
@@ -178,6 +183,7 @@ fn of_two_workers_in_one_place_the_newer_one_stays() {
     let of = |session: u64, revision: u64, attempt: u64| Event::Registered {
         session: Session(session),
         worker: Registration { revision, attempt, ..worker(0) },
+        process: Process::Other,
     };
     let gone = |session: u64| Event::Disconnected { session: Session(session), message: "reset".into() };
     check(vec![
@@ -193,6 +199,29 @@ fn of_two_workers_in_one_place_the_newer_one_stays() {
         (8, gone(6), &[]),
         // Better an old one than none.
         (9, of(8, 1, 1), &["welcome 8"]),
+    ]);
+}
+
+#[test]
+fn a_replaced_worker_does_not_take_its_place_back() {
+    let of = |session: u64, attempt: u64| {
+        let worker = Registration { attempt, ..worker(1) };
+        Event::Registered { session: Session(session), worker, process: Process::Other }
+    };
+    check(vec![
+        (0, own(), &["welcome 1"]),
+        (0, of(2, 1), &["welcome 2"]),
+        (0, deploy(2), &["deploy 1 g1", "deploy 2 g1"]),
+        (1, deployed(1, 0), &[]),
+        (2, deployed(2, 1), &["deployed 2"]),
+        (3, of(3, 2), &["replace 2", "lost 1", "welcome 3"]),
+        // It was only cut off, and comes back.
+        (4, of(4, 1), &["replace 4"]),
+        (5, cancel(), &["cancel 1 g1"]),
+        (6, cancelled(4), &[]),
+        (7, cancelled(1), &["cancelled"]),
+        (8, Event::Deploy { generation: Generation(2), parallelism: 2, workers: 2 }, &["deploy 1 g2", "deploy 3 g2"]),
+        (9, of(5, 1), &["replace 5"]),
     ]);
 }
 
@@ -232,6 +261,51 @@ fn tasks_that_do_not_end_are_given_up_with_their_worker() {
         (0, deploy(1), &["deploy 1 g1"]),
         (1, cancel(), &["cancel 1 g1"]),
         (30_001, Event::Heard { session: Session(1) }, &["close 1", "cancelled"]),
+    ]);
+}
+
+#[test]
+fn a_leader_that_starved_keeps_its_own_worker() {
+    check(vec![
+        (0, own(), &["welcome 1"]),
+        (0, registered(2, 1), &["welcome 2"]),
+        (0, deploy(2), &["deploy 1 g1", "deploy 2 g1"]),
+        (1, deployed(1, 0), &[]),
+        (1, deployed(2, 1), &["deployed 2"]),
+        (60_000, Event::Tick, &["close 2", "lost 1"]),
+        (60_001, cancel(), &["cancel 1 g1"]),
+        (60_002, cancelled(1), &["cancelled"]),
+        (60_003, registered(3, 1), &["welcome 3"]),
+        (
+            60_004,
+            Event::Deploy { generation: Generation(2), parallelism: 2, workers: 2 },
+            &["deploy 1 g2", "deploy 3 g2"],
+        ),
+    ]);
+}
+
+#[test]
+fn nobody_takes_the_place_of_the_leaders_own_worker() {
+    check(vec![(0, own(), &["welcome 1"]), (1, registered(2, 0), &["replace 2"]), (2, deploy(1), &["deploy 1 g1"])]);
+}
+
+#[test]
+fn a_leader_whose_own_tasks_end_late_goes_on_with_them_and_gives_up_if_they_never_do() {
+    let second = || Event::Deploy { generation: Generation(2), parallelism: 2, workers: 1 };
+    let cancel_second = Event::Cancel { generation: Generation(2) };
+    check(vec![
+        (0, own(), &["welcome 1"]),
+        (0, registered(2, 1), &["welcome 2"]),
+        (0, deploy(2), &["deploy 1 g1", "deploy 2 g1"]),
+        (1, cancel(), &["cancel 1 g1", "cancel 2 g1"]),
+        // The process stood still: what its tasks have to say is on its way.
+        (40_000, Event::Heard { session: Session(2) }, &["close 2"]),
+        (69_999, cancelled(1), &["cancelled"]),
+        (70_000, second(), &["deploy 1 g2"]),
+        (70_000, cancel_second, &["cancel 1 g2"]),
+        (100_000, Event::Tick, &[]),
+        (129_999, Event::Tick, &[]),
+        (130_000, Event::Tick, &["give up"]),
     ]);
 }
 

@@ -41,12 +41,10 @@ pub(super) async fn put(
     if let Some(elsewhere) = elsewhere {
         // What it leads to may be another state by now: what is known already is not looked up again.
         let assigned = board.status().map_or(0, |(status, _)| status.course.assigned);
-        if revision == assigned {
-            return Ok((StatusCode::ACCEPTED, Json(json!({"revision": revision, "state": "accepted"}))));
-        }
-        if revision > assigned {
-            wanted.restore_from = Some(find(&site, elsewhere, revision).await?);
-        }
+        wanted.restore_from = Some(match revision > assigned {
+            true => find(&site, elsewhere, revision).await?,
+            false => RestoreFrom::Asked(elsewhere.to_string()),
+        });
     }
     let mut changes = board.changes();
     let awaited = board.await_assignment();

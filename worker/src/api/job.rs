@@ -45,6 +45,7 @@ fn ending(end: &End) -> &'static str {
         End::Finished { .. } => "finished",
         End::Stopped { .. } | End::Maintained => "stopped",
         End::HandedOver { .. } => "handedOver",
+        End::GivenUp { .. } => "givenUp",
         End::Stalled { .. } => "stalled",
         End::Fenced { .. } => "fenced",
         End::Failed { .. } => "failed",

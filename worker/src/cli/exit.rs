@@ -19,6 +19,8 @@ pub enum Code {
     Fenced = 4,
     /// The process was asked to end and the job goes on elsewhere.
     HandedOver = 5,
+    /// Tasks did not end when they were told to: only another process can go on.
+    GivenUp = 6,
     /// Ended at once, without a last checkpoint.
     Interrupted = 130,
 }

@@ -189,6 +189,10 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
             Err(Refusal::user(format!("error: job {name}: revision {revision} cannot be carried out: {message}")))
         }
         End::Fenced { message } => Err(Refusal::new(Code::Fenced, format!("error: job {name}: {message}"))),
+        End::GivenUp { message } => Err(Refusal::new(
+            Code::GivenUp,
+            format!("error: job {name}: {message}\nhint: start it again: it goes on from its last checkpoint"),
+        )),
         End::Failed { kind: ErrorKind::User, message } => Err(Refusal::user(format!("error: job {name}: {message}"))),
         End::Failed { kind: ErrorKind::Corrupt, message } => Err(Refusal::user(format!(
             "error: job {name}: {message}\nhint: weir run --restore NAME|PATH begins with another state, --fresh anew"

@@ -188,6 +188,7 @@ fn ended(end: &End) -> Ended {
         End::Maintained => Ended::Done("the work on the job's state is done".to_owned()),
         End::HandedOver { revision } => Ended::Done(format!("the job is handed over to revision {revision}")),
         End::Stalled { message, .. } => Ended::Failed(format!("the job stands still: {message}")),
+        End::GivenUp { message } => Ended::Failed(format!("the leader begins again: {message}")),
         End::Fenced { message } => Ended::Failed(format!("the leader was replaced: {message}")),
         End::Failed { message, .. } => Ended::Failed(format!("the job has failed: {message}")),
     }

@@ -64,6 +64,20 @@ pub enum Part {
 /// The output of a step, as its operator sees it.
 pub struct Downstream<'a>(pub &'a mut [Next]);
 
+/// The output of a step whose operator hears of event time: what that sets free is as old as the rows that moved it.
+struct Released<'a>(Downstream<'a>, Option<Instant>);
+
+impl Output for Released<'_> {
+    fn emit(&mut self, mut batch: Batch) -> Result<()> {
+        batch.born = batch.born.or(self.1);
+        self.0.emit(batch)
+    }
+
+    fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+        self.0.advance(watermark, self.1)
+    }
+}
+
 impl Output for Downstream<'_> {
     fn emit(&mut self, batch: Batch) -> Result<()> {
         if batch.is_empty() {
@@ -77,11 +91,16 @@ impl Output for Downstream<'_> {
     }
 
     fn watermark(&mut self, watermark: EventTime) -> Result<()> {
-        self.0.iter_mut().try_for_each(|next| next.watermark(watermark))
+        self.advance(watermark, None)
     }
 }
 
 impl Downstream<'_> {
+    /// Event time has advanced, by rows that were read at `born` if any did it.
+    pub fn advance(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
+        self.0.iter_mut().try_for_each(|next| next.watermark(watermark, born))
+    }
+
     /// Nothing waits at the inputs: everything held back goes out.
     pub fn on_idle(&mut self) -> Result<()> {
         self.0.iter_mut().try_for_each(Next::on_idle)
@@ -136,10 +155,10 @@ impl Next {
         }
     }
 
-    fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+    fn watermark(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
         match self {
-            Self::Step(step, _) => step.watermark(watermark),
-            Self::Edge(edge) => edge.watermark(watermark),
+            Self::Step(step, _) => step.watermark(watermark, born),
+            Self::Edge(edge) => edge.watermark(watermark, born),
         }
     }
 
@@ -203,11 +222,11 @@ impl Step {
         .map_err(|failure| named(failure, &self.name))
     }
 
-    /// Event time has advanced.
-    pub fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+    /// Event time has advanced, by rows that were read at `born` if any did it.
+    pub fn watermark(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
         match &mut self.work {
             Work::Operator(operator) => operator
-                .on_watermark(watermark, &mut Downstream(&mut self.next))
+                .on_watermark(watermark, &mut Released(Downstream(&mut self.next), born))
                 .map_err(|failure| named(failure, &self.name)),
             Work::Sink(..) => Ok(()),
         }
@@ -297,4 +316,66 @@ fn write(writer: &mut dyn SinkWriter, metrics: &TaskMetrics, batch: &Batch) -> R
 /// Says which step failed, once.
 fn named(failure: Failure, name: &str) -> Failure {
     if failure.kind == Kind::Cancelled { failure } else { failure.within_step(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::record_batch::RecordBatch;
+    use std::sync::mpsc;
+
+    fn rows() -> Batch {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        Batch::inserts(RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1]))]).unwrap())
+    }
+
+    /// Keeps rows until event time advances.
+    #[derive(Default)]
+    struct Window(Vec<Batch>);
+
+    impl Operator for Window {
+        fn process(&mut self, _input: usize, batch: Batch, _out: &mut dyn Output) -> Result<()> {
+            self.0.push(Batch { born: None, ..batch });
+            Ok(())
+        }
+
+        fn on_watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<()> {
+            self.0.drain(..).try_for_each(|batch| out.emit(batch))?;
+            out.watermark(watermark)
+        }
+    }
+
+    /// Says when the rows were read that come.
+    struct Looks(mpsc::Sender<Option<Instant>>);
+
+    impl Operator for Looks {
+        fn process(&mut self, _input: usize, batch: Batch, _out: &mut dyn Output) -> Result<()> {
+            self.0.send(batch.born).unwrap();
+            Ok(())
+        }
+    }
+
+    fn step(operator: Box<dyn Operator>, next: Vec<Next>) -> Step {
+        Step { id: None, name: "step".to_owned(), work: Work::Operator(operator), next }
+    }
+
+    #[test]
+    fn what_event_time_sets_free_is_as_old_as_the_rows_that_moved_it() {
+        let (looks, born) = mpsc::channel();
+        let after = |operator: Box<dyn Operator>, step: Step| self::step(operator, vec![Next::Step(Box::new(step), 0)]);
+        // Also through a second window, whose rows were never read.
+        let last = step(Box::new(Looks(looks)), Vec::new());
+        let mut chain = after(Box::<Window>::default(), after(Box::<Window>::default(), last));
+        let early = Instant::now();
+        let late = early + Duration::from_secs(1);
+        chain.process(0, Batch { born: Some(early), ..rows() }).unwrap();
+        chain.watermark(EventTime(7), Some(late)).unwrap();
+        chain.process(0, Batch { born: Some(late), ..rows() }).unwrap();
+        chain.watermark(EventTime(8), None).unwrap();
+        assert_eq!(born.try_iter().collect::<Vec<_>>(), [Some(late), None]);
+    }
 }

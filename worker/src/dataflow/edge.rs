@@ -12,7 +12,7 @@ use crate::failure::Result;
 use crate::operator::key_hash;
 use arrow::array::UInt32Array;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 use weir_protocol::key_group::KeyGroupMap;
 
@@ -46,7 +46,7 @@ struct Target {
     sender: Sender,
     held: Vec<Batch>,
     rows: usize,
-    watermark: Option<EventTime>,
+    watermark: Option<(EventTime, Option<Instant>)>,
     /// A barrier that waits for nothing comes next.
     urgent: bool,
 }
@@ -137,13 +137,13 @@ impl EdgeWriter {
         Ok(())
     }
 
-    /// Tells every target that event time has advanced, behind the rows held for it.
-    pub fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+    /// Tells every target that event time has advanced, behind the rows held for it; rows that were read at `born` did it.
+    pub fn watermark(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
         for target in &mut self.targets {
             if target.held.is_empty() {
-                self.waited += target.send(Element::Watermark(watermark))?;
+                self.waited += target.send(Element::Watermark(watermark, born))?;
             } else {
-                target.watermark = Some(watermark);
+                target.watermark = Some((watermark, born));
             }
         }
         Ok(())
@@ -212,8 +212,8 @@ impl Target {
             self.rows = 0;
             waited += self.send(Element::Batch(batch))?;
         }
-        if let Some(watermark) = self.watermark.take() {
-            waited += self.send(Element::Watermark(watermark))?;
+        if let Some((watermark, born)) = self.watermark.take() {
+            waited += self.send(Element::Watermark(watermark, born))?;
         }
         Ok(waited)
     }

@@ -10,8 +10,9 @@ use weir_protocol::{CheckpointId, EventTime};
 pub enum Element {
     /// Rows.
     Batch(Batch),
-    /// No row that follows is to be handled before those of this time.
-    Watermark(EventTime),
+    /// No row that follows is to be handled before those of this time. With the moment at which the rows were read that
+    /// raised it, if rows did.
+    Watermark(EventTime, Option<Instant>),
     /// The sender has nothing to say for a while and does not hold event time back. Any other element ends it.
     Idle,
     /// What came before belongs to the checkpoint, what follows does not.
@@ -72,12 +73,14 @@ impl Element {
     /// ends at once has never been: so what is not rows stays few, however long rows wait.
     pub fn meet(&mut self, next: &Self) -> Meeting {
         match (self, next) {
-            (Self::Watermark(last), Self::Watermark(next)) => {
-                *last = (*last).max(*next);
+            (Self::Watermark(last, born), Self::Watermark(next, next_born)) => {
+                if next > last {
+                    (*last, *born) = (*next, *next_born);
+                }
                 Meeting::One
             }
             (Self::Idle, Self::Idle) => Meeting::One,
-            (Self::Idle, Self::Watermark(_)) => Meeting::Second,
+            (Self::Idle, Self::Watermark(..)) => Meeting::Second,
             _ => Meeting::Both,
         }
     }

@@ -473,7 +473,7 @@ mod tests {
                 Received::Element(input, Element::Batch(batch)) => {
                     received.push(format!("{input}:{}", batch.num_rows()));
                 }
-                Received::Element(input, Element::Watermark(watermark)) => {
+                Received::Element(input, Element::Watermark(watermark, _)) => {
                     received.push(format!("{input}:w{watermark}"));
                 }
                 Received::Element(input, element) => received.push(format!("{input}:{element:?}")),
@@ -508,10 +508,10 @@ mod tests {
         let inbox = Inbox::new(1);
         let sender = inbox.sender(0);
         for watermark in [1, 5, 3] {
-            sender.send(Element::Watermark(EventTime(watermark))).unwrap();
+            sender.send(Element::Watermark(EventTime(watermark), None)).unwrap();
         }
         sender.send(rows(1)).unwrap();
-        sender.send(Element::Watermark(EventTime(7))).unwrap();
+        sender.send(Element::Watermark(EventTime(7), None)).unwrap();
         assert_eq!(drain(&inbox), ["0:w5", "0:1", "0:w7"]);
     }
 
@@ -556,7 +556,7 @@ mod tests {
     fn what_a_barrier_overtakes_is_gathered_and_read_all_the_same() {
         let inbox = Inbox::new(3);
         inbox.sender(1).send(rows(10)).unwrap();
-        for element in [rows(1), Element::Watermark(EventTime(5)), rows(2), barrier(1), rows(3)] {
+        for element in [rows(1), Element::Watermark(EventTime(5), None), rows(2), barrier(1), rows(3)] {
             inbox.sender(0).send(element).unwrap();
         }
         inbox.sender(2).send(rows(20)).unwrap();

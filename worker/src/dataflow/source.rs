@@ -221,7 +221,7 @@ impl Running {
         for piece in self.mark.observe(split, batch, &times, now) {
             Downstream(&mut self.task.next).emit(piece.batch)?;
             if let Some(watermark) = piece.watermark {
-                self.watermark(watermark)?;
+                self.advance(watermark, Some(now))?;
             }
         }
         Ok(())
@@ -264,14 +264,19 @@ impl Running {
     }
 
     fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+        self.advance(watermark, None)
+    }
+
+    /// Event time has advanced, by rows that were read at `born` if any did it.
+    fn advance(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
         if self.task.watermark.is_none() && watermark != EventTime::MAX {
             return Ok(());
         }
         self.holds = true;
         self.idle_told = false;
         self.task.metrics.set_watermark(watermark);
-        Downstream(&mut self.task.next).watermark(watermark)?;
-        Downstream(&mut self.task.bad_records).watermark(watermark)
+        Downstream(&mut self.task.next).advance(watermark, born)?;
+        Downstream(&mut self.task.bad_records).advance(watermark, born)
     }
 
     fn rest(&mut self, until: Option<Instant>) -> Result<()> {

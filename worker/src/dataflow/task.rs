@@ -258,13 +258,13 @@ impl Running {
     fn element(&mut self, input: usize, element: Element) -> Result<()> {
         match element {
             Element::Batch(batch) => self.batch(input, batch),
-            Element::Watermark(watermark) => {
+            Element::Watermark(watermark, born) => {
                 let change = self.frontier.update(input, watermark);
-                self.event_time(change)
+                self.event_time(change, born)
             }
             Element::Idle => {
                 let change = self.frontier.idle(input);
-                self.event_time(change)
+                self.event_time(change, None)
             }
             Element::Barrier(barrier) => self.barrier(input, barrier),
             Element::End => self.end(input),
@@ -273,7 +273,7 @@ impl Running {
 
     fn batch(&mut self, input: usize, batch: Batch) -> Result<()> {
         let change = self.frontier.active(input);
-        self.event_time(change)?;
+        self.event_time(change, None)?;
         self.process(self.task.inputs[input], batch)
     }
 
@@ -288,7 +288,7 @@ impl Running {
 
     fn begin_replay(&mut self) -> Result<()> {
         let reached = self.task.replay.as_ref().map_or(EventTime::MIN, Replay::watermark);
-        if reached > EventTime::MIN { self.watermark(reached) } else { Ok(()) }
+        if reached > EventTime::MIN { self.watermark(reached, None) } else { Ok(()) }
     }
 
     /// Replays the next piece. After the last one the channels take over from where event time is.
@@ -300,7 +300,7 @@ impl Running {
             return Ok(());
         };
         if let Some(watermark) = next.watermark {
-            self.watermark(watermark)?;
+            self.watermark(watermark, None)?;
         }
         if let Some(batch) = next.piece.rows()? {
             self.process(next.input, batch)?;
@@ -309,13 +309,13 @@ impl Running {
         Ok(())
     }
 
-    fn event_time(&mut self, change: Change) -> Result<()> {
+    fn event_time(&mut self, change: Change, born: Option<Instant>) -> Result<()> {
         match change {
             Change::Nothing => Ok(()),
-            Change::Advanced(watermark) | Change::Resumed(watermark) => self.watermark(watermark),
+            Change::Advanced(watermark) | Change::Resumed(watermark) => self.watermark(watermark, born),
             Change::Idle { advanced } => {
                 if let Some(watermark) = advanced {
-                    self.watermark(watermark)?;
+                    self.watermark(watermark, born)?;
                 }
                 self.task.chain.on_idle()?;
                 Downstream(&mut self.task.chain.next).idle()
@@ -323,11 +323,11 @@ impl Running {
         }
     }
 
-    fn watermark(&mut self, watermark: EventTime) -> Result<()> {
+    fn watermark(&mut self, watermark: EventTime, born: Option<Instant>) -> Result<()> {
         self.holds = true;
         self.unchanged_since = None;
         self.task.metrics.set_watermark(watermark);
-        self.task.chain.watermark(watermark)
+        self.task.chain.watermark(watermark, born)
     }
 
     fn barrier(&mut self, input: usize, barrier: Barrier) -> Result<()> {
@@ -418,7 +418,7 @@ impl Running {
 
     fn end(&mut self, input: usize) -> Result<()> {
         let change = self.frontier.end(input);
-        self.event_time(change)?;
+        self.event_time(change, None)?;
         if let Some(aligned) = self.alignment.end(input) {
             let snapshot = self.snapshot(aligned)?;
             self.task.events.send(TaskEvent::Snapshot(snapshot));

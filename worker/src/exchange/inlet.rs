@@ -191,8 +191,7 @@ impl Inlet {
     }
 
     fn arrived(&self, decoder: Arc<Decoder>, header: Header, body: Buffer) -> Arrived {
-        let age = header.value.checked_sub(1).map(Duration::from_micros);
-        let born = age.and_then(|age| Instant::now().checked_sub(age));
+        let born = born(header.value);
         let (worker, address) = (self.worker, self.address);
         let decode = move || {
             decoder.decode(&header, &body, born).map_err(|error| {
@@ -223,10 +222,17 @@ impl Inlet {
     }
 }
 
+/// When rows were read, by their age in a frame.
+fn born(age: u64) -> Option<Instant> {
+    Instant::now().checked_sub(Duration::from_micros(age.checked_sub(1)?))
+}
+
 /// The element of a frame without rows.
 fn element(header: &Header) -> Option<Element> {
     match header.kind {
-        Kind::Watermark => Some(Element::Watermark(EventTime(header.value.cast_signed()))),
+        Kind::Watermark => {
+            Some(Element::Watermark(EventTime(header.value.cast_signed()), born(u64::from(header.rows))))
+        }
         Kind::Idle => Some(Element::Idle),
         Kind::End => Some(Element::End),
         Kind::Barrier => barrier_of_code(CheckpointId(header.value), header.rows).map(Element::Barrier),

@@ -272,19 +272,26 @@ impl State {
     }
 }
 
+/// How long ago rows were read, in microseconds and one more; 0 when it is not known.
+fn age(born: Option<Instant>) -> u64 {
+    born.map_or(0, |born| 1 + born.elapsed().as_micros() as u64)
+}
+
 impl Message {
     fn frame(self, generation: Generation, stream: u32) -> (Header, Vec<Buffer>) {
         let bare = |kind, value| (Header { value, ..Header::bare(kind, generation, stream) }, Vec::new());
         match self {
             Self::Told(kind, body) => (Header::over(kind, generation, stream, &body), vec![Buffer::from_vec(body)]),
             Self::Rows(rows) => {
-                let age = rows.born.map_or(0, |born| 1 + born.elapsed().as_micros() as u64);
-                let (header, _) = bare(rows.kind, age);
+                let (header, _) = bare(rows.kind, age(rows.born));
                 let header = Header { length: rows.length, rows: rows.rows, body_crc: rows.crc, ..header };
                 (header, rows.parts)
             }
             Self::Ask => bare(Kind::Ask, 0),
-            Self::Element(Element::Watermark(watermark)) => bare(Kind::Watermark, watermark.0.cast_unsigned()),
+            Self::Element(Element::Watermark(watermark, born)) => {
+                let (header, body) = bare(Kind::Watermark, watermark.0.cast_unsigned());
+                (Header { rows: u32::try_from(age(born)).unwrap_or(u32::MAX), ..header }, body)
+            }
             Self::Element(Element::Idle) => bare(Kind::Idle, 0),
             Self::Element(Element::End) => bare(Kind::End, 0),
             Self::Element(Element::Barrier(barrier)) => {

@@ -88,6 +88,7 @@ fn failure(end: End) -> Failure {
         }
         End::Fenced { message } => Failure::new(Kind::Fenced, message),
         End::Stalled { message, .. } => Failure::user(message),
+        End::GivenUp { message } => Failure::transient(message),
         End::Maintained | End::Finished { .. } | End::Stopped { .. } | End::HandedOver { .. } => {
             Failure::bug("maintenance ended as if the job had run")
         }

@@ -13,6 +13,7 @@ use crate::checkpoint::store::Store;
 use crate::checkpoint::store::s3::Settings;
 use crate::failure::{Failure, Result};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,16 @@ pub enum Wanted {
     Job(String),
 }
 
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path { path, release: false } => write!(f, "path {path}"),
+            Self::Path { path, release: true } => write!(f, "path {path}, released"),
+            Self::Job(job) => write!(f, "job {job}"),
+        }
+    }
+}
+
 /// The way to other jobs' state.
 pub struct Origins {
     /// The job's own place.
@@ -52,6 +63,14 @@ impl Origins {
     /// Finds the state, for an assignment of this revision. Fails with kind `User` when there is none, or when it is not
     /// kept for us.
     pub fn find(&self, wanted: &Wanted, revision: u64) -> Result<RestoreFrom> {
+        let mut found = self.look_up(wanted, revision)?;
+        if let RestoreFrom::Foreign { asked, .. } = &mut found {
+            *asked = Some(wanted.to_string());
+        }
+        Ok(found)
+    }
+
+    fn look_up(&self, wanted: &Wanted, revision: u64) -> Result<RestoreFrom> {
         let (point, release) = match wanted {
             Wanted::Path { path, release } => (Point::named(path, self.bucket.as_ref()), *release),
             Wanted::Job(name) => (Point { place: self.own.beside(name), which: Which::Newest }, false),
@@ -101,7 +120,7 @@ impl Origins {
 fn foreign(point: &Point, pin: Option<String>) -> Result<RestoreFrom> {
     let found = point.read()?;
     let manifest: Box<Manifest> = Box::new(found.manifest);
-    Ok(RestoreFrom::Foreign { location: found.location, manifest, pin })
+    Ok(RestoreFrom::Foreign { location: found.location, manifest, pin, asked: None })
 }
 
 /// Works on the state of another job that stands still.

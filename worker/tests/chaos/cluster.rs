@@ -165,7 +165,7 @@ impl Cluster {
             command.arg("--state-dir").arg(self.path("state"));
         }
         let (exchange, advertised) = machine.exchange();
-        command.args(["--insecure", "--quiet", "--workers", &self.shape.workers.to_string()]);
+        command.args(["--insecure", "--workers", &self.shape.workers.to_string()]);
         command.args(["--exchange", &exchange.to_string(), "--advertise", &advertised.to_string()]);
         command.args(["--heartbeat", "400ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
         command.args(["--attempt", &attempt.to_string(), "--pod", &format!("pod-{attempt}")]);

@@ -100,6 +100,29 @@ fn a_job_goes_on_from_the_state_of_another_with_exact_results() {
 }
 
 #[test]
+fn a_time_to_live_is_added_to_a_state_and_taken_away() {
+    let place = Place::new(&counting("first", ""), &rows(&[1, 2, 2, 3]));
+    place.check("without", &["run", "job.yaml"], FINISHED, &["has finished"]);
+    let ttl = "SET 'table.exec.state.ttl' = '1 h';\n      CREATE TABLE bids";
+    let with = counting("first", "").replace("CREATE TABLE bids", ttl);
+    let mut expected = BTreeMap::from([(1, 1), (2, 2), (3, 1)]);
+    for (at, (what, text)) in [("with", &with), ("without again", &counting("first", "")), ("with again", &with)]
+        .into_iter()
+        .enumerate()
+    {
+        let savepoint = format!("named-{at}");
+        place.check(what, &["savepoint", "create", &savepoint, "job.yaml"], FINISHED, &[]);
+        place.write("job.yaml", text);
+        place.write(&format!("in/{}.json", ["b", "c", "d"][at]), &rows(&[2, 3]));
+        place.check(what, &["check", "job.yaml", "--against", ".weir/first"], FINISHED, &[]);
+        place.check(what, &["run", "job.yaml", "--restore", &savepoint], FINISHED, &["has finished"]);
+        expected.entry(2).and_modify(|n| *n += 1);
+        expected.entry(3).and_modify(|n| *n += 1);
+        assert_eq!(totals(&place, &["out-first"]), expected, "{what}");
+    }
+}
+
+#[test]
 fn a_value_of_restore_from_is_used_once() {
     let place = after_first();
     let write = |spec: &str| place.write("second.yaml", &counting("second", spec));

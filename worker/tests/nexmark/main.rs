@@ -10,9 +10,11 @@
 
 mod fixture;
 mod overtaking;
+mod queries;
 mod workers;
 
-use fixture::{Job, Moments, QUERIES};
+use fixture::{Job, Moments};
+use queries::QUERIES;
 use std::fs;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Checkpoints whose barriers overtake what waits: killed, restored, rescaled.
 
-use crate::fixture::{Job, Moments, UNALIGNED, UNIONS, expected};
+use crate::fixture::{Job, Moments, UNALIGNED};
+use crate::queries::{UNIONS, expected};
 use crate::workers::harm;
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;

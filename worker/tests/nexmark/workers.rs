@@ -1,6 +1,7 @@
 //! The same queries on several worker processes, which are killed, stopped and continued.
 
-use super::fixture::{Job, Moments, PATIENCE, QUERIES};
+use crate::fixture::{Job, Moments, PATIENCE};
+use crate::queries::QUERIES;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::process::Child;

@@ -1,7 +1,8 @@
 //! Jobs that read their input from a bucket and write their output to it, as a user runs them.
 
 use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
-use crate::run::{self, PATIENCE, QUERIES, expected, unpacked};
+use crate::queries::{expected, unpacked};
+use crate::run::{self, APPENDING, PATIENCE};
 use bytes::Bytes;
 use std::fs;
 use std::time::Duration;
@@ -90,7 +91,7 @@ impl<'a> Job<'a> {
 }
 
 /// The frozen events, not compressed, so that several tasks read parts of them.
-fn put_events(bucket: &Bucket) {
+pub(crate) fn put_events(bucket: &Bucket) {
     if bucket.head("in/events.jsonl").unwrap().is_none() {
         let put = bucket.put("in/events.jsonl", Bytes::from(unpacked("events.jsonl.gz")), Condition::None);
         assert!(matches!(put, Put::Done(_)), "{put:?}");
@@ -100,7 +101,7 @@ fn put_events(bucket: &Bucket) {
 #[test]
 fn queries_from_bucket_to_bucket_give_what_flink_gave() {
     let Some(gateway) = Gateway::start() else { return };
-    for (query, ..) in QUERIES {
+    for query in APPENDING {
         for (parallelism, interval) in [("1", "1h"), ("2", "50ms"), ("4", "20ms")] {
             let job = Job::new(&gateway, query, interval);
             job.finish(&["--parallelism", parallelism]);
@@ -121,7 +122,7 @@ fn a_killed_job_leaves_each_row_once_and_no_upload() {
         state ^= state << 17;
         Duration::from_millis(200 + state % 1_500)
     };
-    for (query, ..) in QUERIES {
+    for query in APPENDING {
         let job = Job::new(&gateway, query, "30ms");
         for kill in 0..10 {
             let parallelism = ["1", "2", "3"][kill % 3];

@@ -2,7 +2,8 @@
 
 use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use crate::bucket::proxy::{Fault, Plan, Proxy};
-use crate::run::{self, PATIENCE, expected};
+use crate::queries::expected;
+use crate::run::{self, PATIENCE};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

@@ -5,10 +5,14 @@
 mod bucket;
 mod export;
 mod files;
+mod forks;
 mod jobs;
+#[path = "../nexmark/queries.rs"]
+mod queries;
 mod run;
 mod tables;
 mod web_identity;
+mod workers;
 
 use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
 use bucket::proxy::{Fault, Proxy};

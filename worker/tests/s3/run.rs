@@ -1,7 +1,7 @@
 //! The binary beside a bucket, and the queries of the benchmark that it runs there.
 
 use crate::bucket::gateway::{KEY_ID, SECRET};
-use std::fs;
+use crate::queries::{QUERIES, root};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,21 +14,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The source and the views of the benchmark; `SOURCE` are the source's options.
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
-/// Queries of the benchmark: their sinks' columns, and what they select.
-pub(crate) const QUERIES: [(&str, &str, &str); 2] = [
-    (
-        "q0",
-        "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra VARCHAR",
-        "SELECT auction, bidder, price, `dateTime`, extra FROM bid",
-    ),
-    (
-        "q11",
-        "bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)",
-        "SELECT B.bidder, count(*), SESSION_START(B.`dateTime`, INTERVAL '10' SECOND), \
-         SESSION_END(B.`dateTime`, INTERVAL '10' SECOND) \
-         FROM bid B GROUP BY B.bidder, SESSION(B.`dateTime`, INTERVAL '10' SECOND)",
-    ),
-];
+/// Queries of the benchmark that write what only grows: rows as they come, and windows.
+pub(crate) const APPENDING: [&str; 2] = ["q0", "q11"];
 
 /// The script of a query between tables with these options, indented for a manifest.
 pub(crate) fn script(query: &str, source: &str, sink: &str) -> String {
@@ -68,19 +55,5 @@ pub(crate) fn run_until(moment: Duration, mut command: Command) -> (Option<i32>,
 
 /// A file of the benchmark.
 pub(crate) fn example(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/nexmark").join(path)
-}
-
-/// A compressed file of the benchmark, unpacked.
-pub(crate) fn unpacked(path: &str) -> String {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(fs::File::open(example(path)).unwrap()).read_to_string(&mut text).unwrap();
-    text
-}
-
-/// What Flink answered.
-pub(crate) fn expected(query: &str) -> Vec<String> {
-    let mut rows: Vec<String> = unpacked(&format!("expected/{query}.tsv.gz")).lines().map(str::to_owned).collect();
-    rows.sort_unstable();
-    rows
+    root().join("examples/nexmark").join(path)
 }

@@ -62,7 +62,17 @@ fn a_rescale_goes_on_from_what_is_in_memory() {
     assert!(reused(&cluster, 0, "left").unwrap() > 0, "what stays in place stays in memory");
     assert!(reused(&cluster, 1, "left").unwrap() > 0, "what stays in place stays in memory");
     assert_eq!(read(&cluster, 0, "store"), Some(0), "and is not read");
+    // Those that stay have loaded ahead what comes to them.
+    let ahead = |cluster: &Cluster| reused(cluster, 0, "ahead").unwrap() + reused(cluster, 1, "ahead").unwrap();
+    let mut gained = ahead(&cluster);
     cluster.assign(revision + 1, 2);
+    while ahead(&cluster) == gained && revision < 18 {
+        revision += 2;
+        cluster.assign(revision, 3);
+        gained = ahead(&cluster);
+        cluster.assign(revision + 1, 2);
+    }
+    assert!(ahead(&cluster) > gained, "who stays has loaded ahead what comes to it");
     let before = cluster.checkpoints();
     cluster.until("a checkpoint after it", |cluster| (cluster.checkpoints() > before).then_some(()));
     cluster.stop();

@@ -30,11 +30,17 @@ fn manifests() -> Vec<(&'static str, Value)> {
     let keys = json!({"bucket": "states", "credentialsSecretRef": {"name": "states-key"}});
     vec![
         ("as few fields as can be", json!({})),
-        ("every field of the template", json!({"worker": {"image": "weir:1", "podTemplate": template,
-            "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}}})),
+        (
+            "every field of the template",
+            json!({"worker": {"image": "weir:1", "podTemplate": template,
+            "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}}}),
+        ),
         ("a disk", json!({"storage": {"persistentVolumeClaim": {"claimName": "disk", "subPath": "jobs"}}})),
-        ("secrets", json!({"storage": {"s3": keys}, "pipeline": {"sql":
-            "CREATE TABLE a (x INT) WITH ('password' = '${secret:kafka/password}'); INSERT INTO a SELECT 1"}})),
+        (
+            "secrets",
+            json!({"storage": {"s3": keys}, "pipeline": {"sql":
+            "CREATE TABLE a (x INT) WITH ('password' = '${secret:kafka/password}'); INSERT INTO a SELECT 1"}}),
+        ),
     ]
 }
 

@@ -43,8 +43,7 @@ fn label_values(value: &Value, found: &mut Vec<String>) {
 fn called(job: &str, namespace: &str) -> impl FnOnce(&mut StreamJob) {
     move |of| {
         let metadata = std::mem::take(&mut of.metadata);
-        of.metadata =
-            ObjectMeta { name: Some(job.to_owned()), namespace: Some(namespace.to_owned()), ..metadata };
+        of.metadata = ObjectMeta { name: Some(job.to_owned()), namespace: Some(namespace.to_owned()), ..metadata };
     }
 }
 

@@ -45,7 +45,34 @@ pub enum RestoreFrom {
         /// The savepoint that keeps it there for us: given up after the own first checkpoint. `None` when nobody has to
         /// be asked.
         pin: Option<String>,
+        /// The words that asked for it; absent where nobody asked by words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<String>,
     },
+    /// What these words ask for, which was looked up when they came first. It is only compared with what is known, and
+    /// never stored.
+    #[serde(skip)]
+    Asked(String),
+}
+
+impl Assignment {
+    /// Whether `again` asks for this assignment once more.
+    #[must_use]
+    pub fn is_asked_by(&self, again: &Self) -> bool {
+        use RestoreFrom::{Asked, Foreign};
+        match (&self.restore_from, &again.restore_from) {
+            // What the words lead to may be another state by now.
+            (Some(Foreign { asked: Some(words), .. }), Some(Foreign { asked: Some(others), .. } | Asked(others))) => {
+                words == others && self.is_same_but_for_its_state(again)
+            }
+            _ => self == again,
+        }
+    }
+
+    fn is_same_but_for_its_state(&self, other: &Self) -> bool {
+        let but_for_it = |one: &Self| Self { restore_from: None, ..one.clone() };
+        but_for_it(self) == but_for_it(other)
+    }
 }
 
 /// On whose word a generation runs.

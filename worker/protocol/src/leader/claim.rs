@@ -74,7 +74,7 @@ impl Leader {
         let in_link = self.view.links.values().map(Link::generation).max();
         let highest = self.view.highest.max(in_link);
         match highest {
-            Some(highest) if highest > own => Some(format!("generation {highest} has been claimed")),
+            Some(highest) if highest > own => Some(overtaken(highest)),
             _ if self.view.highest < Some(own) => Some(format!("the claim of generation {own} is gone")),
             _ => None,
         }
@@ -315,4 +315,9 @@ impl Leader {
             _ => End::Maintained,
         }
     }
+}
+
+/// What fences a leader whose generation is no longer the highest.
+pub(super) fn overtaken(by: Generation) -> String {
+    format!("generation {by} has been claimed")
 }

@@ -5,6 +5,7 @@
 //! was gone, everything is looked at again.
 
 use super::action::Request;
+use super::claim::overtaken;
 use super::store::{Answer, Purpose};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{
@@ -12,6 +13,9 @@ use crate::chain::{
 };
 use crate::ids::{Generation, LinkNumber, Now};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The longest of the delays between two looks: a leader at work may let any of them succeed.
+const LONGEST_PAUSE: usize = 3;
 
 /// What the chain is known to be: a listing, and what this leader has added since.
 #[derive(Debug, Default)]
@@ -145,7 +149,14 @@ impl Leader {
         }
         let changed = look.second.is_some_and(|second| second != (look.view.highest, look.view.head()));
         if look.vanished || changed {
-            let delay_ms = DELAYS_MS[look.rounds.min(DELAYS_MS.len() - 1)];
+            // Claims only ever rise: whoever is overtaken need not wait until the one before it stands still.
+            let highest = look.second.and_then(|(highest, _)| highest).max(look.view.highest);
+            if let (Some(own), Some(highest)) = (self.generation, highest)
+                && highest > own
+            {
+                return self.fenced(overtaken(highest));
+            }
+            let delay_ms = DELAYS_MS[look.rounds.min(LONGEST_PAUSE)];
             look.again_at = Some(self.now.after_ms(delay_ms));
             return;
         }

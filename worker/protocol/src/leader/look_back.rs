@@ -6,6 +6,7 @@
 //! sees the link.
 
 use super::action::Request;
+use super::claim::overtaken;
 use super::notice::End;
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
@@ -90,7 +91,7 @@ impl Leader {
         let (link, subject, open) = (looking.link, looking.subject, looking.open);
         let fenced = match (question, answer) {
             (Question::NextGeneration, Answer::NotFound) | (Question::Deleted, Answer::NotFound) => None,
-            (Question::NextGeneration, _) => Some(format!("generation {} has been claimed", own.0 + 1)),
+            (Question::NextGeneration, _) => Some(overtaken(Generation(own.0 + 1))),
             (Question::Deleted, _) => Some("the job has been deleted".to_owned()),
             (Question::OwnClaim, Answer::Body(bytes)) if self.is_own_claim(own, bytes) => None,
             (Question::OwnClaim, _) if !self.rules.hold(Rule::ConditionalClaim) => None,
@@ -121,7 +122,7 @@ impl Leader {
     pub(super) fn on_watched(&mut self, answer: &Answer) {
         match answer {
             Answer::NotFound => self.watch_later(),
-            _ => self.fenced(format!("generation {} has been claimed", self.own_generation().0 + 1)),
+            _ => self.fenced(overtaken(Generation(self.own_generation().0 + 1))),
         }
     }
 

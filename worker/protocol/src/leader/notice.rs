@@ -40,6 +40,11 @@ pub enum End {
         /// How that was seen.
         message: String,
     },
+    /// Tasks of this process do not end: it must end, and whoever starts it again goes on from the last checkpoint.
+    GivenUp {
+        /// For the user.
+        message: String,
+    },
     /// The job cannot go on.
     Failed {
         /// What to do about it.

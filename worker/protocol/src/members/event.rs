@@ -11,6 +11,15 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session(pub u64);
 
+/// The process that a worker is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// The leader's own: it is there as long as somebody can ask.
+    Own,
+    /// Another one, which may die, hang or be cut off.
+    Other,
+}
+
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -48,7 +57,8 @@ pub struct Options {
     pub heartbeat_ms: u64,
     /// So many heartbeats in a row may be missed.
     pub missed_heartbeats: u32,
-    /// Tasks that do not end within this time are given up with their worker, in milliseconds.
+    /// Tasks that do not end within this time are given up with their worker, in milliseconds; those in the leader's own
+    /// process get it twice, since it may have stood still.
     pub cancel_timeout_ms: u64,
     /// Say which workers are missing after waiting this long, in milliseconds.
     pub tell_after_ms: u64,
@@ -71,6 +81,8 @@ pub enum Event {
         session: Session,
         /// Who it is.
         worker: Registration,
+        /// Where it runs.
+        process: Process,
     },
     /// Something was heard of a worker.
     Heard {
@@ -205,6 +217,12 @@ pub enum Action {
         session: Session,
         /// The generation.
         generation: Generation,
+    },
+    /// Tasks in the leader's own process do not end. Only the end of the process ends them, and whoever starts it next goes
+    /// on from the last checkpoint.
+    GiveUp {
+        /// For the user.
+        reason: String,
     },
     /// Tell the user which workers the job waits for.
     TellWaiting {

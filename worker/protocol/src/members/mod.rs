@@ -9,7 +9,8 @@
 //! [`Members`] stands between the leader, which knows tasks only by name, and the connections of workers. It answers
 //! [`Event::Deploy`] and [`Event::Cancel`] with one event for the leader when all workers concerned have answered or are
 //! lost. A worker that is lost is not waited for: it is fenced by the next generation, and it ends its tasks by itself when
-//! it misses its leader.
+//! it misses its leader. The worker in the leader's own process is never lost, for nobody would bring it back: a process
+//! that stood still finds it silent, and alive.
 //!
 //! Invariants: at most one session per ordinal, and none takes the place of one that was started later; a message of a session that is not current changes nothing; every
 //! `Cancel` is answered by one `Cancelled`, whatever happens to workers.
@@ -17,7 +18,7 @@
 mod event;
 mod placement;
 
-pub use event::{Action, Event, Options, Registration, Session};
+pub use event::{Action, Event, Options, Process, Registration, Session};
 pub use placement::Placement;
 
 use crate::ids::{Generation, Now, TaskId};
@@ -40,6 +41,7 @@ pub struct Members {
 #[derive(Debug)]
 struct Member {
     worker: Registration,
+    process: Process,
     heard: Now,
     leaving: bool,
 }
@@ -53,10 +55,30 @@ struct Deployed {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Waiting { generation: Generation, parallelism: u32, workers: u32, since: Now, told: bool },
-    Deploying { generation: Generation, on: BTreeSet<Session>, waiting: BTreeSet<Session>, deployed: Deployed },
-    Running { generation: Generation, on: BTreeSet<Session> },
-    Cancelling { generation: Generation, waiting: BTreeSet<Session>, since: Now },
+    Waiting {
+        generation: Generation,
+        parallelism: u32,
+        workers: u32,
+        since: Now,
+        told: bool,
+    },
+    Deploying {
+        generation: Generation,
+        on: BTreeSet<Session>,
+        waiting: BTreeSet<Session>,
+        deployed: Deployed,
+    },
+    Running {
+        generation: Generation,
+        on: BTreeSet<Session>,
+    },
+    /// Overdue: the time was over once before.
+    Cancelling {
+        generation: Generation,
+        waiting: BTreeSet<Session>,
+        since: Now,
+        overdue: bool,
+    },
 }
 
 impl Members {
@@ -86,7 +108,8 @@ impl Members {
     /// When it wants an [`Event::Tick`] if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Now> {
-        let lost = self.sessions.values().map(|member| member.heard.after_ms(self.options.lost_after_ms()));
+        let others = self.sessions.values().filter(|member| member.process == Process::Other);
+        let lost = others.map(|member| member.heard.after_ms(self.options.lost_after_ms()));
         let phase = match &self.phase {
             Phase::Waiting { since, told: false, .. } => Some(since.after_ms(self.options.tell_after_ms)),
             Phase::Cancelling { since, .. } => Some(since.after_ms(self.options.cancel_timeout_ms)),
@@ -132,7 +155,7 @@ impl Members {
             return;
         }
         match event {
-            Event::Registered { session, worker } => self.register(session, worker),
+            Event::Registered { session, worker, process } => self.register(session, worker, process),
             Event::Heard { session } => {
                 if let Some(member) = self.sessions.get_mut(&session) {
                     member.heard = self.now;
@@ -166,13 +189,17 @@ impl Members {
         }
     }
 
-    fn register(&mut self, session: Session, worker: Registration) {
+    fn register(&mut self, session: Session, worker: Registration, process: Process) {
         if let Some(reason) = self.refusal(&worker) {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
         let place = |worker: &Registration| (worker.revision, worker.attempt);
         if let Some((before, member)) = self.sessions.iter().find(same) {
+            if member.process == Process::Own {
+                let reason = "the leader itself is this worker".to_owned();
+                return self.out.push(Action::Replace { session, reason });
+            }
             if place(&member.worker) > place(&worker) {
                 let (revision, attempt) = place(&member.worker);
                 let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
@@ -182,7 +209,7 @@ impl Members {
             self.out.push(Action::Replace { session: before, reason: message.to_owned() });
             self.lose(before, message);
         }
-        self.sessions.insert(session, Member { worker, heard: self.now, leaving: false });
+        self.sessions.insert(session, Member { worker, process, heard: self.now, leaving: false });
         self.out.push(Action::Welcome { session });
         self.place();
         self.gather();
@@ -288,7 +315,7 @@ impl Members {
         };
         let waiting: BTreeSet<Session> = on.into_iter().filter(|session| self.is_current(*session)).collect();
         self.out.extend(waiting.iter().map(|session| Action::Cancel { session: *session, generation }));
-        self.phase = Phase::Cancelling { generation, waiting, since: self.now };
+        self.phase = Phase::Cancelling { generation, waiting, since: self.now, overdue: false };
         self.end_cancelling();
     }
 
@@ -330,7 +357,7 @@ impl Members {
 
     fn look_for_the_lost(&mut self) {
         let after = self.options.lost_after_ms();
-        let silent = |member: &Member| self.now.ms_since(member.heard) >= after;
+        let silent = |member: &Member| member.process == Process::Other && self.now.ms_since(member.heard) >= after;
         let lost: Vec<Session> = self.sessions.iter().filter(|(_, member)| silent(member)).map(|(id, _)| *id).collect();
         for session in lost {
             let message = format!("nothing was heard of it for {after} ms");
@@ -339,14 +366,24 @@ impl Members {
         }
     }
 
-    /// A worker that answers heartbeats but does not end its tasks is given up like one that is gone.
+    /// A worker that answers heartbeats but does not end its tasks is given up like one that is gone. Its own worker the
+    /// leader cannot do without: it gives up with it, after the same time once more.
     fn give_up_cancelling(&mut self) {
-        let Phase::Cancelling { waiting, since, .. } = &self.phase else { return };
-        if self.now.ms_since(*since) < self.options.cancel_timeout_ms {
+        let timeout = self.options.cancel_timeout_ms;
+        let Phase::Cancelling { waiting, since, overdue, .. } = &mut self.phase else { return };
+        if self.now.ms_since(*since) < timeout {
             return;
         }
-        for session in waiting.clone() {
-            let message = format!("its tasks did not end within {} ms", self.options.cancel_timeout_ms);
+        let is_own =
+            |session: &Session| self.sessions.get(session).is_some_and(|member| member.process == Process::Own);
+        let (own, others): (BTreeSet<Session>, BTreeSet<Session>) = waiting.iter().copied().partition(is_own);
+        if *overdue && !own.is_empty() {
+            let reason = format!("tasks in the leader's own process did not end within twice {timeout} ms");
+            self.out.push(Action::GiveUp { reason });
+        }
+        (*since, *overdue) = (self.now, true);
+        for session in others {
+            let message = format!("its tasks did not end within {timeout} ms");
             self.out.push(Action::Close { session, reason: message.clone() });
             self.lose(session, &message);
         }

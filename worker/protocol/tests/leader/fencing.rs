@@ -1,6 +1,7 @@
 //! Named histories of two leaders, one of which must not act.
 
 use crate::rig::{Objects, Rig, execute, go_on, head, links, maintain, options};
+use std::collections::VecDeque;
 use weir_protocol::chain::Stop;
 use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Running, Then};
 use weir_protocol::{Generation, Now};
@@ -224,4 +225,31 @@ fn what_an_old_generation_says_is_ignored() {
         rig.tell(&mut store, late);
         assert_eq!((&store, rig.leader.status()), (&before.0, before.1.clone()), "{said}");
     }
+}
+
+#[test]
+fn a_leader_that_was_replaced_notices_although_the_job_never_stands_still() {
+    let mut store = Objects::new();
+    let mut before = Rig::begun(&mut store, "a", go_on());
+    let mut next = Rig::begun(&mut store, "b", go_on());
+    let lost = Event::WorkerLost { generation: Generation(1), worker: 1, message: "it is away".to_owned() };
+    let mut events = VecDeque::from([lost]);
+    let mut names = (0..).map(|number| format!("s{number}"));
+    for _ in 0..100 {
+        let event = events.pop_front().unwrap_or(Event::Tick);
+        before.now = before.leader.deadline().filter(|_| matches!(event, Event::Tick)).unwrap_or(before.now);
+        for action in before.leader.step(before.now, event) {
+            match action {
+                Action::Cancel { generation } => events.push_back(Event::Cancelled { generation }),
+                Action::End(end) => return assert!(matches!(end, End::Fenced { .. }), "{end:?}"),
+                Action::Store { op, request } => {
+                    // Before every answer another checkpoint is there.
+                    next.savepoint(&mut store, &names.next().unwrap(), Then::Continue);
+                    events.push_back(Event::Stored { op, outcome: execute(&mut store, request) });
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("it looks for ever");
 }

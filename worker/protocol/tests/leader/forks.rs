@@ -126,7 +126,7 @@ fn a_fork_can_be_assigned_and_an_overtaken_one_gives_its_pin_up() {
     let mut rig = Rig::begun_with(&mut store, guided("a", "a"));
     let restore = |pin: &str| {
         let (location, manifest) = ("origin".to_owned(), manifest.clone());
-        Some(RestoreFrom::Foreign { location, manifest, pin: Some(pin.to_owned()) })
+        Some(RestoreFrom::Foreign { location, manifest, pin: Some(pin.to_owned()), asked: None })
     };
     let wanted = Assignment { restore_from: restore("one"), ..assignment(1, "a", 1) };
     assert_eq!(rig.assign(&mut store, wanted), [AssignmentAnswer::Accepted]);
@@ -144,6 +144,40 @@ fn a_fork_can_be_assigned_and_an_overtaken_one_gives_its_pin_up() {
 }
 
 #[test]
+fn a_fork_that_is_assigned_again_must_be_asked_for_by_the_same_words() {
+    let mut origin_store = Objects::new();
+    let (_, manifest) = origin(&mut origin_store);
+    let mut store = Objects::new();
+    let mut rig = Rig::begun_with(&mut store, guided("a", "a"));
+    let found = |words: &str, location: &str| {
+        let (location, manifest, asked) = (location.to_owned(), manifest.clone(), Some(words.to_owned()));
+        let restore = RestoreFrom::Foreign { location, manifest, pin: None, asked };
+        Assignment { restore_from: Some(restore), ..assignment(1, "a", 1) }
+    };
+    let asked = |words: &str, parallelism: u32| {
+        let restore_from = Some(RestoreFrom::Asked(words.to_owned()));
+        Assignment { restore_from, ..assignment(1, "a", parallelism) }
+    };
+    use AssignmentAnswer::{Accepted, Conflict, Stale};
+    assert_eq!(rig.assign(&mut store, asked("job x", 1)), [Stale { highest: 0 }], "nobody has looked it up");
+    assert_eq!(rig.assign(&mut store, found("job x", "origin")), [Accepted]);
+    let stored = store.clone();
+    let again = [
+        (asked("job x", 1), Accepted),
+        (found("job x", "where it is now"), Accepted),
+        (asked("job y", 1), Conflict),
+        (found("path /origin", "origin"), Conflict),
+        (asked("job x", 2), Conflict),
+        (assignment(1, "a", 1), Conflict),
+    ];
+    for (wanted, expected) in again {
+        let what = format!("{:?}", wanted.parallelism);
+        assert_eq!(rig.assign(&mut store, wanted), [expected], "{what}");
+    }
+    assert_eq!(store, stored);
+}
+
+#[test]
 fn a_fork_of_another_shape_is_refused_before_anything_is_stored() {
     let mut origin_store = Objects::new();
     let (_, mut manifest) = origin(&mut origin_store);
@@ -152,7 +186,8 @@ fn a_fork_of_another_shape_is_refused_before_anything_is_stored() {
     let mut rig = Rig::begun_with(&mut store, guided("a", "a"));
     rig.assign(&mut store, assignment(1, "a", 1));
     let before = store.clone();
-    let restore = RestoreFrom::Foreign { location: "origin".to_owned(), manifest: manifest.clone(), pin: None };
+    let restore =
+        RestoreFrom::Foreign { location: "origin".to_owned(), manifest: manifest.clone(), pin: None, asked: None };
     let wanted = Assignment { restore_from: Some(restore), ..assignment(2, "a", 1) };
     let answers = rig.assign(&mut store, wanted);
     assert!(matches!(answers.as_slice(), [AssignmentAnswer::UnknownRestorePoint { .. }]), "{answers:?}");

@@ -69,7 +69,7 @@ impl Gather {
             Incoming::Arrived(arrived) => {
                 self.keep(input, || Piece::Arrived { decode: Arc::clone(&arrived.decode), bytes: arrived.size.bytes });
             }
-            Incoming::Element(Element::Watermark(watermark)) => self.keep(input, || Piece::Watermark(*watermark)),
+            Incoming::Element(Element::Watermark(watermark, _)) => self.keep(input, || Piece::Watermark(*watermark)),
             Incoming::Element(Element::Idle) => self.keep(input, || Piece::Idle),
         }
         if self.gathering.element(input) == Arrival::Keep {

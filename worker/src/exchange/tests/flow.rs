@@ -63,11 +63,11 @@ fn elements_of_a_channel_arrive_in_order() {
     let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
     let barrier = |checkpoint, after| Element::Barrier(Barrier::aligned(CheckpointId(checkpoint), after));
     let sent = [
-        Element::Watermark(EventTime(-5)),
+        Element::Watermark(EventTime(-5), None),
         Element::Batch(numbers(0, 3)),
         barrier(7, After::More),
         Element::Batch(numbers(3, 4)),
-        Element::Watermark(EventTime::MAX),
+        Element::Watermark(EventTime::MAX, None),
         barrier(8, After::MoreApart),
         Element::Idle,
         Element::Batch(numbers(7, 1)),

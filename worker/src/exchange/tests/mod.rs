@@ -109,7 +109,7 @@ fn numbers(from: i64, rows: i64) -> Batch {
 fn word(element: &Element) -> String {
     match element {
         Element::Batch(batch) => format!("{} rows", batch.num_rows()),
-        Element::Watermark(watermark) => format!("w{watermark}"),
+        Element::Watermark(watermark, _) => format!("w{watermark}"),
         other => format!("{other:?}"),
     }
 }

@@ -295,8 +295,9 @@ impl Running {
         self.writer.send(Write::Settle);
         let overtaken = Arc::new(AtomicBool::new(false));
         self.preparing = Some(Arc::clone(&overtaken));
-        let here = self.deployment.iter().flat_map(|(_, deployment)| deployment.tasks.keys());
-        let (here, work, sender) = (here.map(|task| task.subtask).collect(), self.work.clone(), self.sender.clone());
+        let here = self.deployment.iter().flat_map(|(_, deployment)| &deployment.tasks);
+        let here = here.map(|(id, task)| (id.subtask, task.owned.clone())).collect();
+        let (work, sender) = (self.work.clone(), self.sender.clone());
         let load = move || {
             let placement = Placement::over(key_groups.parallelism(), workers);
             near::fetch(&work, &manifest, &key_groups, &placement, &overtaken);
@@ -304,7 +305,7 @@ impl Running {
             let ahead = Ahead { manifest, key_groups, placement: &placement, here: &here, overtaken: &overtaken };
             let warmed = ahead.load(&work).unwrap_or_else(|failure| {
                 tracing::warn!(error = failure.chain(), "state that will be needed could not be loaded ahead");
-                Warmed::new()
+                Warmed::default()
             });
             let _ = sender.send(Input::Ahead(revision, overtaken, warmed));
         };
@@ -439,7 +440,7 @@ impl Running {
         if used > budget {
             // It would only be quicker.
             used -= self.shelf.bytes_ahead();
-            self.shelf.load(Warmed::new());
+            self.shelf.load(Warmed::default());
         }
         self.throttle.follow(used, budget);
         let largest = deployment.tasks.iter().max_by_key(|(_, task)| task.metrics.state_bytes.get());

@@ -113,7 +113,8 @@ impl<'a> Builder<'a> {
                 state: self.state_of(operator)?.clone(),
                 owned: owned.to_vec(),
                 subtask,
-                warm: warm.remove(&(operator.clone(), subtask)),
+                warm: warm.operators.remove(&(operator.clone(), subtask)),
+                gained: warm.gained.remove(&(operator.clone(), subtask)),
                 late_rows: metrics.late_rows.clone(),
                 reused: Arc::clone(&self.blueprint.work.board.reused),
             })

@@ -3,7 +3,7 @@
 use crate::checkpoint::store::Store;
 use crate::dataflow::chain::{Next, Step};
 use crate::failure::Result;
-use crate::job::deploy::warm::{Reused, Warm};
+use crate::job::deploy::warm::{Gained, Reused, Warm};
 use crate::operator::snapshot::Restored;
 use crate::operator::{Counter, Operator};
 use crate::state::file;
@@ -21,6 +21,8 @@ pub(super) struct RestoreOf {
     pub(super) subtask: u32,
     /// What is in memory of it.
     pub(super) warm: Option<Warm>,
+    /// What is in memory of key groups that come to it.
+    pub(super) gained: Option<Gained>,
     pub(super) late_rows: Counter,
     pub(super) reused: Arc<Reused>,
 }
@@ -28,11 +30,22 @@ pub(super) struct RestoreOf {
 impl RestoreOf {
     /// Gives the operator its state: what is in memory of it, and for the rest what the store has.
     pub(super) fn bring(mut self, operator: &mut Box<dyn Operator>, store: &dyn Store) -> Result<()> {
-        let missing = self.take_over(operator);
-        let tables = file::restore(store, missing.as_ref().unwrap_or(&self.state.files), &self.owned)?;
+        let (mut tables, mut missing) = (Vec::new(), self.take_over(operator));
+        if let Some((gained, rest)) = missing.as_ref().and_then(|missing| self.take_gained(missing)) {
+            (tables, missing) = (gained.tables, Some(rest));
+        }
+        tables.extend(file::restore(store, missing.as_ref().unwrap_or(&self.state.files), &self.owned)?);
         let watermarks = clipped(&self.state.watermarks, &self.owned);
         let counters = if self.subtask == 0 { self.state.counters } else { BTreeMap::new() };
         operator.restore(Restored { tables, watermarks, counters })
+    }
+
+    /// What was loaded ahead of the files that are missing, and what is still missing.
+    fn take_gained(&mut self, missing: &[StateFile]) -> Option<(Gained, Vec<StateFile>)> {
+        let gained = self.gained.take()?;
+        let rest = gained.missing(missing)?;
+        self.reused.gained(&gained);
+        Some((gained, rest))
     }
 
     /// Puts the operator that has state in memory in the place of the new one; the files to read besides.

@@ -8,6 +8,7 @@
 
 use crate::dataflow::task::Left;
 use crate::numbers::{Family, Numbers};
+use crate::operator::snapshot::TableDelta;
 use crate::operator::{Counter, Operator};
 use crate::state::file;
 use std::collections::BTreeMap;
@@ -38,8 +39,52 @@ pub enum Basis {
     Files(Vec<StateFile>),
 }
 
-/// Operators with state, by their ids and subtasks.
-pub type Warmed = BTreeMap<(OperatorId, u32), Warm>;
+/// State that was loaded ahead for an operator which goes on with what it has: of key groups that come to it.
+pub struct Gained {
+    /// The key groups.
+    pub held: Vec<KeyGroupRange>,
+    /// The files of an earlier checkpoint that it was read from.
+    pub files: Vec<StateFile>,
+    /// What they say of these key groups, in their order.
+    pub tables: Vec<TableDelta>,
+}
+
+impl Gained {
+    /// What is to be read besides, of `files`, the state of key groups that come to an operator; `None` when this does not
+    /// help.
+    #[must_use]
+    pub fn missing(&self, files: &[StateFile]) -> Option<Vec<StateFile>> {
+        let coming = Groups::of(&files.iter().flat_map(|file| file.key_groups.clone()).collect::<Vec<_>>());
+        let held = Groups::of(&self.held);
+        // What is said of key groups that do not come would be taken for theirs.
+        if self.tables.iter().flat_map(|delta| &delta.key_groups).any(|(group, _)| !coming.has(*group)) {
+            return None;
+        }
+        missing_after(&held, &self.files, files, &coming)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tables.iter().map(|delta| delta.rows.get_array_memory_size() as u64).sum()
+    }
+}
+
+/// State in memory, by the ids of operators and their subtasks.
+#[derive(Default)]
+pub struct Warmed {
+    /// Operators with state.
+    pub operators: BTreeMap<(OperatorId, u32), Warm>,
+    /// State for operators that are here already.
+    pub gained: BTreeMap<(OperatorId, u32), Gained>,
+}
+
+impl Warmed {
+    /// Memory that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let operators: u64 = self.operators.values().map(|warm| warm.operator.state_bytes() as u64).sum();
+        operators + self.gained.values().map(Gained::bytes).sum::<u64>()
+    }
+}
 
 /// How much state tasks did not have to read.
 #[derive(Debug, Default)]
@@ -75,29 +120,40 @@ impl Warm {
             let missing = |file: &StateFile| part(file, |group| owned.has(group) && !useful.has(group));
             return Some(files.iter().filter_map(missing).collect());
         };
-        let known: BTreeMap<&str, &StateFile> = applied.iter().map(|file| (file.path.as_str(), file)).collect();
-        let mut missing = Vec::new();
-        for file in files {
-            let has = known.get(file.path.as_str()).map_or_else(Groups::default, |known| Groups::of(&known.key_groups));
-            let Some(wanted) = part(file, |group| owned.has(group) && !(useful.has(group) && has.has(group))) else {
-                continue;
-            };
-            // One that came in between would have to be applied before what is in memory.
-            let news = Groups::of(&only(&wanted.key_groups, |group| useful.has(group)));
-            let after = |other: &StateFile| other.table == file.table && other.sequence >= file.sequence;
-            let overtaken = |other: &&StateFile| after(other) && part(other, |group| news.has(group)).is_some();
-            if applied.iter().any(|other| overtaken(&other)) {
-                return None;
-            }
-            missing.push(wanted);
-        }
-        let now: BTreeMap<&str, &StateFile> = files.iter().map(|file| (file.path.as_str(), file)).collect();
-        let is_current = |known: &StateFile| {
-            let now = now.get(known.path.as_str()).map_or_else(Groups::default, |now| Groups::of(&now.key_groups));
-            part(known, |group| useful.has(group) && !now.has(group)).is_none()
-        };
-        applied.iter().all(is_current).then_some(missing)
+        missing_after(&useful, applied, files, &owned)
     }
+}
+
+/// What is missing of `files`, for `owned`, to who has applied some earlier ones to `useful`; `None` when it has applied
+/// what is not true any more, or too early.
+fn missing_after(
+    useful: &Groups,
+    applied: &[StateFile],
+    files: &[StateFile],
+    owned: &Groups,
+) -> Option<Vec<StateFile>> {
+    let known: BTreeMap<&str, &StateFile> = applied.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut missing = Vec::new();
+    for file in files {
+        let has = known.get(file.path.as_str()).map_or_else(Groups::default, |known| Groups::of(&known.key_groups));
+        let Some(wanted) = part(file, |group| owned.has(group) && !(useful.has(group) && has.has(group))) else {
+            continue;
+        };
+        // One that came in between would have to be applied before what is in memory.
+        let news = Groups::of(&only(&wanted.key_groups, |group| useful.has(group)));
+        let after = |other: &StateFile| other.table == file.table && other.sequence >= file.sequence;
+        let overtaken = |other: &&StateFile| after(other) && part(other, |group| news.has(group)).is_some();
+        if applied.iter().any(|other| overtaken(&other)) {
+            return None;
+        }
+        missing.push(wanted);
+    }
+    let now: BTreeMap<&str, &StateFile> = files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let is_current = |known: &StateFile| {
+        let now = now.get(known.path.as_str()).map_or_else(Groups::default, |now| Groups::of(&now.key_groups));
+        part(known, |group| useful.has(group) && !now.has(group)).is_none()
+    };
+    applied.iter().all(is_current).then_some(missing)
 }
 
 /// Key groups, by number.
@@ -125,6 +181,13 @@ fn part(file: &StateFile, wanted: impl Fn(KeyGroup) -> bool) -> Option<StateFile
     (!key_groups.is_empty()).then(|| StateFile { key_groups, ..file.clone() })
 }
 
+/// The key groups of `ranges` that are not in `others`.
+#[must_use]
+pub fn without(ranges: &[KeyGroupRange], others: &[KeyGroupRange]) -> Vec<KeyGroupRange> {
+    let others = Groups::of(others);
+    only(ranges, |group| !others.has(group))
+}
+
 fn only(ranges: &[KeyGroupRange], wanted: impl Fn(KeyGroup) -> bool) -> Vec<KeyGroupRange> {
     let groups = ranges.iter().flat_map(|range| range.start.0..range.end.0).map(KeyGroup);
     file::ranges(groups.filter(|group| wanted(*group)))
@@ -137,6 +200,11 @@ impl Reused {
             Basis::Equal => self.left.add(bytes),
             Basis::Files(_) => self.ahead.add(bytes),
         }
+    }
+
+    /// A task goes on with `bytes` of state that came to it and was loaded ahead.
+    pub fn gained(&self, gained: &Gained) {
+        self.ahead.add(gained.bytes());
     }
 }
 
@@ -180,7 +248,7 @@ impl Shelf {
     /// Memory of what was loaded ahead.
     #[must_use]
     pub fn bytes_ahead(&self) -> u64 {
-        self.ahead.values().map(|warm| warm.operator.state_bytes() as u64).sum()
+        self.ahead.bytes()
     }
 
     /// What helps a generation that begins with `restore`; nothing stays.
@@ -188,12 +256,12 @@ impl Shelf {
         let (left, ahead) = (std::mem::take(&mut self.left), std::mem::take(&mut self.ahead));
         self.left_at = None;
         // Files of another place are written down here first, by operators that have them as new.
-        let Some(restore) = restore.filter(|restore| restore.location.is_none()) else { return Warmed::new() };
+        let Some(restore) = restore.filter(|restore| restore.location.is_none()) else { return Warmed::default() };
         let mut warmed = ahead;
         let head = self.completed.as_ref().filter(|(_, attempt)| *attempt == restore.manifest.attempt);
         if let Some((head, _)) = head {
             let equal = left.into_iter().filter(|(_, (of, _))| of == head);
-            warmed.extend(equal.map(|(place, (_, warm))| (place, warm)));
+            warmed.operators.extend(equal.map(|(place, (_, warm))| (place, warm)));
         }
         warmed
     }
@@ -293,6 +361,15 @@ mod tests {
                 file.key_groups = only(&file.key_groups, |other| other.0 != group);
             }
             let warm = warm(&held, Basis::Files(applied.clone()));
+            // What survivors gain is read likewise: of the key groups that come to them, and no others.
+            let gained = Gained { held: ranges(&held), files: applied.clone(), tables: Vec::new() };
+            let coming: Vec<StateFile> = now.iter().filter_map(|file| part(file, |group| owned.contains(&group.0))).collect();
+            if let Some(missing) = gained.missing(&coming) {
+                for group in &owned {
+                    let in_memory = if held.contains(group) { read(&applied, *group) } else { Vec::new() };
+                    prop_assert_eq!([in_memory, read(&missing, *group)].concat(), read(&now, *group), "key group {}", group);
+                }
+            }
             let Some(missing) = warm.missing(&now, &ranges(&owned)) else {
                 prop_assert!(lost.is_some(), "only a lost part makes it useless");
                 return Ok(());

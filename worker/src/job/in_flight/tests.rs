@@ -151,7 +151,7 @@ impl Sender {
             Event::Watermark(watermark) => {
                 let watermark = watermark.max(self.position.watermark);
                 self.position.watermark = watermark;
-                self.writer().watermark(EventTime(watermark)).unwrap();
+                self.writer().watermark(EventTime(watermark), None).unwrap();
             }
             Event::Flush => self.writer().flush().unwrap(),
             Event::Idle => {

@@ -217,9 +217,9 @@ impl Runner {
             self.housekeeping(&mut end);
         };
         self.local = None;
-        // Of a leader that hands over, that another one has replaced, or that others look after, workers look for the next
-        // one.
-        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. });
+        // Of a leader that hands over, that another one has replaced, that must begin again, or that others look after,
+        // workers look for the next one.
+        let replaced = matches!(end, End::HandedOver { .. } | End::Fenced { .. } | End::GivenUp { .. });
         if !replaced && self.job.workers.after_end == AfterEnd::Leave {
             self.links.values().for_each(|link| link.send(ToWorker::End(end.clone())));
         }
@@ -253,11 +253,6 @@ impl Runner {
         self.pulse.beat();
         self.board.update(&self.leader.status(), self.now());
         self.board.registered(self.members.workers().count());
-        if end.is_none()
-            && let Some(session) = self.local.as_ref().map(|(session, _)| *session)
-        {
-            *end = self.step(Happened::Members(members::Event::Heard { session }));
-        }
         if end.is_none() {
             *end = self.tick();
         }
@@ -274,7 +269,9 @@ impl Runner {
             Message::Leave => self.leave(),
             Message::Registered(session, worker, link) => {
                 self.links.insert(session, link);
-                self.step(Happened::Members(members::Event::Registered { session, worker }))
+                let is_own = self.local.as_ref().is_some_and(|(own, _)| *own == session);
+                let process = if is_own { members::Process::Own } else { members::Process::Other };
+                self.step(Happened::Members(members::Event::Registered { session, worker, process }))
             }
             Message::Disconnected(session, message) => {
                 self.links.remove(&session);
@@ -363,12 +360,13 @@ impl Runner {
                     }
                 }
                 Happened::Members(event) => {
-                    // Of a process that stood still as a whole, its own worker is not lost: whoever can say so lives.
-                    let own = self.local.as_ref().map(|(session, _)| members::Event::Heard { session: *session });
-                    for event in own.into_iter().chain([event]) {
-                        for action in self.members.step(now, event) {
-                            queue.extend(self.perform_for_members(action).map(Happened::Leader));
+                    for action in self.members.step(now, event) {
+                        if let members::Action::GiveUp { reason: message } = action {
+                            // Nothing but the end of the process ends its tasks: nobody waits for them.
+                            std::mem::forget(self.local.take());
+                            return Some(End::GivenUp { message });
                         }
+                        queue.extend(self.perform_for_members(action).map(Happened::Leader));
                     }
                 }
             }
@@ -464,6 +462,8 @@ impl Runner {
                 self.board.remark(format!("waiting for worker {}", missing.join(", ")));
             }
             members::Action::Tell(event) => return Some(event),
+            // Performed where a job can end.
+            members::Action::GiveUp { .. } => {}
         }
         None
     }

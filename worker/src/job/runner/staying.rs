@@ -31,7 +31,7 @@ impl Runner {
     pub(super) fn stay_after(&mut self, end: End) -> Option<End> {
         let stays = match &end {
             End::Finished { .. } | End::Stopped { .. } | End::Stalled { .. } | End::Failed { .. } => true,
-            End::Maintained | End::HandedOver { .. } | End::Fenced { .. } => false,
+            End::Maintained | End::HandedOver { .. } | End::Fenced { .. } | End::GivenUp { .. } => false,
         };
         if !stays || self.leaving || self.job.workers.after_end == AfterEnd::Leave {
             return Some(end);
@@ -80,7 +80,7 @@ impl Runner {
                         let asked = Event::AssignmentRequested { request, assignment };
                         return end.or_else(|| self.step(Happened::Leader(asked)));
                     }
-                    Some(known) if *known == *assignment => AssignmentAnswer::Accepted,
+                    Some(known) if known.is_asked_by(&assignment) => AssignmentAnswer::Accepted,
                     _ if revision == highest => AssignmentAnswer::Conflict,
                     _ => AssignmentAnswer::Stale { highest },
                 };

@@ -238,7 +238,7 @@ impl Operator for GroupAggregate {
     }
 
     fn set_processing_time(&mut self, now_ms: i64) {
-        self.state.now_ms = now_ms;
+        self.state.set_time(now_ms);
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {

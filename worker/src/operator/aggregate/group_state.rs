@@ -22,7 +22,8 @@ use weir_protocol::KeyGroup;
 use weir_protocol::key_group::MaxParallelism;
 
 /// Where the owner's words lie after the key. Groups that only grow and live for ever need none, those that expire the
-/// first two.
+/// first two. State files have the time of the last use in any case, so that the time to live can be changed: 0 where it
+/// is not known, as when nothing expired.
 const HASH: usize = 0;
 const TOUCHED_MS: usize = 1;
 const ROWS: usize = 2;
@@ -34,11 +35,14 @@ const LEAST_SCAN: usize = 256;
 /// The table of groups.
 const GROUPS: &str = "groups";
 
-/// The owner's words that are columns of the table.
+/// A time of last use that is not known.
+const NEVER: u64 = 0;
+
+/// The owner's words that are columns of the table; those that no row has are [`NEVER`].
 #[derive(Default)]
 struct OwnedWords {
     columns: Vec<Owned>,
-    words: Vec<usize>,
+    words: Vec<Option<usize>>,
 }
 
 /// Groups and what belongs to them.
@@ -50,6 +54,8 @@ pub(super) struct GroupState {
     pub(super) now_ms: i64,
     values: Multisets,
     ttl_ms: Option<i64>,
+    /// Some groups were restored of which nobody knows when they were used.
+    has_unknown: bool,
     scan: u32,
 }
 
@@ -71,7 +77,24 @@ impl GroupState {
             now_ms: 0,
             values,
             ttl_ms: ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+            has_unknown: false,
             scan: 0,
+        }
+    }
+
+    /// The time of the process's clock. Groups of a state in which nothing expired count as used when it is known first.
+    pub(super) fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        if !std::mem::take(&mut self.has_unknown) {
+            return;
+        }
+        let at = self.layout.extra + TOUCHED_MS;
+        for group in 0..self.table.rows() as u32 {
+            let row = self.table.row_mut(group);
+            if row[0] & flag::FREE == 0 && row[at] == NEVER {
+                row[at] = now_ms as u64;
+                self.table.mark(group);
+            }
         }
     }
 
@@ -171,8 +194,11 @@ impl GroupState {
         if !dirty.is_empty() {
             let owned = self.owned();
             let rows = self.table.pick(&dirty);
-            let values =
-                owned.words.iter().map(|word| rows.column(*word).map(|value| value as i64).collect()).collect();
+            let column = |word: &Option<usize>| match word {
+                Some(word) => rows.column(*word).map(|value| value as i64).collect(),
+                None => vec![NEVER as i64; rows.len()],
+            };
+            let values = owned.words.iter().map(column).collect();
             let deleted = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
             tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs)?);
         }
@@ -245,11 +271,14 @@ impl GroupState {
                 }
                 to[0] |= flag::EMITTED | flag::PERSISTED;
                 for (word, values) in owned.words.iter().zip(&values) {
-                    to[*word] = values[row] as u64;
+                    if let Some(word) = word {
+                        to[*word] = values[row] as u64;
+                    }
                 }
                 if self.ttl_ms.is_some() || self.layout.mode == Mode::Retract {
                     to[self.layout.extra + HASH] = keys.hashes[row];
                 }
+                self.has_unknown |= self.ttl_ms.is_some() && to[self.layout.extra + TOUCHED_MS] == NEVER;
             }
         }
         self.restore_values(restored, &mut keys)
@@ -301,15 +330,16 @@ impl GroupState {
     /// The owner's words that belong to the state.
     fn owned(&self) -> OwnedWords {
         let mut owned = OwnedWords::default();
-        let mut add = |name, means, word| {
+        let mut add = |name, means, word: Option<usize>| {
             owned.columns.push(Owned { name, is_key: false, means });
-            owned.words.push(self.layout.extra + word);
+            owned.words.push(word.map(|word| self.layout.extra + word));
         };
-        if self.ttl_ms.is_some() {
-            add("$touched_ms", Means::Used("last_used"), TOUCHED_MS);
+        match self.ttl_ms {
+            Some(_) => add("$touched_ms", Means::Used("last_used"), Some(TOUCHED_MS)),
+            None => add("$touched_ms", Means::Nothing, None),
         }
         if self.layout.mode == Mode::Retract {
-            add("$rows", Means::Rows("rows"), ROWS);
+            add("$rows", Means::Rows("rows"), Some(ROWS));
         }
         owned
     }
@@ -322,7 +352,9 @@ impl GroupState {
         self.ttl_ms.is_some_and(|ttl| {
             let header = self.table.row(group)[0];
             let touched = self.table.row(group)[self.layout.extra + TOUCHED_MS] as i64;
-            header & flag::EMITTED != 0 && self.now_ms.saturating_sub(touched) > ttl
+            // What was restored without a time gets one with the first look at the clock.
+            let is_known = touched != NEVER as i64;
+            header & flag::EMITTED != 0 && is_known && self.now_ms.saturating_sub(touched) > ttl
         })
     }
 

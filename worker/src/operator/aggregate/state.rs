@@ -38,6 +38,8 @@ pub(super) enum Means {
     Used(&'static str),
     /// A number of rows.
     Rows(&'static str),
+    /// Nothing, as the query is now.
+    Nothing,
 }
 
 /// The shape of a table of groups: keys, the owner's columns (those of the key first), accumulators.
@@ -126,6 +128,7 @@ impl Table<'_> {
                 Means::Expiry(name) => (Role::Expiry, name, event_time),
                 Means::Used(name) => (Role::Used, name, &clock),
                 Means::Rows(name) => (Role::Rows, name, &DataType::Int64),
+                Means::Nothing => continue,
             };
             let holds = if role == Role::Rows { Holds::Plain } else { Holds::Milliseconds };
             columns.push(Column { holds, ..Column::plain(name, role, data_type, self.keys() + at) });

@@ -51,7 +51,7 @@ impl Leader {
         }
         let revision = assignment.revision;
         if let Some((same, requests)) = self.assignments.putting.get_mut(&revision) {
-            match *same == assignment {
+            match same.is_asked_by(&assignment) {
                 true => requests.push(request),
                 false => self.answer(request, revision, AssignmentAnswer::Conflict),
             }
@@ -88,8 +88,12 @@ impl Leader {
             return Some(AssignmentAnswer::Stale { highest });
         }
         match self.view.assignments.get(&wanted.revision) {
-            Some(known) if known == wanted => return Some(AssignmentAnswer::Accepted),
+            Some(known) if known.is_asked_by(wanted) => return Some(AssignmentAnswer::Accepted),
             Some(_) => return Some(AssignmentAnswer::Conflict),
+            // Whoever asks by words alone has seen it assigned.
+            None if matches!(wanted.restore_from, Some(RestoreFrom::Asked(_))) => {
+                return Some(AssignmentAnswer::Stale { highest });
+            }
             None => {}
         }
         let max_parallelism = self.options().max_parallelism.get();
@@ -103,8 +107,8 @@ impl Leader {
     /// Why the job cannot begin from the state that the assignment names.
     fn restore_point_misfit(&self, wanted: &Assignment) -> Option<String> {
         let origin = match wanted.restore_from.as_ref()? {
-            RestoreFrom::Nothing => return None,
-            RestoreFrom::Foreign { location, manifest, pin } => {
+            RestoreFrom::Nothing | RestoreFrom::Asked(_) => return None,
+            RestoreFrom::Foreign { location, manifest, pin, .. } => {
                 Origin::Foreign { location: location.clone(), manifest: manifest.clone(), pin: pin.clone() }
             }
             RestoreFrom::Savepoint(name) => match savepoint_origin(name, self.known_savepoints(), &self.view) {
@@ -168,7 +172,7 @@ impl Leader {
     }
 
     fn assignment_found(&mut self, revision: u64, stored: Assignment) {
-        let same = self.assignments.putting.get(&revision).is_some_and(|(wanted, _)| **wanted == stored);
+        let same = self.assignments.putting.get(&revision).is_some_and(|(wanted, _)| stored.is_asked_by(wanted));
         self.view.assignments.insert(revision, stored);
         match same {
             true => self.assignment_stored(revision),

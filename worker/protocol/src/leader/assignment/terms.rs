@@ -247,8 +247,9 @@ fn resume_of(restore: &RestoreFrom) -> Resume {
     match restore {
         RestoreFrom::Nothing => Resume::Empty,
         RestoreFrom::Savepoint(name) => Resume::Savepoint(name.clone()),
-        RestoreFrom::Foreign { location, manifest, pin } => {
+        RestoreFrom::Foreign { location, manifest, pin, .. } => {
             Resume::Foreign { location: location.clone(), manifest: manifest.clone(), pin: pin.clone() }
         }
+        RestoreFrom::Asked(_) => unreachable!("words are compared, and never stored"),
     }
 }

@@ -297,6 +297,49 @@ fn an_expired_group_is_as_new_and_leaves_the_state() {
 }
 
 #[test]
+fn a_time_to_live_can_be_added_to_a_state_and_taken_away() {
+    let context = |ttl_ms: Option<u64>| {
+        let mut context = context(&owners(1), 0);
+        context.state_ttl = ttl_ms.map(Duration::from_millis);
+        context
+    };
+    let is = |kind, value: &str| (kind, value.to_owned());
+    let update = |to: &str, from: &str| [is(RowKind::UpdateBefore, from), is(RowKind::UpdateAfter, to)];
+    for form in [InputForm::Rows, InputForm::Changes] {
+        let begin = |ttl_ms, snapshots: &[_], at: i64| {
+            let context = context(ttl_ms);
+            let mut task = operator(&spec(&[0]), form, &context);
+            if let Some(last) = snapshots.last() {
+                task.restore(restored_for(snapshots, std::slice::from_ref(last), &context.key_groups)).unwrap();
+            }
+            task.set_processing_time(at);
+            task
+        };
+        let rows = |rows: &[_]| batch(rows);
+        let mut without = begin(None, &[], 1_000);
+        kinds(&mut without, rows(&[row(1, 5), row(2, 5)]));
+        assert_eq!(without.state_schema(), begin(Some(100), &[], 0).state_schema(), "they fit");
+        let mut snapshots = vec![without.snapshot().unwrap()];
+
+        // Nobody knows when they were used last: they count as used now.
+        let mut with = begin(Some(100), &snapshots, 5_000);
+        snapshots.push(with.snapshot().unwrap());
+        let mut with = begin(Some(100), &snapshots, 5_100);
+        assert_eq!(kinds(&mut with, rows(&[row(1, 5)])), update("2", "1"));
+        with.set_processing_time(5_101);
+        assert_eq!(kinds(&mut with, rows(&[row(2, 5)])), [is(RowKind::Insert, "1")], "it was not used for too long");
+        snapshots.push(with.snapshot().unwrap());
+
+        let mut without = begin(None, &snapshots, 90_000);
+        assert_eq!(kinds(&mut without, rows(&[row(1, 5)])), update("3", "2"));
+        snapshots.push(without.snapshot().unwrap());
+        let mut with = begin(Some(100), &snapshots, 95_000);
+        assert_eq!(kinds(&mut with, rows(&[row(1, 5)])), update("4", "3"), "used at a time that nobody knows");
+        assert_eq!(kinds(&mut with, rows(&[row(2, 5)])), [is(RowKind::Insert, "1")], "used at 5101");
+    }
+}
+
+#[test]
 fn held_watermarks_go_after_the_rows_before_them() {
     let mut local = LocalGroupAggregate::new(&spec(&[0]), &input_schema(), &context(&owners(1), 0)).unwrap();
     let mut out = Collected::default();
