@@ -40,6 +40,10 @@ pub(crate) struct Job {
     pub(crate) crashing: Vec<String>,
     /// Images that cannot be pulled.
     pub(crate) missing: Vec<String>,
+    /// Images with which no checkpoint is ever complete.
+    pub(crate) barren: Vec<String>,
+    /// What pods did that worked on the state, by their uid.
+    pub(crate) worked: BTreeMap<String, String>,
     /// Images whose check finds that the state does not fit.
     pub(crate) misfits: Vec<String>,
     addresses: u64,
@@ -98,8 +102,10 @@ impl Job {
         {
             self.lead(target, &pods);
         }
+        let is_barren = |of: &String| pods.iter().any(|pod| uid(pod) == *of && self.barren.contains(&image(pod)));
         if let Some((revision, pod)) = self.in_force.clone()
             && alive(&pod)
+            && !is_barren(&pod)
             && self.stopped.is_none_or(|stopped| stopped < revision)
             && !self.finished
         {
@@ -149,7 +155,13 @@ impl Job {
             "check" if self.misfits.contains(&image(pod)) => {
                 ("Succeeded", false, ended(2, "operator 3 has another key now"))
             }
-            "check" | "maintenance" => ("Succeeded", false, ended(0, "{}")),
+            "check" => ("Succeeded", false, ended(0, "{}")),
+            "maintenance" => {
+                let words = pod["spec"]["containers"][0]["args"].as_array().into_iter().flatten();
+                let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+                self.worked.insert(uid(pod), words.join(" "));
+                ("Succeeded", false, ended(0, "{}"))
+            }
             _ if self.missing.contains(&image(pod)) => {
                 ("Pending", false, json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
             }

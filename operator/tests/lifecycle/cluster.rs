@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
-    Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
+    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
     RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
 };
 use weir_operator::{build::build, decide::decide};
@@ -36,8 +36,16 @@ pub(crate) struct Cluster {
     pub(crate) origin: Option<OriginSeen>,
     /// What the leader of the job was asked for whose state this one begins with.
     pub(crate) asked_of_origin: Vec<String>,
+    /// What pods are like that cannot start.
+    pub(crate) pending: Option<PodStatus>,
+    /// How pods end that work on the state: exit code and message.
+    pub(crate) maintenance: (i32, String),
+    /// Leaders answer every request with this.
+    pub(crate) refuses: Option<(u16, String)>,
     pub(crate) missing_secrets: Vec<String>,
     pub(crate) denied: Option<String>,
+    /// Reasons of conditions and events so far.
+    pub(crate) told: BTreeSet<String>,
     /// Everything that was written so far.
     pub(crate) written: Vec<Write>,
     made: u64,
@@ -78,8 +86,12 @@ impl Cluster {
             namespace_ends: false,
             origin: None,
             asked_of_origin: Vec::new(),
+            pending: None,
+            maintenance: (0, "done".to_owned()),
+            refuses: None,
             missing_secrets: Vec::new(),
             denied: None,
+            told: BTreeSet::new(),
             written: Vec::new(),
             made: 0,
             serial: 0,
@@ -165,6 +177,7 @@ impl Cluster {
     pub(crate) fn round(&mut self, writes: usize) {
         let observed = self.observe();
         let decision = decide(&observed, self.now);
+        self.hear(&decision);
         let mut left = writes;
         if decision.status.change != self.status().change {
             if left == 0 {
@@ -184,6 +197,16 @@ impl Cluster {
             self.job.status = Some(stored(&decision.status));
         }
         self.pass();
+    }
+
+    fn hear(&mut self, decision: &Decision) {
+        let savepoints = decision.actions.iter().filter_map(|action| match action {
+            Action::SavepointStatus { status, .. } => Some(&status.conditions),
+            _ => None,
+        });
+        let conditions = savepoints.chain([&decision.status.conditions]).flatten();
+        self.told.extend(conditions.map(|condition| condition.reason.clone()));
+        self.told.extend(decision.events.iter().map(|event| event.reason.clone()));
     }
 
     pub(crate) fn rounds(&mut self, count: usize) {
@@ -235,7 +258,9 @@ impl Cluster {
             Write::Ask(ask) => {
                 let leader = self.leaders().into_iter().find(|leader| leader.pod == ask.pod);
                 let subject = ask.request.subject();
-                match leader.map(|leader| self.store.ask(&leader, &ask.request)) {
+                let refused = self.refuses.clone();
+                let answer = |leader: Leader| refused.map_or_else(|| self.store.ask(&leader, &ask.request), Err);
+                match leader.map(answer) {
                     Some(Err((status, message))) if status < 503 => {
                         self.refused.push(Refused { subject, status, message, at: self.now });
                     }
@@ -343,7 +368,8 @@ impl Cluster {
     pub(crate) fn pass(&mut self) {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let now = Time(self.now);
-        let (no_image, check) = (self.no_image.clone(), self.check.clone());
+        let (no_image, check, maintenance) = (self.no_image.clone(), self.check.clone(), self.maintenance.clone());
+        let pending = self.pending.clone();
         for pod in self.pods.values_mut() {
             let seen = PodSeen::of(pod).unwrap();
             if pod.status.is_some() || seen.deleting {
@@ -352,13 +378,20 @@ impl Cluster {
             let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
             pod.status = Some(match seen.role {
                 _ if no_image.contains(&image) => waiting("ImagePullBackOff", "not found"),
-                Role::Worker => up(&now),
+                Role::Worker => pending.clone().unwrap_or_else(|| up(&now)),
                 Role::Check => ended(check.0, &check.1, &now),
-                Role::Maintenance => ended(0, "done", &now),
+                Role::Maintenance => ended(maintenance.0, &maintenance.1, &now),
             });
         }
         for leader in self.leaders() {
             self.store.tick(&leader);
+        }
+    }
+
+    /// The kubelet tries again with what could not start.
+    pub(crate) fn recover(&mut self) {
+        for pod in self.pods.values_mut() {
+            pod.status = pod.status.take().filter(|status| status.phase.as_deref() != Some("Pending"));
         }
     }
 

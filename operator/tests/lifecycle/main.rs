@@ -4,6 +4,7 @@
 
 mod chaos;
 mod cluster;
+mod reasons;
 mod rendered;
 mod restores;
 mod situations;
