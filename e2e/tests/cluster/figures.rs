@@ -96,7 +96,9 @@ fn figures() {
         let before = now();
         namespace.apply(&job.manifest(&namespace)).good();
         first.seconds.push(first_after(&folder, 0).at - before);
-        for (figure, ordinal, harm) in [(&mut killed, 1, Harm::Kill), (&mut deleted, 1, Harm::Delete), (&mut lost, 0, Harm::Delete)] {
+        for (figure, ordinal, harm) in
+            [(&mut killed, 1, Harm::Kill), (&mut deleted, 1, Harm::Delete), (&mut lost, 0, Harm::Delete)]
+        {
             runs(&namespace, &job);
             let (pod, generation) = (pods::with_ordinal(&namespace, &job, ordinal), newest(&folder));
             let before = match harm {
@@ -143,7 +145,9 @@ fn failover() -> Figure {
         let held = holder();
         let selection = ["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/name=weir-operator"];
         let (name, frozen) = watch::until("the holder is seen", &selection, |pods| {
-            pods.iter().find(|(_, pod)| pod["metadata"]["uid"] == held.as_str()).map(|(name, pod)| (name.clone(), pod.clone()))
+            pods.iter()
+                .find(|(_, pod)| pod["metadata"]["uid"] == held.as_str())
+                .map(|(name, pod)| (name.clone(), pod.clone()))
         });
         let before = crate::failures::signal(&frozen, "SIGSTOP");
         watch::until("another controller holds the Lease", &lease, |leases| {

@@ -7,7 +7,9 @@ use crate::{output, pods, watch};
 
 #[test]
 fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
-    let Some(_turn) = cluster::enter("a_first_job_runs_and_writes_what_a_quiet_run_writes", Beside::Others) else { return };
+    let Some(_turn) = cluster::enter("a_first_job_runs_and_writes_what_a_quiet_run_writes", Beside::Others) else {
+        return;
+    };
     let namespace = Namespace::new("first");
     let job = Job::lasting("first", 20, 2);
     namespace.apply(&job.manifest(&namespace)).good();
@@ -22,7 +24,11 @@ fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
 
 #[test]
 fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
-    let Some(_turn) = cluster::enter("jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back", Beside::Nobody) else { return };
+    let Some(_turn) =
+        cluster::enter("jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back", Beside::Nobody)
+    else {
+        return;
+    };
     let namespace = Namespace::new("chart");
     let job = Job::lasting("steady", 120, 2);
     job.start(&namespace);

@@ -92,9 +92,8 @@ pub(crate) struct File {
 
 /// The files in a folder of the bucket.
 pub(crate) fn files(folder: &str) -> Vec<File> {
-    let text = shell(&format!(
-        "cd /data/{BUCKET}/{folder} 2>/dev/null && find . -type f -name 'part-*' -printf '%T@ %f\\n'"
-    ));
+    let text =
+        shell(&format!("cd /data/{BUCKET}/{folder} 2>/dev/null && find . -type f -name 'part-*' -printf '%T@ %f\\n'"));
     let file = |line: &str| {
         let (at, name) = line.split_once(' ')?;
         // part-<job>-<table>-<generation>-<subtask>-<number>.json

@@ -57,7 +57,11 @@ fn fields_that_hold_the_state_cannot_be_changed() {
 
 #[test]
 fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
-    let Some(_turn) = cluster::enter("sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected", Beside::Others) else { return };
+    let Some(_turn) =
+        cluster::enter("sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected", Beside::Others)
+    else {
+        return;
+    };
     let namespace = Namespace::new("planner");
     let job = Job::lasting("planner", 20, 1);
     let wrong = Job { query: job.query.replace("sum(price)", "sum(prize)"), ..job.clone() };
@@ -76,7 +80,11 @@ fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
 
 #[test]
 fn a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate() {
-    let Some(_turn) = cluster::enter("a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate", Beside::Others) else { return };
+    let Some(_turn) =
+        cluster::enter("a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate", Beside::Others)
+    else {
+        return;
+    };
     let namespace = Namespace::new("closed");
     let job = Job::lasting("closed", 600, 1);
     job.start(&namespace);
@@ -87,8 +95,10 @@ fn a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate() {
     // The same question three times: with the controller's certificate, with none, and with one that nobody knows.
     let ask = |with: &str| {
         let request = "GET /v1/job HTTP/1.1\\r\\nHost: worker.weir\\r\\nConnection: close\\r\\n\\r\\n";
-        let client = format!("timeout 20 openssl s_client -quiet -connect {address}:8081 -servername worker.weir {with}");
-        let script = format!("cd \"$(mktemp -d)\" && {{ {}; }} && printf '{request}' | {client} 2>&1", keys(&namespace));
+        let client =
+            format!("timeout 20 openssl s_client -quiet -connect {address}:8081 -servername worker.weir {with}");
+        let script =
+            format!("cd \"$(mktemp -d)\" && {{ {}; }} && printf '{request}' | {client} 2>&1", keys(&namespace));
         cluster::run("docker", &["exec", node, "bash", "-c", &script], "").text
     };
     let known = ask("-cert tls.crt -key tls.key -CAfile ca.crt -verify_return_error");

@@ -22,9 +22,9 @@ fn failed_checkpoints(namespace: &Namespace, job: &Job) -> Option<u64> {
     let path = format!("/api/v1/namespaces/{}/pods/{leader}:8080/proxy/metrics", namespace.name);
     let metrics = kubectl(&["get", "--raw", &path]);
     let metrics = metrics.is_good().then_some(metrics.text)?;
-    let failed = metrics.lines().filter(|line| {
-        line.starts_with("weir_checkpoints_total{") && line.contains("outcome=\"failed\"")
-    });
+    let failed = metrics
+        .lines()
+        .filter(|line| line.starts_with("weir_checkpoints_total{") && line.contains("outcome=\"failed\""));
     failed.map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
 }
 

@@ -45,7 +45,10 @@ fn sql_that_fits_the_state_goes_on_with_it() {
 
 #[test]
 fn sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on() {
-    let Some(_turn) = cluster::enter("sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on", Beside::Others) else { return };
+    let Some(_turn) = cluster::enter("sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on", Beside::Others)
+    else {
+        return;
+    };
     let (namespace, job) = started("refused");
     let before = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
     let query = job.query.replace("bidder, count(*)", "bidder, min(price)").replace("bidder", "bidder % 10");

@@ -168,9 +168,10 @@ fn state(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> JobSt
     if draft.paused {
         return view.status.state.unwrap_or(JobState::Pending);
     }
+    let failed = report.is_some_and(|report| report.ending == Some(Ending::Failed));
     let proving = draft.change.as_ref().is_some_and(|change| change.step == ChangeStep::Proving);
     match draft.change.as_ref().map(|change| change.kind) {
-        Some(ChangeKind::Start | ChangeKind::Resume) if proving => of_leader(view, report),
+        Some(ChangeKind::Start | ChangeKind::Resume) if proving || failed => of_leader(view, report),
         Some(ChangeKind::Start | ChangeKind::Resume) if report.is_some() => JobState::Starting,
         Some(ChangeKind::Start | ChangeKind::Resume) => JobState::Pending,
         Some(ChangeKind::Rescale) => JobState::Rescaling,

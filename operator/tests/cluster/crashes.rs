@@ -185,7 +185,8 @@ async fn stories_end_as_they_should() {
         let mut begin = World::new();
         (story.before)(&mut begin).await;
         let (end, writes) = told(story, &begin, None).await;
-        let fields = ["state", "history", "savepoints", "worked", "savepointObjects"].map(|field| end[field].to_string());
+        let fields =
+            ["state", "history", "savepoints", "worked", "savepointObjects"].map(|field| end[field].to_string());
         format!("{}: {} writes, {}", story.name, writes.len(), fields.join(" "))
     });
     let endings = futures::future::join_all(endings).await;

@@ -44,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) barren: Vec<String>,
     /// What pods did that worked on the state, by their uid.
     pub(crate) worked: BTreeMap<String, String>,
+    /// Images whose leaders cannot begin, and the kind of failure.
+    pub(crate) unable: Vec<(String, &'static str)>,
     /// Images whose check finds that the state does not fit.
     pub(crate) misfits: Vec<String>,
     addresses: u64,
@@ -121,6 +123,7 @@ impl Job {
         let of_code: Vec<&Value> = pods
             .iter()
             .filter(|pod| label(pod, "weir.dev/role") == "worker" && env(pod, "WEIR_CODE") == code)
+            .filter(|pod| self.unable.iter().all(|(unable, _)| *unable != image(pod)))
             .collect();
         let places: std::collections::BTreeSet<&str> =
             of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
@@ -184,6 +187,12 @@ impl Job {
     fn answer(&mut self, pod: &Value, request: &Request) -> (u16, Value) {
         let path = request.path.as_str();
         let body = request.body.clone().unwrap_or_default();
+        if let Some((_, kind)) = self.unable.iter().find(|(unable, _)| *unable == image(pod)) {
+            let failure = json!({"kind": kind, "message": "job.yaml:13:42: there is no column 'prize'"});
+            let job = json!({"name": "bids", "state": "ended", "generation": null, "restarts": 0, "lastFailure": failure,
+                "ending": "failed", "registered": 0, "tasks": []});
+            return if path == "/v1/job" { (200, job) } else { (503, json!({"error": "the job cannot run"})) };
+        }
         match (request.method.as_str(), path) {
             ("GET", "/v1/job") => (200, self.describe(pod)),
             ("GET", "/v1/assignment") => (200, self.assignment(pod)),

@@ -115,7 +115,9 @@ impl World {
             "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {"jobRef": {"name": job}, "deletionPolicy": "Delete"},
         });
-        self.server.edit(|store| store.create(&savepoint_kind(), NAMESPACE, savepoint)).expect("the Savepoint is taken");
+        self.server
+            .edit(|store| store.create(&savepoint_kind(), NAMESPACE, savepoint))
+            .expect("the Savepoint is taken");
     }
 
     /// What a user deletes.

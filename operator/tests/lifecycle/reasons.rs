@@ -158,7 +158,12 @@ fn every_reason_is_told_by_a_story() {
                 break;
             }
         }
-        assert!(cluster.told.contains(reason.name()), "{} is not told within a minute: {:?}", reason.name(), cluster.told);
+        assert!(
+            cluster.told.contains(reason.name()),
+            "{} is not told within a minute: {:?}",
+            reason.name(),
+            cluster.told
+        );
     }
 }
 

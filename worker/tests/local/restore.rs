@@ -106,9 +106,8 @@ fn a_time_to_live_is_added_to_a_state_and_taken_away() {
     let ttl = "SET 'table.exec.state.ttl' = '1 h';\n      CREATE TABLE bids";
     let with = counting("first", "").replace("CREATE TABLE bids", ttl);
     let mut expected = BTreeMap::from([(1, 1), (2, 2), (3, 1)]);
-    for (at, (what, text)) in [("with", &with), ("without again", &counting("first", "")), ("with again", &with)]
-        .into_iter()
-        .enumerate()
+    for (at, (what, text)) in
+        [("with", &with), ("without again", &counting("first", "")), ("with again", &with)].into_iter().enumerate()
     {
         let savepoint = format!("named-{at}");
         place.check(what, &["savepoint", "create", &savepoint, "job.yaml"], FINISHED, &[]);
