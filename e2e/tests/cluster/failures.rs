@@ -5,6 +5,7 @@ use crate::job::{Job, is};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A job runs at parallelism 2, something is done to it, it runs again and its output is the quiet run's.
 fn check(scenario: &str, name: &str, beside: Beside, harm: impl FnOnce(&Namespace, &Job)) {
@@ -24,11 +25,11 @@ pub(crate) fn delete(namespace: &Namespace, pods: &[&str]) {
 }
 
 /// Waits until a job that has lost pods runs on others.
-fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &[&str]) {
+fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &BTreeSet<String>) {
     namespace.until("the pods are replaced", &["pods", "-l", &pods::selector(job)], |pods| {
         let others = pods
-            .iter()
-            .filter(|(name, pod)| !gone.contains(&name.as_str()) && pod["metadata"]["deletionTimestamp"].is_null());
+            .values()
+            .filter(|pod| !gone.contains(&pods::uid(pod)) && pod["metadata"]["deletionTimestamp"].is_null());
         (others.count() == 2).then_some(())
     });
     job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
@@ -65,28 +66,30 @@ pub(crate) fn signal(pod: &Value, signal: &str) -> f64 {
 #[test]
 fn a_pod_that_is_deleted_is_replaced() {
     check("a_pod_that_is_deleted_is_replaced", "deleted", Beside::Others, |namespace, job| {
-        let pod = pods::with_ordinal(namespace, job, 1);
+        let (before, pod) =
+            (pods::uids_of(namespace, job, |ordinal| ordinal == 1), pods::with_ordinal(namespace, job, 1));
         delete(namespace, &[&pod]);
-        runs_on_other_pods(namespace, job, &[&pod]);
+        runs_on_other_pods(namespace, job, &before);
     });
 }
 
 #[test]
 fn the_pod_of_the_leader_is_replaced() {
     check("the_pod_of_the_leader_is_replaced", "leader", Beside::Others, |namespace, job| {
-        let pod = pods::with_ordinal(namespace, job, 0);
+        let (before, pod) =
+            (pods::uids_of(namespace, job, |ordinal| ordinal == 0), pods::with_ordinal(namespace, job, 0));
         delete(namespace, &[&pod]);
-        runs_on_other_pods(namespace, job, &[&pod]);
+        runs_on_other_pods(namespace, job, &before);
     });
 }
 
 #[test]
 fn all_pods_are_replaced() {
     check("all_pods_are_replaced", "all", Beside::Others, |namespace, job| {
+        let before = pods::uids(namespace, job);
         let names = [0, 1].map(|ordinal| pods::with_ordinal(namespace, job, ordinal));
-        let names = names.each_ref().map(String::as_str);
-        delete(namespace, &names);
-        runs_on_other_pods(namespace, job, &names);
+        delete(namespace, &names.each_ref().map(String::as_str));
+        runs_on_other_pods(namespace, job, &before);
     });
 }
 
@@ -110,12 +113,8 @@ fn the_pods_of_a_lost_node_are_replaced() {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let paused = Paused::new(&node);
-        let there: Vec<String> = pods::all(namespace, job)
-            .iter()
-            .filter(|pod| pod["spec"]["nodeName"] == node.as_str())
-            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-            .collect();
-        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        let all = pods::all(namespace, job);
+        let there = all.iter().filter(|pod| pod["spec"]["nodeName"] == node.as_str()).map(pods::uid).collect();
         runs_on_other_pods(namespace, job, &there);
         drop(paused);
     });

@@ -19,7 +19,18 @@ pub(crate) fn selector(job: &Job) -> String {
 
 /// The identities of a job's worker pods.
 pub(crate) fn uids(namespace: &Namespace, job: &Job) -> BTreeSet<String> {
-    all(namespace, job).iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
+    all(namespace, job).iter().map(uid).collect()
+}
+
+/// The identities of the worker pods with some ordinals.
+pub(crate) fn uids_of(namespace: &Namespace, job: &Job, wanted: impl Fn(u32) -> bool) -> BTreeSet<String> {
+    let ordinal = |pod: &&Value| pod["metadata"]["labels"]["weir.dev/ordinal"].as_str()?.parse().ok();
+    all(namespace, job).iter().filter(|pod| ordinal(pod).is_some_and(&wanted)).map(uid).collect()
+}
+
+/// The identity of a pod.
+pub(crate) fn uid(pod: &Value) -> String {
+    pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
 /// How often containers of the job were restarted.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::{PodTemplatePodSpec, PodTemplateSpec, ResourcesSpec, WorkerSpec};
 
+use crate::model::name;
+
 /// How long a pod stays on a node that is not ready or cannot be reached, in seconds. Its replacement does not wait for
 /// it: this only tells the cluster early that it is gone.
 const LOST_NODE_S: i64 = 10;
@@ -25,8 +27,8 @@ impl Template {
         let PodTemplateSpec { metadata, spec } = worker.pod_template.clone().unwrap_or_default();
         let metadata = metadata.unwrap_or_default();
         Self {
-            labels: metadata.labels,
-            annotations: metadata.annotations,
+            labels: theirs(metadata.labels),
+            annotations: theirs(metadata.annotations),
             spec: spec.unwrap_or_default(),
             resources: worker.resources.clone(),
         }
@@ -88,6 +90,11 @@ impl Template {
             claims: None,
         })
     }
+}
+
+/// Labels and annotations but for those that have a meaning to the controller.
+fn theirs(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.into_iter().filter(|(label, _)| !label.starts_with(name::PREFIX)).collect()
 }
 
 /// Parts that are kept as they were written; the API server has not looked into them, so they may be anything.

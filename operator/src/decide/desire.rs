@@ -59,11 +59,11 @@ pub(super) fn desired(view: &View<'_>) -> Result<Desired, Trouble> {
         let message = "spec.storage: a job on a cluster needs a place for its state; name a bucket in storage.s3";
         return Err(Trouble::new(Reason::InvalidSpec, message));
     }
-    let carried = carried(view);
+    let used = used(view);
     let asked = job.raw.spec.restore_from.as_ref().filter(|_| job.restore_from.is_some());
     let asked = asked.map(|from| hash(&json!(from)));
-    let fresh = asked.clone().filter(|asked| carried.as_ref() != Some(asked));
-    let (restore, path) = match &fresh {
+    let fresh = asked.clone().filter(|asked| used.as_ref() != Some(asked));
+    let (found, path) = match &fresh {
         Some(_) => find(view, job),
         None => (None, None),
     };
@@ -71,8 +71,9 @@ pub(super) fn desired(view: &View<'_>) -> Result<Desired, Trouble> {
         manifest: manifest(view, job, sql, path),
         image: job.worker.image.clone().unwrap_or_else(|| view.seen.default_image.clone()),
         restart: view.seen.annotation(name::RESTART).map(str::to_owned),
-        restored_from: fresh.or(carried),
+        restored_from: fresh.or(used),
     };
+    let restore = found.filter(|found| !is_recorded(view, &program, found));
     let key = json!([
         meaning(&program.manifest),
         program.restart,
@@ -90,12 +91,31 @@ pub(super) fn desired(view: &View<'_>) -> Result<Desired, Trouble> {
     })
 }
 
-/// The value of `restoreFrom` that was used last.
-fn carried(view: &View<'_>) -> Option<String> {
-    let newest = view.newest().or(view.revisions.last().copied());
-    match newest {
+/// The value of `restoreFrom` that was used last: by what has begun, not by what was only written down.
+pub(super) fn used(view: &View<'_>) -> Option<String> {
+    let begun = |revision: &&&RevisionSeen| revision.number <= view.in_force || revision.is_stable();
+    match view.revisions.iter().rev().find(begun) {
         Some(newest) => newest.content.restored_from.clone(),
         None => view.status.restored_from.clone().filter(|_| view.in_force > 0),
+    }
+}
+
+/// Whether the newest revision, which has not begun, is this program and begins with this state.
+fn is_recorded(view: &View<'_>, program: &Program, found: &Restore) -> bool {
+    let Some(newest) = view.newest() else { return false };
+    let Some(recorded) = view.revision(newest.content.program).filter(|recorded| program.is(recorded)) else {
+        return false;
+    };
+    let path = |manifest: &Value| manifest["spec"]["restoreFrom"]["path"].as_str().map(str::to_owned);
+    let recorded = recorded.content.manifest.as_ref().and_then(path);
+    // The state of a job that was asked to keep it is there whether or not its leader answers now.
+    let is_kept = recorded.as_ref().is_some_and(|path| path.ends_with(&fork_name(view.seen.uid())));
+    match found {
+        Restore::Own(name) => newest.content.restore == Some(RestorePoint::Savepoint(name.clone())),
+        Restore::Path => is_kept || recorded == path(&program.manifest),
+        Restore::Pin => is_kept,
+        // It was there when the revision was recorded, and may be needed no more.
+        Restore::Missing(_) => true,
     }
 }
 

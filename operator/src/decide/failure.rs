@@ -39,8 +39,10 @@ fn can_roll_back(view: &View<'_>, newest: &RevisionSeen) -> bool {
         return false;
     };
     let program = newest.content.program;
+    // Before what begins with another state there is nothing to go back to: that state is gone from the chain's head.
+    let same_state = |revision: &RevisionSeen| revision.content.restored_from == newest.content.restored_from;
     let earlier = |revision: &&RevisionSeen| {
-        let other = revision.content.program != program && revision.failed().is_none();
+        let other = revision.content.program != program && revision.failed().is_none() && same_state(revision);
         other && revision.number < newest.number && (view.is_stable(revision.content.program))
     };
     let unproven = !view.is_stable(program) && newest.content.restore.is_none();

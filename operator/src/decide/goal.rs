@@ -113,7 +113,7 @@ fn after<'a>(view: &View<'a>, newest: &'a RevisionSeen, wanted: Result<Desired, 
         return Goal::Hold(trouble);
     }
     let number = view.next_number();
-    let mut content = again(newest);
+    let mut content = again(view, newest);
     content.takes_back = Some(TakesBack { revision: last.number, code: last.content.code.clone() });
     Goal::Record(change(ChangeKind::Rollback, number), number, Box::new(content))
 }
@@ -137,7 +137,7 @@ fn follow<'a>(view: &View<'a>, newest: &'a RevisionSeen, wanted: &Desired) -> Go
     }
     if rests(newest) || stopped(view, newest) {
         let number = view.next_number();
-        let content = Content { parallelism: wanted.parallelism, workers: wanted.workers, ..again(newest) };
+        let content = Content { parallelism: wanted.parallelism, workers: wanted.workers, ..again(view, newest) };
         return Goal::Record(change(ChangeKind::Resume, number), number, Box::new(content));
     }
     keep_width_of(view, newest, wanted, None)
@@ -159,13 +159,14 @@ fn keep_width_of<'a>(
 ) -> Goal<'a> {
     let content = &newest.content;
     let width = (content.parallelism, content.workers) == (wanted.parallelism, wanted.workers);
-    // A rollback that is not in force must not be overtaken by one that takes nothing back.
-    let rolling_back = content.takes_back.is_some() && view.in_force < newest.number;
-    if width || rolling_back {
+    // A rollback that is not in force must not be overtaken by one that takes nothing back, nor one that begins with
+    // another state by one that does not, or does so once more.
+    let begins = content.takes_back.is_some() || content.restore.is_some();
+    if width || (begins && view.in_force < newest.number) {
         return settle(view, newest, trouble);
     }
     let number = view.next_number();
-    let content = Content { parallelism: wanted.parallelism, workers: wanted.workers, ..again(newest) };
+    let content = Content { parallelism: wanted.parallelism, workers: wanted.workers, ..again(view, newest) };
     let kind = if view.in_force == 0 { ChangeKind::Start } else { ChangeKind::Rescale };
     Goal::Record(change(kind, number), number, Box::new(content))
 }
@@ -178,7 +179,7 @@ fn settle<'a>(view: &View<'a>, newest: &'a RevisionSeen, trouble: Option<Trouble
     let waits = view.in_force > 0 && view.in_force < newest.number && content.takes_back.is_none() && !content.force;
     if waits && other && cannot_stop(view) {
         let number = view.next_number();
-        let content = Content { force: true, restore: content.restore.clone(), ..again(newest) };
+        let content = Content { force: true, ..again(view, newest) };
         return Goal::Record(change(ChangeKind::Upgrade, number), number, Box::new(content));
     }
     Goal::Reach(newest, trouble)
@@ -222,9 +223,10 @@ fn record_wish<'a>(view: &View<'a>, newest: Option<&'a RevisionSeen>, wanted: &D
     Goal::Record(change(kind, number), number, Box::new(content))
 }
 
-/// The same once more, under another number.
-fn again(revision: &RevisionSeen) -> Content {
-    Content { force: false, takes_back: None, restore: None, manifest: None, ..revision.content.clone() }
+/// The same once more, under another number. The state that it begins with is used once.
+fn again(view: &View<'_>, revision: &RevisionSeen) -> Content {
+    let restore = revision.content.restore.clone().filter(|_| view.in_force < revision.number);
+    Content { force: false, takes_back: None, restore, manifest: None, ..revision.content.clone() }
 }
 
 fn change(kind: ChangeKind, revision: u64) -> Change {

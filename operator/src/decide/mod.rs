@@ -46,7 +46,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use weir_crds::{JobState, Reason, RestartStrategy};
 
-use crate::model::{Action, Ask, Decision, LeaderRequest, Mark, Observed, OriginSeen, Then, Wish, name};
+use crate::model::{
+    Action, Ask, ContainerState, Decision, LeaderRequest, LeaderSeen, Mark, Observed, OriginSeen, Then, Wish, name,
+};
 use draft::{Draft, Trouble};
 use goal::Goal;
 use view::View;
@@ -54,6 +56,9 @@ use view::View;
 /// How often a job that has workers is looked at when nothing changes in the cluster: only its leader can say that it has
 /// finished, restarted or completed a checkpoint.
 const STEADY_POLL: Duration = Duration::from_secs(10);
+
+/// A leader has this long to listen before its silence is told.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is to happen to a job now.
 #[must_use]
@@ -193,10 +198,23 @@ fn hindrances(view: &View<'_>, draft: &mut Draft) {
         let message = format!("Secrets that the job names are missing: {names}; the pods start when they are there");
         draft.troubles.insert(0, Trouble::new(Reason::SecretMissing, message));
     }
+    if let Some(trouble) = silence(view) {
+        draft.troubles.push(trouble);
+    }
     if let Some(denied) = &view.seen.denied {
         draft.troubles.insert(0, Trouble::new(Reason::Denied, denied));
         draft.look_again(Duration::from_secs(5));
     }
+}
+
+/// A leader that does not answer although its process has been up for a while.
+fn silence(view: &View<'_>) -> Option<Trouble> {
+    let current = view.current().or(view.newest())?;
+    let pod = view.leader(current.content.program).filter(|pod| health::is_up(pod) && view.running().is_none())?;
+    let ContainerState::Running { since: Some(since) } = pod.container.state else { return None };
+    let LeaderSeen::Silent { message } = view.seen.leaders.get(&pod.name)? else { return None };
+    let message = format!("the leader in pod {} does not answer the controller: {message}", pod.name);
+    (view.since(since) >= PATIENCE).then(|| Trouble::new(Reason::LeaderSilent, message))
 }
 
 /// What happens after failures.

@@ -19,7 +19,8 @@ use super::health::{Standing, standing};
 use super::strategy;
 use super::view::View;
 use crate::model::{
-    Action, Ask, Assign, CheckVerdict, Ending, LeaderRequest, LeaderState, PodSeen, RevisionSeen, Role, SwitchStep,
+    Action, Ask, Assign, CheckVerdict, Ending, LeaderRequest, LeaderSeen, LeaderState, PodSeen, RevisionSeen, Role,
+    SwitchStep,
 };
 
 /// How often a change is looked at.
@@ -89,7 +90,7 @@ fn start(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
     draft.act(Action::Prepare { program, workers });
     fleet(view, target, workers).keep(0..workers, draft);
     // Whether something runs already is only known once a leader has looked.
-    if view.report(program).is_some_and(|report| report.revision == 0) {
+    if view.report(program).is_some_and(|report| report.revision == 0 && report.has_begun()) {
         delete(view.workers().filter(|pod| pod.revision != program || pod.ordinal >= workers), draft);
     }
     assign_to_its_leader(view, target, draft);
@@ -222,8 +223,12 @@ fn has_no_room(view: &View<'_>, program: u64) -> bool {
 fn assign_to_its_leader(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
     let program = target.content.program;
     match (view.leader(program).filter(|pod| !pod.deleting), view.report(program)) {
-        (Some(pod), Some(report)) => assign(view, target, (pod, report.state), draft),
-        _ => draft.waits_for("the leader to answer"),
+        (Some(pod), Some(report)) if report.has_begun() => assign(view, target, (pod, report.state), draft),
+        (Some(pod), _) => match view.seen.leaders.get(&pod.name) {
+            Some(LeaderSeen::Silent { message }) => draft.waits_for(format!("the leader to answer: {message}")),
+            _ => draft.waits_for("the leader to begin"),
+        },
+        (None, _) => draft.waits_for("the pod of the leader"),
     }
     draft.look_again(CHANGE_POLL);
 }

@@ -74,7 +74,6 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
     let generation = report.and_then(|report| report.generation).max(before.job_generation);
     let failed = view.revisions.iter().rev().find(|revision| revision.failed().is_some());
     let checkpoint = report.and_then(|report| report.last_checkpoint.as_ref());
-    let newest = view.newest().or(view.revisions.last().copied());
     StreamJobStatus {
         replicas: if rests { 0 } else { parallelism },
         selector: Some(format!("{}={},{}=true", name::LABEL_JOB, view.seen.name(), name::LABEL_ACTIVE)),
@@ -87,7 +86,7 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
         restores_from: checkpoint.map(origin_of).or(before.restores_from),
         last_savepoint: report.and_then(savepoint).or(before.last_savepoint),
         last_failure: report.and_then(failure).or(before.last_failure),
-        restored_from: newest.map_or(before.restored_from, |newest| newest.content.restored_from.clone()),
+        restored_from: super::desire::used(view),
         failed_code: failed.map(|failed| failed.content.key.clone()),
         ..StreamJobStatus::default()
     }
@@ -169,9 +168,10 @@ fn state(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> JobSt
     if draft.paused {
         return view.status.state.unwrap_or(JobState::Pending);
     }
+    let failed = report.is_some_and(|report| report.ending == Some(Ending::Failed));
     let proving = draft.change.as_ref().is_some_and(|change| change.step == ChangeStep::Proving);
     match draft.change.as_ref().map(|change| change.kind) {
-        Some(ChangeKind::Start | ChangeKind::Resume) if proving => of_leader(view, report),
+        Some(ChangeKind::Start | ChangeKind::Resume) if proving || failed => of_leader(view, report),
         Some(ChangeKind::Start | ChangeKind::Resume) if report.is_some() => JobState::Starting,
         Some(ChangeKind::Start | ChangeKind::Resume) => JobState::Pending,
         Some(ChangeKind::Rescale) => JobState::Rescaling,

@@ -28,6 +28,8 @@ use crate::certificates::{Credentials, Role};
 /// requests, and there may be thousands of jobs.
 const IDLE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(3);
+/// Clients that are kept, at most: with their connections they are most of what a job costs the controller.
+const MOST_KEPT: usize = 32;
 /// Larger than any answer of a sound leader: one of 32,768 tasks has some 20 MiB.
 const LARGEST_ANSWER: usize = 32 * 1024 * 1024;
 
@@ -59,6 +61,11 @@ impl Https {
         if let Some(entry) = clients.get_mut(&peer.address).filter(|entry| entry.credentials == peer.credentials) {
             entry.used = now;
             return Ok(entry.client.clone());
+        }
+        if clients.len() >= MOST_KEPT
+            && let Some(oldest) = clients.iter().min_by_key(|(_, entry)| entry.used).map(|(address, _)| *address)
+        {
+            clients.remove(&oldest);
         }
         let client = connected(config(&peer.credentials)?);
         let credentials = Arc::clone(&peer.credentials);

@@ -64,6 +64,14 @@ pub struct LeaderReport {
     pub savepoints: Vec<SavepointReport>,
 }
 
+impl LeaderReport {
+    /// Whether it has looked at the state of the job: one that cannot even begin, as its SQL is wrong, has not.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.ending != Some(Ending::Failed) || self.generation.is_some() || self.assigned > 0
+    }
+}
+
 /// `state` of `GET /v1/job`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LeaderState {

@@ -5,6 +5,8 @@ pub const APP: &str = "weir-job";
 /// Value of `app.kubernetes.io/managed-by`, and the field manager of server-side apply.
 pub const CONTROLLER: &str = "weir-operator";
 
+/// What all labels and annotations begin with that have a meaning to the controller.
+pub const PREFIX: &str = "weir.dev/";
 /// Label: the kind of application.
 pub const LABEL_APP: &str = "app.kubernetes.io/name";
 /// Label: who looks after the object.

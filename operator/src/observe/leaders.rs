@@ -74,7 +74,7 @@ async fn seen(ctx: &Context, address: &str, credentials: Arc<Credentials>) -> Le
     match report(&Leader::new(ctx.transport.as_ref(), &peer)).await {
         Ok(report) => {
             ctx.metrics.asked_leader("look", Outcome::Done);
-            LeaderSeen::Answers(Box::new(report))
+            said(report)
         }
         Err(error) => {
             ctx.metrics.asked_leader("look", Outcome::Failed);
@@ -83,8 +83,25 @@ async fn seen(ctx: &Context, address: &str, credentials: Arc<Credentials>) -> Le
     }
 }
 
+/// A leader that cannot begin, and need not be changed for that, has nothing to say about the job.
+fn said(report: LeaderReport) -> LeaderSeen {
+    match &report.last_failure {
+        Some(failure) if !report.has_begun() && failure.kind != FailureKind::User => {
+            LeaderSeen::Silent { message: failure.message.clone() }
+        }
+        _ => LeaderSeen::Answers(Box::new(report)),
+    }
+}
+
 async fn report(leader: &Leader<'_>) -> Result<LeaderReport, Error> {
-    let (job, assignment) = (leader.job().await?, leader.assignment().await?);
+    let job = leader.job().await?;
+    let assignment = match leader.assignment().await {
+        // A leader that cannot begin answers the first question alone.
+        Err(Error::Refused { .. }) if job.ending.as_deref() == Some("failed") => {
+            return Ok(merged(job, AssignmentReport::default(), &CheckpointsReport::default()));
+        }
+        answer => answer?,
+    };
     let (checkpoints, savepoints) = (leader.checkpoints().await?, leader.savepoints().await?);
     Ok(LeaderReport {
         savepoints: savepoints.into_iter().filter_map(savepoint).collect(),

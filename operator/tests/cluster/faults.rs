@@ -54,6 +54,43 @@ async fn a_deleted_pod_is_replaced_under_a_new_name() {
     assert_eq!(world.streamjob()["status"]["state"], "Running");
 }
 
+/// A leader that cannot begin says why, and nothing else.
+async fn unable(kind: &'static str) -> World {
+    let mut world = World::new();
+    world.job.lock().unable = vec![("weir:1".to_owned(), kind)];
+    world.apply(&manifest(2, "weir:1"));
+    for _ in 0..20 {
+        world.turn().await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn a_mistake_that_only_the_planner_finds_stalls_the_job_until_it_is_corrected() {
+    let mut world = unable("user").await;
+    let job = world.streamjob();
+    let stalled = condition(&job, "Stalled");
+    assert_eq!((&stalled["status"], &stalled["reason"]), (&json!("True"), &json!("JobFailed")), "{job:#}");
+    assert!(stalled["message"].to_string().contains("13:42"), "{job:#}");
+    let asked = world.server.script.lock().seen.iter().filter(|seen| seen.starts_with("leader ")).count();
+    assert_eq!(asked, 0, "a leader that cannot begin is told nothing");
+    world.apply(&manifest(2, "weir:2"));
+    world.settle().await;
+    assert_eq!(world.streamjob()["status"]["state"], "Running");
+    assert_eq!(world.pods().len(), 2);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_waited_for_by_a_leader_that_cannot_begin() {
+    let mut world = unable("transient").await;
+    let job = world.streamjob();
+    assert_eq!(condition(&job, "Stalled")["status"], "False", "{job:#}");
+    assert!(condition(&job, "Ready")["message"].to_string().contains("13:42"), "{job:#}");
+    world.job.lock().unable.clear();
+    world.settle().await;
+    assert_eq!(world.streamjob()["status"]["state"], "Running");
+}
+
 #[tokio::test]
 async fn quota_is_told_and_healed() {
     let mut world = World::new();

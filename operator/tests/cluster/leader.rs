@@ -40,6 +40,12 @@ pub(crate) struct Job {
     pub(crate) crashing: Vec<String>,
     /// Images that cannot be pulled.
     pub(crate) missing: Vec<String>,
+    /// Images with which no checkpoint is ever complete.
+    pub(crate) barren: Vec<String>,
+    /// What pods did that worked on the state, by their uid.
+    pub(crate) worked: BTreeMap<String, String>,
+    /// Images whose leaders cannot begin, and the kind of failure.
+    pub(crate) unable: Vec<(String, &'static str)>,
     /// Images whose check finds that the state does not fit.
     pub(crate) misfits: Vec<String>,
     addresses: u64,
@@ -98,8 +104,10 @@ impl Job {
         {
             self.lead(target, &pods);
         }
+        let is_barren = |of: &String| pods.iter().any(|pod| uid(pod) == *of && self.barren.contains(&image(pod)));
         if let Some((revision, pod)) = self.in_force.clone()
             && alive(&pod)
+            && !is_barren(&pod)
             && self.stopped.is_none_or(|stopped| stopped < revision)
             && !self.finished
         {
@@ -115,6 +123,7 @@ impl Job {
         let of_code: Vec<&Value> = pods
             .iter()
             .filter(|pod| label(pod, "weir.dev/role") == "worker" && env(pod, "WEIR_CODE") == code)
+            .filter(|pod| self.unable.iter().all(|(unable, _)| *unable != image(pod)))
             .collect();
         let places: std::collections::BTreeSet<&str> =
             of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
@@ -149,7 +158,13 @@ impl Job {
             "check" if self.misfits.contains(&image(pod)) => {
                 ("Succeeded", false, ended(2, "operator 3 has another key now"))
             }
-            "check" | "maintenance" => ("Succeeded", false, ended(0, "{}")),
+            "check" => ("Succeeded", false, ended(0, "{}")),
+            "maintenance" => {
+                let words = pod["spec"]["containers"][0]["args"].as_array().into_iter().flatten();
+                let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+                self.worked.insert(uid(pod), words.join(" "));
+                ("Succeeded", false, ended(0, "{}"))
+            }
             _ if self.missing.contains(&image(pod)) => {
                 ("Pending", false, json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
             }
@@ -172,6 +187,12 @@ impl Job {
     fn answer(&mut self, pod: &Value, request: &Request) -> (u16, Value) {
         let path = request.path.as_str();
         let body = request.body.clone().unwrap_or_default();
+        if let Some((_, kind)) = self.unable.iter().find(|(unable, _)| *unable == image(pod)) {
+            let failure = json!({"kind": kind, "message": "job.yaml:13:42: there is no column 'prize'"});
+            let job = json!({"name": "bids", "state": "ended", "generation": null, "restarts": 0, "lastFailure": failure,
+                "ending": "failed", "registered": 0, "tasks": []});
+            return if path == "/v1/job" { (200, job) } else { (503, json!({"error": "the job cannot run"})) };
+        }
         match (request.method.as_str(), path) {
             ("GET", "/v1/job") => (200, self.describe(pod)),
             ("GET", "/v1/assignment") => (200, self.assignment(pod)),

@@ -35,6 +35,20 @@ pub(crate) fn job_place() -> Place {
     (kind("weir.dev", "streamjobs"), NAMESPACE.to_owned(), NAME.to_owned())
 }
 
+fn savepoint_kind() -> Kind {
+    kind("weir.dev", "savepoints")
+}
+
+/// The place of a Savepoint.
+pub(crate) fn savepoint_place(name: &str) -> Place {
+    (savepoint_kind(), NAMESPACE.to_owned(), name.to_owned())
+}
+
+/// What a revision begins with.
+fn begins(revision: &Value) -> Value {
+    json!([revision["data"]["restore"], revision["data"]["manifest"]["spec"]["restoreFrom"]])
+}
+
 /// A StreamJob as a user writes it.
 pub(crate) fn manifest(parallelism: u32, image: &str) -> Value {
     json!({
@@ -92,6 +106,23 @@ impl World {
             false => store.create(&job_place().0, NAMESPACE, manifest.clone()),
         });
         applied.expect("the manifest is taken");
+    }
+
+    /// A Savepoint as a user makes it.
+    pub(crate) fn create_savepoint(&self, name: &str, job: &str) {
+        let savepoint = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "Savepoint",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"jobRef": {"name": job}, "deletionPolicy": "Delete"},
+        });
+        self.server
+            .edit(|store| store.create(&savepoint_kind(), NAMESPACE, savepoint))
+            .expect("the Savepoint is taken");
+    }
+
+    /// What a user deletes.
+    pub(crate) fn delete(&self, place: &Place) {
+        self.server.edit(|store| store.delete(place, None)).expect("it is there");
     }
 
     pub(crate) fn streamjob(&self) -> Value {
@@ -185,7 +216,7 @@ impl World {
         pods.sort();
         let revisions = store.list(&kind("apps", "controllerrevisions"), Some(NAMESPACE), "");
         let revisions: Vec<Value> =
-            revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"]])).collect();
+            revisions.iter().map(|of| json!([of["revision"], of["data"]["parallelism"], begins(of)])).collect();
         let names = |group: &str, plural: &str| -> Vec<Value> {
             let objects = store.list(&kind(group, plural), Some(NAMESPACE), "");
             objects.iter().map(|object| object["metadata"]["name"].clone()).collect()
@@ -209,6 +240,11 @@ impl World {
             "conditions": conditions,
             "history": run.history,
             "savepoints": run.savepoints_taken,
+            "kept": run.savepoints,
+            "worked": run.worked.values().collect::<Vec<_>>(),
+            "savepointObjects": store.list(&savepoint_kind(), Some(NAMESPACE), "").iter().map(|of| {
+                json!([of["metadata"]["name"], of["metadata"]["finalizers"], of["status"]["state"], of["status"]["path"]])
+            }).collect::<Vec<_>>(),
         })
     }
 

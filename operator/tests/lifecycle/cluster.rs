@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
-    Decision, Finalizer, LeaderSeen, Object, Observed, PodSeen, Refused, RevisionSeen, Role, SavepointSeen,
-    ServiceSeen, Wish, Write, name,
+    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
+    RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
 };
 use weir_operator::{build::build, decide::decide};
 
@@ -32,6 +32,22 @@ pub(crate) struct Cluster {
     /// The verdict of checks: exit code and message.
     pub(crate) check: (i32, String),
     pub(crate) namespace_ends: bool,
+    /// Where `spec.restoreFrom` leads.
+    pub(crate) origin: Option<OriginSeen>,
+    /// What the leader of the job was asked for whose state this one begins with.
+    pub(crate) asked_of_origin: Vec<String>,
+    /// What pods are like that cannot start.
+    pub(crate) pending: Option<PodStatus>,
+    /// How pods end that work on the state: exit code and message.
+    pub(crate) maintenance: (i32, String),
+    /// Leaders answer every request with this.
+    pub(crate) refuses: Option<(u16, String)>,
+    pub(crate) missing_secrets: Vec<String>,
+    pub(crate) denied: Option<String>,
+    /// Reasons of conditions and events so far.
+    pub(crate) told: BTreeSet<String>,
+    /// Everything that was written so far.
+    pub(crate) written: Vec<Write>,
     made: u64,
     serial: u64,
 }
@@ -68,6 +84,15 @@ impl Cluster {
             no_image: BTreeSet::new(),
             check: (0, r#"{"verdict": "fits"}"#.to_owned()),
             namespace_ends: false,
+            origin: None,
+            asked_of_origin: Vec::new(),
+            pending: None,
+            maintenance: (0, "done".to_owned()),
+            refuses: None,
+            missing_secrets: Vec::new(),
+            denied: None,
+            told: BTreeSet::new(),
+            written: Vec::new(),
             made: 0,
             serial: 0,
         }
@@ -137,9 +162,9 @@ impl Cluster {
             leaders: leaders.collect(),
             refused: self.refused.clone(),
             savepoints: self.savepoints.values().map(SavepointSeen::of).collect(),
-            origin: None,
-            missing_secrets: Vec::new(),
-            denied: None,
+            origin: self.origin.clone().filter(|_| self.job.spec.restore_from.is_some()),
+            missing_secrets: self.missing_secrets.clone(),
+            denied: self.denied.clone(),
             namespace_ends: self.namespace_ends,
         }
     }
@@ -152,6 +177,7 @@ impl Cluster {
     pub(crate) fn round(&mut self, writes: usize) {
         let observed = self.observe();
         let decision = decide(&observed, self.now);
+        self.hear(&decision);
         let mut left = writes;
         if decision.status.change != self.status().change {
             if left == 0 {
@@ -173,6 +199,16 @@ impl Cluster {
         self.pass();
     }
 
+    fn hear(&mut self, decision: &Decision) {
+        let savepoints = decision.actions.iter().filter_map(|action| match action {
+            Action::SavepointStatus { status, .. } => Some(&status.conditions),
+            _ => None,
+        });
+        let conditions = savepoints.chain([&decision.status.conditions]).flatten();
+        self.told.extend(conditions.map(|condition| condition.reason.clone()));
+        self.told.extend(decision.events.iter().map(|event| event.reason.clone()));
+    }
+
     pub(crate) fn rounds(&mut self, count: usize) {
         for _ in 0..count {
             self.round(usize::MAX);
@@ -180,6 +216,7 @@ impl Cluster {
     }
 
     fn apply(&mut self, write: Write) {
+        self.written.push(write.clone());
         match write {
             Write::Certificates | Write::Apply(Object::ConfigMap(_) | Object::NetworkPolicy(_)) => {}
             Write::Apply(Object::PodDisruptionBudget(_)) => {}
@@ -217,10 +254,13 @@ impl Cluster {
                 self.revisions.remove(&revision);
                 self.services.remove(&service);
             }
+            Write::Ask(ask) if Some(&ask.job) != self.job.metadata.name.as_ref() => self.ask_origin(&ask.request),
             Write::Ask(ask) => {
                 let leader = self.leaders().into_iter().find(|leader| leader.pod == ask.pod);
                 let subject = ask.request.subject();
-                match leader.map(|leader| self.store.ask(&leader, &ask.request)) {
+                let refused = self.refuses.clone();
+                let answer = |leader: Leader| refused.map_or_else(|| self.store.ask(&leader, &ask.request), Err);
+                match leader.map(answer) {
                     Some(Err((status, message))) if status < 503 => {
                         self.refused.push(Refused { subject, status, message, at: self.now });
                     }
@@ -250,6 +290,38 @@ impl Cluster {
                 savepoint.status = Some(serde_json::from_value::<SavepointStatus>(json!(status)).unwrap());
             }
         }
+    }
+
+    fn ask_origin(&mut self, request: &LeaderRequest) {
+        let (_, path) = request.route();
+        self.asked_of_origin.push(path);
+        if let Some(OriginSeen::Job { pinned, .. }) = &mut self.origin {
+            *pinned = matches!(request, LeaderRequest::TakeSavepoint { .. });
+        }
+    }
+
+    /// What each revision that was in force has begun with, in their order.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        let revisions: Vec<RevisionSeen> = self.revisions.values().filter_map(RevisionSeen::of).collect();
+        let manifest = |assign: &Assign| {
+            let content = revisions.iter().map(|revision| &revision.content);
+            let mut of_code = content.filter(|content| content.code == assign.code);
+            of_code.find_map(|content| content.manifest.clone()).unwrap_or_default()
+        };
+        let mut used = None;
+        let begun = self.store.begun.iter().map(|revision| {
+            let assign = &self.store.assignments[revision];
+            let path = manifest(assign)["spec"]["restoreFrom"]["path"].as_str().map(str::to_owned);
+            // A chain remembers the path that was used last.
+            let path = path.filter(|path| used.as_ref() != Some(path));
+            used = path.clone().or(used.take());
+            match &assign.restore {
+                Some(RestorePoint::Savepoint(name)) => format!("{revision}: savepoint {name}"),
+                Some(RestorePoint::Nothing) => format!("{revision}: nothing"),
+                None => format!("{revision}: {}", path.unwrap_or_else(|| "its own".to_owned())),
+            }
+        });
+        begun.collect()
     }
 
     fn create(&mut self, mut pod: Pod) {
@@ -296,7 +368,8 @@ impl Cluster {
     pub(crate) fn pass(&mut self) {
         self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         let now = Time(self.now);
-        let (no_image, check) = (self.no_image.clone(), self.check.clone());
+        let (no_image, check, maintenance) = (self.no_image.clone(), self.check.clone(), self.maintenance.clone());
+        let pending = self.pending.clone();
         for pod in self.pods.values_mut() {
             let seen = PodSeen::of(pod).unwrap();
             if pod.status.is_some() || seen.deleting {
@@ -305,13 +378,20 @@ impl Cluster {
             let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
             pod.status = Some(match seen.role {
                 _ if no_image.contains(&image) => waiting("ImagePullBackOff", "not found"),
-                Role::Worker => up(&now),
+                Role::Worker => pending.clone().unwrap_or_else(|| up(&now)),
                 Role::Check => ended(check.0, &check.1, &now),
-                Role::Maintenance => ended(0, "done", &now),
+                Role::Maintenance => ended(maintenance.0, &maintenance.1, &now),
             });
         }
         for leader in self.leaders() {
             self.store.tick(&leader);
+        }
+    }
+
+    /// The kubelet tries again with what could not start.
+    pub(crate) fn recover(&mut self) {
+        for pod in self.pods.values_mut() {
+            pod.status = pod.status.take().filter(|status| status.phase.as_deref() != Some("Pending"));
         }
     }
 

@@ -4,5 +4,9 @@
 
 mod chaos;
 mod cluster;
+mod reasons;
+mod rendered;
+mod restores;
 mod situations;
 mod store;
+mod words;

@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DeletionPolicy, DesiredState, JobState, Savepoint, SavepointState, UpgradeMode};
-use weir_operator::model::{Action, Finalizer, LeaderRequest, name};
+use weir_operator::model::name;
 
 use crate::cluster::{Cluster, crashing, evicted, lost, no_room, waiting};
+use crate::words::{check, holds};
 
 /// A job that runs on two workers.
 fn running() -> Cluster {
@@ -15,50 +16,6 @@ fn running() -> Cluster {
     assert_eq!(cluster.fleet(), ["1/0", "1/1"]);
     assert_eq!(cluster.status().state, Some(JobState::Running), "{:#?}", cluster.status());
     cluster
-}
-
-/// The actions that change something.
-fn words(cluster: &Cluster) -> Vec<String> {
-    let decision = cluster.decide();
-    decision.actions.iter().filter_map(word).collect()
-}
-
-fn word(action: &Action) -> Option<String> {
-    Some(match action {
-        Action::Certificates | Action::Prepare { .. } | Action::Serve { .. } | Action::Activate { .. } => return None,
-        Action::Record { number, content } => format!("record {number} of {}", content.program),
-        Action::Mark { number, mark } => format!("mark {number} {:?}", mark.annotation().0),
-        Action::Forget { number } => format!("forget {number}"),
-        Action::Lead { program, attempt, .. } => format!("lead {program}-{attempt}"),
-        Action::CreatePod(new) => format!("create w{}-{}-{}", new.ordinal, new.program, new.attempt),
-        Action::CreateCheck { program } => format!("check {program}"),
-        Action::CreateMaintenance(work) => format!("maintain: {}", work.arguments.join(" ")),
-        Action::DeletePod { pod, .. } => format!("delete {}", pod.trim_start_matches("bids-")),
-        Action::Ask(ask) => match &ask.request {
-            LeaderRequest::Assign(assign) => {
-                let force = if assign.force { " by force" } else { "" };
-                format!("assign {}{force} to {}", assign.revision, ask.pod.trim_start_matches("bids-"))
-            }
-            LeaderRequest::TakeSavepoint { name, then, .. } => format!("savepoint {name}, then {then:?}"),
-            LeaderRequest::ReleaseSavepoint { name } => format!("release {name}"),
-        },
-        Action::Finalizer(Finalizer::Set) => "hold".to_owned(),
-        Action::Finalizer(Finalizer::Removed) => "let go".to_owned(),
-        Action::SavepointFinalizer { name, finalizer, .. } => format!("finalizer of {name} {finalizer:?}"),
-        Action::SavepointStatus { name, status, .. } => format!("{name} is {:?}", status.state.unwrap()),
-    })
-}
-
-#[track_caller]
-fn check(cluster: &Cluster, wanted: &[&str]) {
-    assert_eq!(words(cluster), wanted);
-}
-
-/// The reason of a condition, if it holds.
-fn holds(cluster: &Cluster, kind: &str) -> Option<String> {
-    let decision = cluster.decide();
-    let condition = decision.status.conditions.into_iter().find(|condition| condition.type_ == kind).unwrap();
-    (condition.status == "True").then_some(condition.reason)
 }
 
 fn set(cluster: &mut Cluster, pod: &str, status: PodStatus) {
@@ -414,7 +371,7 @@ fn the_state_of_a_deleted_job_is_looked_after_as_its_policy_says() {
     check(&cluster, &["let go"]);
 }
 
-fn savepoint(cluster: &mut Cluster) {
+pub(crate) fn savepoint(cluster: &mut Cluster) {
     let savepoint: Savepoint = serde_json::from_value(json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "Savepoint",
         "metadata": {"name": "monday", "namespace": "shop", "uid": "5a"},

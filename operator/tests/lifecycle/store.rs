@@ -30,6 +30,8 @@ enum Stop {
 pub(crate) struct Store {
     pub(crate) assignments: BTreeMap<u64, Assign>,
     pub(crate) in_force: u64,
+    /// Revisions in the order in which they came into force.
+    pub(crate) begun: Vec<u64>,
     stop: Option<Stop>,
     claim: Option<(u64, u64, String)>,
     generation: u64,
@@ -46,6 +48,8 @@ pub(crate) struct Store {
     pub(crate) away: bool,
     /// The input has ended.
     pub(crate) ends: bool,
+    /// The old version does not read what the new one has written.
+    pub(crate) does_not_take_back: bool,
 }
 
 impl Store {
@@ -89,7 +93,7 @@ impl Store {
             Some(Stop::Suspended | Stop::Finished) => own.revision > self.in_force,
             None => self.in_force == 0 || same || own.force || rollback,
         };
-        if !may {
+        if !may || (rollback && self.does_not_take_back) {
             return;
         }
         let pair = (own.revision, leader.attempt);
@@ -102,6 +106,9 @@ impl Store {
         }
         self.claim = Some((pair.0, pair.1, leader.uid.clone()));
         self.generation += 1;
+        if self.in_force < own.revision {
+            self.begun.push(own.revision);
+        }
         self.in_force = own.revision;
         self.stop = None;
         self.completed.insert(leader.uid.clone(), 0);
@@ -140,6 +147,7 @@ impl Store {
             self.stop = Some(Stop::For(newest));
         } else if (0..next.workers).all(|ordinal| leader.workers.contains(&ordinal)) {
             self.in_force = newest;
+            self.begun.push(newest);
             self.claim = Some((newest, leader.attempt, leader.uid.clone()));
             self.generation += 1;
         }
@@ -191,7 +199,9 @@ impl Store {
         let leads = self.leads(leader);
         // A leader of what was stopped, and may not lift the stop, ends as the head says: also one that came later.
         let obeys = leads || self.own(leader).is_some_and(|own| own.revision == self.in_force);
+        let stalls = self.own(leader).is_some_and(|own| own.rollback.is_some() && own.revision > self.in_force);
         let ending = match &self.stop {
+            _ if stalls && self.does_not_take_back => Some(Ending::Stalled),
             Some(Stop::Suspended) if obeys => Some(Ending::Stopped),
             Some(Stop::Finished) if obeys => Some(Ending::Finished),
             _ => None,
