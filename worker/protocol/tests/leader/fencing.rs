@@ -244,7 +244,7 @@ fn a_leader_that_was_replaced_notices_although_the_job_never_stands_still() {
                 Action::End(end) => return assert!(matches!(end, End::Fenced { .. }), "{end:?}"),
                 Action::Store { op, request } => {
                     // Before every answer another checkpoint is there.
-                    next.savepoint(&mut store, &names.next().unwrap(), Then::Continue);
+                    next.savepoint(&mut store, &names.next().expect("there is always one more"), Then::Continue);
                     events.push_back(Event::Stored { op, outcome: execute(&mut store, request) });
                 }
                 _ => {}
