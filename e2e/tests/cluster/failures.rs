@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 fn check(scenario: &str, name: &str, beside: Beside, harm: impl FnOnce(&Namespace, &Job)) {
     let Some(_turn) = cluster::enter(scenario, beside) else { return };
     let namespace = Namespace::new(name);
-    let job = Job::lasting(name, 60, 2);
+    let job = Job::endless(name, 2);
     job.start(&namespace);
     watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
     harm(&namespace, &job);
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 /// Deletes pods at once, as if they had never been asked to end.

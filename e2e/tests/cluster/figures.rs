@@ -41,7 +41,7 @@ fn now() -> f64 {
 
 /// A job without end that counts bids.
 fn counting(name: &str, parallelism: u32) -> Job {
-    let mut job = Job::lasting(name, 36_000, parallelism);
+    let mut job = Job::endless(name, parallelism);
     job.checkpoint = "{interval: 100ms}".to_owned();
     job.query = "SELECT max(`dateTime`), bidder, count(*), sum(price) FROM bid GROUP BY bidder".to_owned();
     job

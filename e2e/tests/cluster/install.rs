@@ -30,7 +30,7 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
         return;
     };
     let namespace = Namespace::new("chart");
-    let job = Job::lasting("steady", 120, 2);
+    let job = Job::endless("steady", 2);
     job.start(&namespace);
     let before = pods::uids(&namespace, &job);
 
@@ -50,19 +50,19 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
     let after = pods::uids(&namespace, &job);
     assert!(after.is_superset(&before), "the controller that is back replaced pods: {before:?}, then {after:?}");
     assert_eq!(pods::restarts(&namespace, &job), 0, "a worker was restarted");
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
 fn a_rescale_is_finished_by_the_next_controller() {
     let Some(_turn) = cluster::enter("a_rescale_is_finished_by_the_next_controller", Beside::Nobody) else { return };
     let namespace = Namespace::new("orphaned");
-    let job = Job::lasting("orphaned", 60, 1);
+    let job = Job::endless("orphaned", 1);
     job.start(&namespace);
     namespace.kubectl(&["scale", "streamjob/orphaned", "--replicas=3"]).good();
     job.until(&namespace, "the rescale is under way", |job| job["status"]["state"] == "Rescaling");
     let replicas = ["-n", SYSTEM, "delete", "pod", "-l", "app.kubernetes.io/name=weir-operator"];
     kubectl(&[&replicas[..], &["--grace-period=0", "--force", "--wait=false"]].concat()).good();
     job.until(&namespace, "the job is scaled", |job| runs_at(job, 3));
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }

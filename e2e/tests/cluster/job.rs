@@ -3,7 +3,7 @@
 use crate::cluster::weir;
 use crate::namespace::Namespace;
 use crate::output;
-use crate::watch::condition;
+use crate::watch::{self, condition};
 use serde_json::Value;
 use std::process::Command;
 use std::{fs, path::Path};
@@ -45,6 +45,11 @@ impl Job {
             query: QUERY.to_owned(),
             further: String::new(),
         }
+    }
+
+    /// One that runs for longer than any scenario takes.
+    pub(crate) fn endless(name: &str, parallelism: u32) -> Self {
+        Self::lasting(name, 36_000, parallelism)
     }
 
     /// The manifest for a namespace.
@@ -129,6 +134,38 @@ spec:
         self.until(namespace, "the job finishes", |job| job["status"]["state"] == "Finished");
         assert_same(&output::rows(&self.folder(namespace)), &self.quiet());
     }
+
+    /// Waits until the job has closed another window than those that it has now, suspends it and compares its output
+    /// with what a quiet run writes for the same windows: they close in order, so none of them may miss a row.
+    #[track_caller]
+    pub(crate) fn check_output_so_far(&self, namespace: &Namespace) {
+        let folder = self.folder(namespace);
+        let newest = || output::rows(&folder).iter().map(|row| window(row)).max();
+        let before = newest();
+        watch::ask("the job closes another window", || (newest() > before).then_some(()));
+        let suspend = r#"{"spec": {"state": "Suspended"}}"#;
+        namespace.kubectl(&["patch", "streamjob", &self.name, "--type=merge", "-p", suspend]).good();
+        self.until(namespace, "the job is suspended", |job| is(job, "Ready", "False", "Suspended"));
+        let rows = output::rows(&folder);
+        let last = rows.iter().map(|row| window(row)).max().expect("the job has closed windows");
+        // A window of a second has at most so many events, and the first one opens with the first event.
+        let events = (seconds_of(&last) + 3) * self.rate;
+        let mut quiet = Self { events, ..self.clone() }.quiet();
+        quiet.retain(|row| window(row) <= last);
+        assert_same(&rows, &quiet);
+    }
+}
+
+/// The end of the window that a row is about.
+pub(crate) fn window(row: &str) -> String {
+    let row: Value = serde_json::from_str(row).unwrap();
+    row["window_end"].as_str().unwrap().to_owned()
+}
+
+/// Seconds since the first event, of the text `2026-01-01 hh:mm:ss`.
+fn seconds_of(window: &str) -> u64 {
+    let clock = window.get(11..19).expect("a window ends on a date at a time");
+    clock.split(':').fold(0, |seconds, part| seconds * 60 + part.parse::<u64>().unwrap())
 }
 
 /// Rows are those of a quiet run, each as often. Both are in order.

@@ -1,10 +1,9 @@
 //! Suspending, restoring and deleting jobs.
 
 use crate::cluster::{self, Beside, kubectl};
-use crate::job::{Job, assert_same, is, settled};
+use crate::job::{Job, assert_same, is, settled, window};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
-use serde_json::Value;
 
 fn patch(namespace: &Namespace, job: &Job, patch: &str) {
     namespace.kubectl(&["patch", "streamjob", &job.name, "--type=merge", "-p", patch]).good();
@@ -38,12 +37,6 @@ fn from_savepoint(job: &Job, name: &str) -> Job {
     let mut copy = Job { name: "copy".to_owned(), ..job.clone() };
     copy.further = format!("  restoreFrom: {{savepoint: {name}}}\n");
     copy
-}
-
-/// The end of the window that a row is about.
-fn window(row: &str) -> String {
-    let row: Value = serde_json::from_str(row).unwrap();
-    row["window_end"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn scale(namespace: &Namespace, parallelism: u32) {
 fn a_running_job_is_scaled_up_and_down() {
     let Some(_turn) = cluster::enter("a_running_job_is_scaled_up_and_down", Beside::Others) else { return };
     let namespace = Namespace::new("scale");
-    let job = Job::lasting("scaled", 120, 2);
+    let job = Job::endless("scaled", 2);
     job.start(&namespace);
     for parallelism in [4, 1] {
         scale(&namespace, parallelism);
@@ -22,14 +22,14 @@ fn a_running_job_is_scaled_up_and_down() {
     let patch = r#"{"spec": {"parallelism": 3}}"#;
     namespace.kubectl(&["patch", "streamjob/scaled", "--type=merge", "-p", patch]).good();
     job.until(&namespace, "the job is scaled by an edit", |job| runs_at(job, 3));
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
 fn a_second_rescale_overtakes_the_first() {
     let Some(_turn) = cluster::enter("a_second_rescale_overtakes_the_first", Beside::Others) else { return };
     let namespace = Namespace::new("rescale");
-    let job = Job::lasting("scaled", 90, 1);
+    let job = Job::endless("scaled", 1);
     job.start(&namespace);
     scale(&namespace, 4);
     job.until(&namespace, "the first rescale is under way", |job| {
@@ -37,14 +37,14 @@ fn a_second_rescale_overtakes_the_first() {
     });
     scale(&namespace, 2);
     job.until(&namespace, "the second rescale is done", |job| runs_at(job, 2));
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
 fn an_autoscaler_scales_a_job() {
     let Some(_turn) = cluster::enter("an_autoscaler_scales_a_job", Beside::Others) else { return };
     let namespace = Namespace::new("hpa");
-    let job = Job::lasting("scaled", 90, 1);
+    let job = Job::endless("scaled", 1);
     job.start(&namespace);
     // Below its minimum an autoscaler acts without any metrics.
     let manifest = "apiVersion: autoscaling/v2
@@ -58,5 +58,5 @@ spec:
 ";
     namespace.apply(manifest).good();
     job.until(&namespace, "the autoscaler has scaled the job", |job| runs_at(job, 2));
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }

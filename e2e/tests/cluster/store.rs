@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// A job whose checkpoints take 20 seconds at most; it runs and has written rows.
 fn started(name: &str) -> (Namespace, Job) {
     let namespace = Namespace::new(name);
-    let mut job = Job::lasting(name, 120, 2);
+    let mut job = Job::endless(name, 2);
     job.checkpoint = "{interval: 1s, timeout: 20s}".to_owned();
     job.start(&namespace);
     watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
@@ -45,7 +45,7 @@ fn a_store_that_is_away_for_a_minute_holds_a_job_up_and_loses_nothing() {
     let away = output::Away::new();
     is_missed(&namespace, &job, 3);
     drop(away);
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
     assert_eq!(job.status(&namespace)["jobGeneration"], generation, "the job was restarted");
 }
 
@@ -66,7 +66,7 @@ fn an_upgrade_outlives_a_store_that_is_away() {
     is_missed(&namespace, &job, 2);
     drop(away);
     job.until(&namespace, "the new SQL runs", |job| settled(job) && job["status"]["revision"] != revision);
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 /// The pod of a leader once more: the same job, in the same folder, from somewhere else.
@@ -86,7 +86,7 @@ fn twin(leader: &Value) -> Value {
 fn a_second_run_in_the_folder_of_a_job_is_refused() {
     let Some(_turn) = cluster::enter("a_second_run_in_the_folder_of_a_job_is_refused", Beside::Others) else { return };
     let namespace = Namespace::new("twin");
-    let job = Job::lasting("single", 60, 1);
+    let job = Job::endless("single", 1);
     job.start(&namespace);
     let generation = job.status(&namespace)["jobGeneration"].clone();
     let leader = namespace.get("pod", &pods::with_ordinal(&namespace, &job, 0));
@@ -99,5 +99,5 @@ fn a_second_run_in_the_folder_of_a_job_is_refused() {
     assert!(words["message"].to_string().contains("another"), "{words}");
     job.until(&namespace, "the job runs", |job| is(job, "Ready", "True", "Running"));
     assert_eq!(job.status(&namespace)["jobGeneration"], generation, "the job was disturbed");
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }

@@ -8,7 +8,7 @@ use crate::{output, pods, watch};
 /// A job that gives an upgrade half a minute, runs and has written rows.
 fn started(name: &str) -> (Namespace, Job) {
     let namespace = Namespace::new(name);
-    let mut job = Job::lasting(name, 120, 2);
+    let mut job = Job::endless(name, 2);
     job.further = "  rollback: {deadline: 30s}\n".to_owned();
     job.start(&namespace);
     watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
@@ -40,7 +40,7 @@ fn sql_that_fits_the_state_goes_on_with_it() {
     let changed = Job { query: job.query.replace("GROUP BY", "WHERE price >= 0 GROUP BY"), ..job.clone() };
     namespace.apply(&changed.manifest(&namespace)).good();
     job.until(&namespace, "the new SQL runs", |job| settled(job) && job["status"]["revision"] != revision);
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn sql_that_does_not_fit_the_state_is_refused_and_the_job_goes_on() {
     assert_eq!(after, before, "the running job was touched");
     namespace.apply(&job.manifest(&namespace)).good();
     job.until(&namespace, "the old SQL is accepted again", settled);
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_job_moves_to_another_image() {
     let (namespace, job) = started("image");
     set_image(&namespace, &job, &next_image());
     runs_on(&namespace, &job, &next_image());
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 /// An upgrade to an image that cannot run is undone.
@@ -77,7 +77,7 @@ fn check_undone(scenario: &str, name: &str, image: &str) {
     set_image(&namespace, &job, image);
     job.until(&namespace, "the upgrade is undone", |job| is(job, "Stalled", "True", "UpgradeFailed"));
     job.until(&namespace, "the job runs as before", |job| job["status"]["state"] == "Running");
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
 
 #[test]
@@ -105,5 +105,5 @@ fn a_correction_overtakes_a_failing_upgrade() {
     });
     set_image(&namespace, &job, &next_image());
     runs_on(&namespace, &job, &next_image());
-    job.check_output(&namespace);
+    job.check_output_so_far(&namespace);
 }
