@@ -59,9 +59,6 @@ const STEADY_POLL: Duration = Duration::from_secs(10);
 
 /// A leader has this long to listen before its silence is told.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often a job that has workers is looked at when nothing changes in the cluster: only its leader can say that it has
-/// finished, restarted or completed a checkpoint.
-const STEADY_POLL: Duration = Duration::from_secs(10);
 
 /// What is to happen to a job now.
 #[must_use]

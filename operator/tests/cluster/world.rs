@@ -238,7 +238,7 @@ impl World {
             "conditions": conditions,
             "history": run.history,
             "savepoints": run.savepoints_taken,
-            "kept": run.savepoints,
+            "kept": run.savepoints.keys().collect::<Vec<_>>(),
             "worked": run.worked.values().collect::<Vec<_>>(),
             "savepointObjects": store.list(&savepoint_kind(), Some(NAMESPACE), "").iter().map(|of| {
                 json!([of["metadata"]["name"], of["metadata"]["finalizers"], of["status"]["state"], of["status"]["path"]])
