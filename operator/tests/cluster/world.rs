@@ -84,7 +84,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let (server, job) = (Server::default(), Arc::<Mutex<Job>>::default());
         let now = Arc::new(Mutex::new("2026-01-01T00:00:00Z".parse().expect("a time")));
-        server.edit(|store| store.now = *now.lock());
+        server.edit(|store| {
+            store.now = *now.lock();
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+            store.create(&kind("", "namespaces"), "", namespace).expect("it is the first");
+        });
         let ctx = Arc::new(context(&server, &job, &now));
         Self { server, job, now, ctx }
     }
