@@ -73,15 +73,36 @@ impl Kept for PodSeen {
     }
 }
 
-/// A revision.
+/// A revision. What its workers read is kept as text: taken apart it is ten times as large.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptRevision(pub RevisionSeen);
+pub struct KeptRevision {
+    seen: RevisionSeen,
+    manifest: Option<Box<str>>,
+}
+
+impl KeptRevision {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.seen.name
+    }
+
+    /// The revision.
+    #[must_use]
+    pub fn seen(&self) -> RevisionSeen {
+        let mut seen = self.seen.clone();
+        seen.content.manifest = self.manifest.as_ref().and_then(|text| serde_json::from_str(text).ok());
+        seen
+    }
+}
 
 impl Kept for KeptRevision {
     type Object = ControllerRevision;
 
     fn keep(object: ControllerRevision) -> Option<(JobKey, Self)> {
-        Some((job(&object.metadata)?, Self(RevisionSeen::of(&object)?)))
+        let mut seen = RevisionSeen::of(&object)?;
+        let manifest = seen.content.manifest.take().map(|manifest| manifest.to_string().into_boxed_str());
+        Some((job(&object.metadata)?, Self { seen, manifest }))
     }
 }
 

@@ -42,7 +42,41 @@ pub struct Table<T> {
     content: RwLock<Content<T>>,
 }
 
-type ByJob<T> = HashMap<JobKey, BTreeMap<String, Entry<T>>>;
+type ByJob<T> = HashMap<JobKey, Objects<T>>;
+
+/// The objects of a job by name: mostly one or two, so that a map would be mostly air.
+struct Objects<T>(Vec<(String, Entry<T>)>);
+
+impl<T> Default for Objects<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Objects<T> {
+    fn get(&self, name: &str) -> Option<&Entry<T>> {
+        self.0.iter().find(|(of, _)| of == name).map(|(_, entry)| entry)
+    }
+
+    fn insert(&mut self, name: String, entry: Entry<T>) {
+        match self.0.binary_search_by(|(of, _)| of.cmp(&name)) {
+            Ok(at) => self.0[at].1 = entry,
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (name, entry));
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Entry<T>> {
+        let at = self.0.iter().position(|(of, _)| of == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Entry<T>> {
+        self.0.iter().map(|(_, entry)| entry)
+    }
+}
 
 struct Content<T> {
     by_job: ByJob<T>,
@@ -68,13 +102,13 @@ impl<T: Kept> Table<T> {
     /// The objects of a job, by name.
     pub fn of(&self, job: &JobKey) -> Vec<(String, Entry<T>)> {
         let content = self.content.read();
-        content.by_job.get(job).into_iter().flatten().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        content.by_job.get(job).into_iter().flat_map(|objects| objects.0.iter().cloned()).collect()
     }
 
     /// The objects of a job that were made for the StreamJob of this uid, not for an earlier one of its name.
     pub fn made_for(&self, job: &JobKey, uid: &str) -> Vec<Entry<T>> {
         let content = self.content.read();
-        let objects = content.by_job.get(job).into_iter().flat_map(BTreeMap::values);
+        let objects = content.by_job.get(job).into_iter().flat_map(Objects::values);
         objects.filter(|entry| entry.owner.as_deref().is_none_or(|owner| owner == uid)).cloned().collect()
     }
 
@@ -170,7 +204,7 @@ impl<T: Kept> Content<T> {
     fn drop_from(&mut self, job: &JobKey, name: &str) {
         if let Some(objects) = self.by_job.get_mut(job) {
             objects.remove(name);
-            if objects.is_empty() {
+            if objects.0.is_empty() {
                 self.by_job.remove(job);
             }
         }
@@ -180,7 +214,7 @@ impl<T: Kept> Content<T> {
     fn job_of(&self, object: &T::Object) -> Option<JobKey> {
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
         let now = T::keep(object.clone()).map(|(job, _)| job);
-        let kept = |job: &JobKey| self.by_job.get(job).is_some_and(|objects| objects.contains_key(&name));
+        let kept = |job: &JobKey| self.by_job.get(job).is_some_and(|objects| objects.get(&name).is_some());
         match now {
             Some(job) if kept(&job) => Some(job),
             _ => self.by_job.keys().find(|job| job.namespace == namespace && kept(job)).cloned(),
@@ -214,8 +248,9 @@ fn changed<T: Kept>(before: &ByJob<T>, after: &ByJob<T>) -> Vec<JobKey> {
     let jobs: BTreeSet<&JobKey> = before.keys().chain(after.keys()).collect();
     let same = |job: &&JobKey| match (before.get(job), after.get(job)) {
         (Some(before), Some(after)) => {
-            before.len() == after.len()
+            before.0.len() == after.0.len()
                 && before
+                    .0
                     .iter()
                     .all(|(name, old)| after.get(name).is_some_and(|new| old.uid == new.uid && old.kept == new.kept))
         }

@@ -85,7 +85,7 @@ fn affected(cluster: &Cluster, kind: &str, key: &JobKey) -> Vec<JobKey> {
                 let from = job.0.spec.pipeline.sql_from.as_ref();
                 from.is_some_and(|from| from.config_map_key_ref.name == *name)
             });
-            let owns = cluster.revisions.jobs_with(namespace, |revision| revision.0.name == *name);
+            let owns = cluster.revisions.jobs_with(namespace, |revision| revision.name() == name.as_str());
             refers.into_iter().chain(owns).collect()
         }
         "StreamJob" | "Savepoint" => [key.clone()].into_iter().chain(restores(kind)).collect(),

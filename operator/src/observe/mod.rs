@@ -72,7 +72,7 @@ pub async fn observe(
         job: entry.kept.0.clone(),
         wish: wish(ctx, key, validated).await?,
         default_image: ctx.default_image.clone(),
-        revisions: ctx.cluster.revisions.made_for(key, &entry.uid).iter().map(|of| of.kept.0.clone()).collect(),
+        revisions: ctx.cluster.revisions.made_for(key, &entry.uid).iter().map(|of| of.kept.seen()).collect(),
         leaders: leaders::leaders(ctx, key, &entry.uid, &pods).await,
         pods,
         services: services.collect(),

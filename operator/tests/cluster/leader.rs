@@ -28,8 +28,8 @@ pub(crate) struct Job {
     pub(crate) checkpoints: u64,
     /// By the pod that leads.
     completed: BTreeMap<String, u64>,
-    /// Name to uid of the request.
-    pub(crate) savepoints: BTreeMap<String, String>,
+    /// Name to uid of the request, and the checkpoint that holds it.
+    pub(crate) savepoints: BTreeMap<String, (String, u64)>,
     /// Taken so far, given up ones too.
     pub(crate) savepoints_taken: u64,
     /// The revision that was told to stop.
@@ -198,9 +198,9 @@ impl Job {
             ("GET", "/v1/assignment") => (200, self.assignment(pod)),
             ("GET", "/v1/checkpoints") => (200, self.checkpoints(pod)),
             ("GET", "/v1/savepoints") => {
-                let savepoints = self.savepoints.iter().map(|(name, uid)| {
-                    json!({"name": name, "requestUid": uid, "state": "completed", "link": self.checkpoints,
-                        "checkpoint": self.checkpoints, "completedUnixMs": 1_767_225_600_000_u64})
+                let savepoints = self.savepoints.iter().map(|(name, (uid, checkpoint))| {
+                    json!({"name": name, "requestUid": uid, "state": "completed", "link": checkpoint,
+                        "checkpoint": checkpoint, "completedUnixMs": 1_767_225_600_000_u64})
                 });
                 (200, json!({"savepoints": savepoints.collect::<Vec<_>>()}))
             }
@@ -266,11 +266,11 @@ impl Job {
         let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
         let (name, uid) = (text("name"), text("requestUid"));
         match self.savepoints.get(&name) {
-            Some(known) if *known != uid => return (409, json!({"error": "the name is taken"})),
+            Some((known, _)) if *known != uid => return (409, json!({"error": "the name is taken"})),
             Some(_) => {}
             None => {
                 self.savepoints_taken += 1;
-                self.savepoints.insert(name.clone(), uid.clone());
+                self.savepoints.insert(name.clone(), (uid.clone(), self.checkpoints));
             }
         }
         if body["then"] == "stop" {

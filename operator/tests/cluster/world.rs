@@ -84,7 +84,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let (server, job) = (Server::default(), Arc::<Mutex<Job>>::default());
         let now = Arc::new(Mutex::new("2026-01-01T00:00:00Z".parse().expect("a time")));
-        server.edit(|store| store.now = *now.lock());
+        server.edit(|store| {
+            store.now = *now.lock();
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+            store.create(&kind("", "namespaces"), "", namespace).expect("it is the first");
+        });
         let ctx = Arc::new(context(&server, &job, &now));
         Self { server, job, now, ctx }
     }
@@ -240,7 +244,7 @@ impl World {
             "conditions": conditions,
             "history": run.history,
             "savepoints": run.savepoints_taken,
-            "kept": run.savepoints,
+            "kept": run.savepoints.keys().collect::<Vec<_>>(),
             "worked": run.worked.values().collect::<Vec<_>>(),
             "savepointObjects": store.list(&savepoint_kind(), Some(NAMESPACE), "").iter().map(|of| {
                 json!([of["metadata"]["name"], of["metadata"]["finalizers"], of["status"]["state"], of["status"]["path"]])
