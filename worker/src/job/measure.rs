@@ -1,7 +1,6 @@
 //! Runs a job and measures what it costs.
 
 use super::board::Board;
-use super::message::Handle;
 use super::runner::Runner;
 use super::usage;
 use crate::dataflow::metrics::quantile_of_counts;
@@ -13,16 +12,7 @@ use weir_protocol::leader::End;
 /// How often a running job is looked at to find the end of its warm-up.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What to measure.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Measure {
-    /// Measuring begins when sources have read this many rows.
-    pub warmup_rows: u64,
-    /// Measuring ends, and the job is stopped, after this long; `None`: at the job's end.
-    pub stop_after: Option<Duration>,
-}
-
-/// What a job cost from the end of its warm-up to the end of measuring.
+/// What a job cost from the end of its warm-up to its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Rows read by sources.
@@ -62,21 +52,21 @@ impl Mark {
     }
 }
 
-/// Runs the job to its end, or to the end of measuring.
+/// Runs the job to its end. Measuring begins when sources have read as many rows as the warm-up has.
 #[must_use]
-pub fn measure(runner: Runner, wanted: Measure) -> (End, Measured) {
-    let (board, handle) = (runner.board(), runner.handle());
+pub fn measure(runner: Runner, warmup_rows: u64) -> (End, Measured) {
+    let board = runner.board();
     let (ended, end_of_run) = mpsc::channel::<()>();
     let watcher = std::thread::spawn({
         let board = Arc::clone(&board);
         // The job's threads need the time more than measuring does.
         let begin = Mark::now(&board);
-        move || watch(&board, &handle, wanted, begin, &end_of_run)
+        move || after_warmup(&board, warmup_rows, begin, &end_of_run)
     });
     let end = runner.run();
     drop(ended);
-    let (begin, last) = watcher.join().expect("looking at a job does not panic");
-    let last = last.unwrap_or_else(|| Mark::now(&board));
+    let begin = watcher.join().expect("looking at a job does not panic");
+    let last = Mark::now(&board);
     let counts = last.latency_since(&begin);
     let counted = counts.iter().any(|(_, count)| *count > 0);
     let quantile = |share: f64| counted.then(|| quantile_of_counts(&counts, share).as_secs_f64() * 1000.0);
@@ -92,22 +82,13 @@ pub fn measure(runner: Runner, wanted: Measure) -> (End, Measured) {
     (end, measured)
 }
 
-/// The marks of the end of the warm-up and, if it is not the job's end, of the end of measuring.
-fn watch(board: &Board, job: &Handle, wanted: Measure, begin: Mark, end: &mpsc::Receiver<()>) -> (Mark, Option<Mark>) {
-    let mut begin = begin;
-    if wanted.warmup_rows > 0 {
-        while board.totals().rows_in < wanted.warmup_rows && runs_for(end, LOOK) {}
-        begin = Mark::now(board);
+/// The mark of the end of the warm-up.
+fn after_warmup(board: &Board, rows: u64, begin: Mark, end: &mpsc::Receiver<()>) -> Mark {
+    if rows == 0 {
+        return begin;
     }
-    let Some(stop_after) = wanted.stop_after else {
-        return (begin, None);
-    };
-    if !runs_for(end, stop_after) {
-        return (begin, None);
-    }
-    let last = Mark::now(board);
-    job.stop();
-    (begin, Some(last))
+    while board.totals().rows_in < rows && runs_for(end, LOOK) {}
+    Mark::now(board)
 }
 
 /// Waits; false when the job has ended.
