@@ -135,6 +135,14 @@ fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing
     Ok(standing)
 }
 
+/// Nothing is known of a job whose starts cannot be read.
+fn unstarted(options: &Options, view: &View) -> End {
+    let details: Vec<&str> = view.unreadable.values().map(String::as_str).collect();
+    let (job, details) = (&options.job, details.join("; "));
+    let message = format!("no start of job {job} can be read ({details}): put the objects back from a backup");
+    End::Failed { kind: ErrorKind::Corrupt, message }
+}
+
 /// Why nothing may begin behind a head that cannot be read, and how to have it all the same.
 fn unread(view: &View, head: LinkNumber) -> String {
     let details = view.unreadable.get(&head).map_or("", String::as_str);
@@ -303,10 +311,9 @@ fn draft_copy(
     standing: Standing,
 ) -> Result<Draft, End> {
     let Some(start) = newest_start(view) else {
-        let message = format!("no readable start of job {} is left: run the job first", options.job);
         return Err(match view.unreadable.is_empty() {
-            true => user(message),
-            false => End::Failed { kind: ErrorKind::Corrupt, message },
+            true => user(format!("no start of job {} is left: run the job first", options.job)),
+            false => unstarted(options, view),
         });
     };
     let mut savepoints = standing.savepoints;

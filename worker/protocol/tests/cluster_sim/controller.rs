@@ -5,7 +5,7 @@ use crate::rng::Rng;
 use crate::tasks::SPLITS;
 use crate::world::{Item, Proc, Start, World};
 use std::collections::BTreeMap;
-use weir_protocol::chain::{Assignment, RestoreFrom, check_fit};
+use weir_protocol::chain::{Assignment, ObjectName, RestoreFrom, check_fit};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{AssignmentAnswer, End, Event};
 
@@ -171,7 +171,7 @@ impl World {
                 self.want(next);
             }
             AssignmentAnswer::Busy | AssignmentAnswer::NotStored { .. } => {}
-            AssignmentAnswer::Conflict if self.store.was_damaged => {}
+            AssignmentAnswer::Conflict if self.store.was_damaged(&ObjectName::Assignment(revision).to_string()) => {}
             answer => self.break_rule(format!("revision {revision} was answered with {answer:?}")),
         }
     }

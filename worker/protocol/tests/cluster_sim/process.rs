@@ -92,7 +92,7 @@ impl World {
         let tasks = match tasks::deploy(start, restore, &self.store) {
             Ok(tasks) => tasks,
             // A later generation may have deleted what this one still believes in.
-            Err(message) if self.newest_generation() > generation || self.store.was_damaged => {
+            Err(message) if self.newest_generation() > generation || self.store.names_damage(&message) => {
                 return self.after(1, Item::Event(process, failed(ErrorKind::Corrupt, message)));
             }
             Err(message) => return self.break_rule(format!("generation {generation} cannot restore: {message}")),
@@ -289,10 +289,12 @@ impl World {
             }
             End::Maintained if maintains => {}
             End::Failed { kind: ErrorKind::User, .. } if maintains => {}
-            End::Failed { kind: ErrorKind::Corrupt, .. } if self.store.was_damaged || overtaken => self.start_later(),
+            End::Failed { kind: ErrorKind::Corrupt, ref message } if overtaken || self.store.names_damage(message) => {
+                self.start_later();
+            }
             // Nothing begins anew behind a head that cannot be read.
             End::Failed { kind: ErrorKind::User, message }
-                if self.store.link_was_damaged && message.contains("cannot be read") =>
+                if self.store.names_damage(&message) && message.contains("cannot be read") =>
             {
                 self.start_later();
             }

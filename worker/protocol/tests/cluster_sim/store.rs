@@ -17,8 +17,8 @@ pub(crate) struct Store {
     /// What damaged objects should be.
     backup: BTreeMap<String, Vec<u8>>,
     file_backup: BTreeMap<String, Sums>,
-    pub(crate) was_damaged: bool,
-    pub(crate) link_was_damaged: bool,
+    /// Names of what was damaged at some time.
+    damaged: BTreeSet<String>,
     /// Another job's state that this one begins from, as long as that job keeps it.
     pub(crate) origin: Option<(Box<Manifest>, BTreeMap<String, Sums>)>,
 }
@@ -68,6 +68,16 @@ impl Store {
         self.files.contains_key(path) || self.file_backup.contains_key(path)
     }
 
+    /// Whether something was damaged that has this name, or lies in this folder.
+    pub(crate) fn was_damaged(&self, name: &str) -> bool {
+        self.damaged.iter().any(|damaged| damaged.starts_with(name))
+    }
+
+    /// Whether a sentence names something that was damaged.
+    pub(crate) fn names_damage(&self, message: &str) -> bool {
+        self.damaged.iter().any(|damaged| message.contains(damaged.as_str()))
+    }
+
     /// Damages one object; returns its name.
     pub(crate) fn damage(&mut self, rng: &mut Rng) -> Option<String> {
         let names: Vec<String> = self.objects.keys().chain(self.files.keys()).cloned().collect();
@@ -75,8 +85,7 @@ impl Store {
             return None;
         }
         let name = names[rng.within(0, names.len() as u64 - 1) as usize].clone();
-        self.was_damaged = true;
-        self.link_was_damaged |= name.starts_with("chain/");
+        self.damaged.insert(name.clone());
         if let Some(sums) = self.files.remove(&name) {
             self.file_backup.insert(name.clone(), sums);
             return Some(name);
