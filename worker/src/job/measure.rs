@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::runner::Runner;
 use super::usage;
-use crate::dataflow::metrics::quantile_of_counts;
+use crate::dataflow::metrics::Distribution;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -35,20 +35,18 @@ struct Mark {
     at: Instant,
     rows: u64,
     cpu_seconds: Option<f64>,
-    latency: Vec<(Duration, u64)>,
+    latency: Distribution,
 }
 
 impl Mark {
     fn now(board: &Board) -> Self {
-        let latency = latency(board);
-        Self { at: Instant::now(), rows: board.totals().rows_in, cpu_seconds: usage::cpu_seconds(), latency }
-    }
-
-    /// Rows by the time they took, from `begin` to this mark.
-    fn latency_since(&self, begin: &Self) -> Vec<(Duration, u64)> {
-        let before = |place: usize| begin.latency.get(place).map_or(0, |(_, count)| *count);
-        let counts = self.latency.iter().enumerate();
-        counts.map(|(place, (bound, count))| (*bound, count.saturating_sub(before(place)))).collect()
+        let readings = board.readings();
+        Self {
+            at: Instant::now(),
+            rows: board.totals().rows_in,
+            cpu_seconds: usage::cpu_seconds(),
+            latency: readings.iter().fold(Distribution::default(), |sum, task| sum.plus(&task.latency)),
+        }
     }
 }
 
@@ -67,9 +65,8 @@ pub fn measure(runner: Runner, warmup_rows: u64) -> (End, Measured) {
     drop(ended);
     let begin = watcher.join().expect("looking at a job does not panic");
     let last = Mark::now(&board);
-    let counts = last.latency_since(&begin);
-    let counted = counts.iter().any(|(_, count)| *count > 0);
-    let quantile = |share: f64| counted.then(|| quantile_of_counts(&counts, share).as_secs_f64() * 1000.0);
+    let latency = last.latency.since(&begin.latency);
+    let quantile = |share: f64| latency.quantile(share).map(|took| took.as_secs_f64() * 1000.0);
     let measured = Measured {
         events: last.rows.saturating_sub(begin.rows),
         seconds: last.at.duration_since(begin.at).as_secs_f64(),
@@ -94,17 +91,4 @@ fn after_warmup(board: &Board, rows: u64, begin: Mark, end: &mpsc::Receiver<()>)
 /// Waits; false when the job has ended.
 fn runs_for(end: &mpsc::Receiver<()>, wait: Duration) -> bool {
     matches!(end.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout))
-}
-
-fn latency(board: &Board) -> Vec<(Duration, u64)> {
-    let mut sum: Vec<(Duration, u64)> = Vec::new();
-    for task in board.tasks() {
-        for (place, (bound, count)) in task.latency.counts().enumerate() {
-            match sum.get_mut(place) {
-                Some(slot) => slot.1 += count,
-                None => sum.push((bound, count)),
-            }
-        }
-    }
-    sum
 }
