@@ -155,6 +155,9 @@ pub(crate) fn enter(scenario: &str, beside: Beside) -> Option<Turn> {
     }
     READY.get_or_init(|| {
         output::start_server(&s3_image());
+        // A run that was killed may have left its upgrade half done: helm would refuse every other one.
+        let pending = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)";
+        kubectl(&["--namespace", SYSTEM, "delete", "secret", "--ignore-not-found", "--selector", pending]).good();
         install(&[]).good();
     });
     // A scenario that failed has said so itself.
