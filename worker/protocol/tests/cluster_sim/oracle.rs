@@ -113,7 +113,8 @@ impl World {
         let pair = |claimant: &Claimant| (claimant.revision, claimant.attempt);
         let before = self.ledger.claims.values().next_back();
         // A claim that nobody can read orders nobody.
-        if before.is_some_and(|before| pair(before) > pair(&claim.claimant)) && !self.store.was_damaged("generations/") {
+        if before.is_some_and(|before| pair(before) > pair(&claim.claimant)) && !self.store.was_damaged("generations/")
+        {
             self.break_rule(format!("generation {generation} is claimed as {:?}", pair(&claim.claimant)));
         }
         self.ledger.claims.insert(generation, claim.claimant);
@@ -237,9 +238,9 @@ impl World {
         });
         // Of a head that cannot be read nobody knows what runs.
         let blind = !start.skipped.is_empty()
-            || (0..RECENT as u64).filter_map(|back| before.number().0.checked_sub(back)).any(|number| {
-                self.store.was_damaged(&ObjectName::Link(LinkNumber(number)).to_string())
-            });
+            || (0..RECENT as u64)
+                .filter_map(|back| before.number().0.checked_sub(back))
+                .any(|number| self.store.was_damaged(&ObjectName::Link(LinkNumber(number)).to_string()));
         if old.code != new.code && !stopped && !forced && !blind {
             broken = Some(format!("revision {revision} takes over although the job has not stopped for it"));
         }
