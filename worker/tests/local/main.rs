@@ -12,3 +12,4 @@ mod refusals;
 mod restarts;
 mod restore;
 mod rows;
+mod workers;
