@@ -245,15 +245,19 @@ fn syntax_mistake(error: &serde_yaml::Error, text: &str) -> Mistake {
     let error = error.without_snippet();
     let at = error.location().and_then(position).unwrap_or(Position { line: 1, column: 1 });
     if let serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } = error {
-        return Mistake::of_file(format!("the field {} is written twice in one map", excerpt(key)), Some(at));
+        let message = format!("the field {} is written twice in one map", excerpt(key));
+        return Mistake::of_file(message, Some(at)).hint("keep one of them");
     }
     let message: String = UserMessageFormatter.format_message(error).chars().filter(|c| !c.is_control()).collect();
-    let mistake = Mistake::of_file(format!("the YAML cannot be read: {message}"), Some(at));
     let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
-    if line.trim_start_matches(' ').starts_with('\t') {
-        return mistake.hint("indent with spaces, YAML takes no tabs");
-    }
-    mistake
+    let hint = if line.trim_start_matches(' ').starts_with('\t') || message.contains("found a tab") {
+        "indent with spaces, YAML takes no tabs"
+    } else if message.contains("flow") || message.contains("bracket") {
+        "close every { and [, and quote text in which they stand for themselves"
+    } else {
+        "indent the fields of a map alike, and quote text in which ': ' or ' #' stands"
+    };
+    Mistake::of_file(format!("the YAML cannot be read: {message}"), Some(at)).hint(hint)
 }
 
 /// Where the first line of a text begins in `source`, if all its lines are written there as they are: in a literal

@@ -21,6 +21,8 @@ const BEFORE_RULES: &[(&str, Option<&str>)] = &[
     ("two documents", Some("apiVersion not set")),
     ("broken YAML", Some("did not find expected ',' or '}'")),
     ("a tab", Some("cannot start any token")),
+    ("a tab on the next line", Some("found a tab character")),
+    ("a colon in a text", Some("mapping values are not allowed")),
     ("a key twice", None),
     ("SQL instead of a manifest", Some("invalid object to validate")),
     ("another kind", Some("no matches for kind \"Streamjob\" in version \"weir.dev/v1alpha1\"")),

@@ -83,7 +83,9 @@ pub(crate) const BAD: &[Bad] = &[
     Bad {
         name: "broken YAML",
         manifest: "spec:\n  pipeline: {sql: x\n  parallelism: 1\n",
-        said: &["6:14 the YAML cannot be read: while parsing a flow mapping, did not find expected ',' or '}'"],
+        said: &[
+            "6:14 the YAML cannot be read: while parsing a flow mapping, did not find expected ',' or '}' (hint: close every { and [, and quote text in which they stand for themselves)",
+        ],
         cel: &[],
     },
     Bad {
@@ -95,9 +97,25 @@ pub(crate) const BAD: &[Bad] = &[
         cel: &[],
     },
     Bad {
+        name: "a tab on the next line",
+        manifest: "spec:\n  pipeline: x\n\tparallelism: 1\n",
+        said: &[
+            "5:13 the YAML cannot be read: while scanning a plain scalar, found a tab (hint: indent with spaces, YAML takes no tabs)",
+        ],
+        cel: &[],
+    },
+    Bad {
+        name: "a colon in a text",
+        manifest: "spec: a: b\n",
+        said: &[
+            "4:8 the YAML cannot be read: mapping values are not allowed in this context (hint: indent the fields of a map alike, and quote text in which ': ' or ' #' stands)",
+        ],
+        cel: &[],
+    },
+    Bad {
         name: "a key twice",
         manifest: "  parallelism: 1\n  parallelism: 2\n",
-        said: &["7:3 the field parallelism is written twice in one map"],
+        said: &["7:3 the field parallelism is written twice in one map (hint: keep one of them)"],
         cel: &[],
     },
     Bad {

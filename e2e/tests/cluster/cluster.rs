@@ -1,9 +1,10 @@
 //! The cluster of the environment, with Weir and an S3 server in it.
 
-use crate::output;
+use crate::{output, watch};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 use std::{env, io::Write};
 
 /// The namespace of the controller and the name of its release.
@@ -60,10 +61,39 @@ impl Answer {
     pub(crate) const fn is_good(&self) -> bool {
         self.ok
     }
+
+    /// Whether the way to the cluster failed and not what was asked.
+    fn is_lost(&self) -> bool {
+        !self.ok && LOST.iter().any(|words| self.said.contains(words))
+    }
 }
 
-/// Runs a program of the path with something to read.
+/// What kubectl says when a busy API server or kubelet did not answer.
+const LOST: &[&str] = &[
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "error dialing backend",
+    "TLS handshake timeout",
+    "connection refused - did you specify the right host",
+    "Unable to connect to the server",
+    "the server was unable to return a response in the time allotted",
+    "Too many requests",
+    "http2: client connection lost",
+];
+
+/// Runs a program of the path with something to read. What did not reach the cluster is tried again.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Answer {
+    let deadline = Instant::now() + watch::PATIENCE;
+    loop {
+        let answer = run_once(program, arguments, input);
+        if !answer.is_lost() || Instant::now() > deadline {
+            return answer;
+        }
+        eprintln!("tried again: {}: {}", answer.command, answer.said.trim());
+    }
+}
+
+fn run_once(program: &str, arguments: &[&str], input: &str) -> Answer {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program} does not run: {error}"));

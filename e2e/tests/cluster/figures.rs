@@ -10,6 +10,7 @@ use crate::job::{Job, is, runs_at};
 use crate::namespace::Namespace;
 use crate::output::{self, File};
 use crate::{pods, watch};
+use serde_json::json;
 use std::env;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,8 @@ fn now() -> f64 {
 fn counting(name: &str, parallelism: u32) -> Job {
     let mut job = Job::endless(name, parallelism);
     job.checkpoint = "{interval: 100ms}".to_owned();
+    // Workers are as patient as they are where nobody says anything.
+    job.worker = json!({});
     job.query = "SELECT max(`dateTime`), bidder, count(*), sum(price) FROM bid GROUP BY bidder".to_owned();
     job
 }

@@ -4,7 +4,7 @@ use crate::cluster::weir;
 use crate::namespace::Namespace;
 use crate::output;
 use crate::watch::{self, condition};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Command;
 use std::{fs, path::Path};
 
@@ -28,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) checkpoint: String,
     /// What stands in the INSERT.
     pub(crate) query: String,
+    /// `spec.worker`.
+    pub(crate) worker: Value,
     /// Further lines of `spec`, indented by two.
     pub(crate) further: String,
 }
@@ -43,6 +45,7 @@ impl Job {
             parallelism,
             checkpoint: "{interval: 1s}".to_owned(),
             query: QUERY.to_owned(),
+            worker: patient(),
             further: String::new(),
         }
     }
@@ -57,7 +60,8 @@ impl Job {
         let rate = format!(", 'rate' = '{}'", self.rate);
         let storage = output::storage(&format!("{}/state", namespace.name));
         let sink = output::sink(&self.folder(namespace));
-        self.text(&rate, &format!("  storage: {storage}\n"), &sink)
+        let cluster = format!("  storage: {storage}\n  worker: {}\n{}", self.worker, self.further);
+        self.text(&rate, &cluster, &sink)
     }
 
     /// Where its output lies in the bucket.
@@ -65,8 +69,9 @@ impl Job {
         format!("{}/out/{}", namespace.name, self.name)
     }
 
-    fn text(&self, rate: &str, storage: &str, sink: &str) -> String {
-        let Self { name, events, rate: per_second, parallelism, checkpoint, query, further } = self;
+    /// The manifest, with the lines of `spec` that only a cluster needs.
+    fn text(&self, rate: &str, cluster: &str, sink: &str) -> String {
+        let Self { name, events, rate: per_second, parallelism, checkpoint, query, .. } = self;
         format!(
             "apiVersion: weir.dev/v1alpha1
 kind: StreamJob
@@ -75,7 +80,7 @@ metadata:
 spec:
   parallelism: {parallelism}
   checkpoint: {checkpoint}
-{storage}{further}  pipeline:
+{cluster}  pipeline:
     sql: |
       CREATE TABLE events (
           event_type INT,
@@ -99,8 +104,7 @@ spec:
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let sink = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", out.display());
-        fs::write(folder.path().join("job.yaml"), Self { further: String::new(), ..self.clone() }.text("", "", &sink))
-            .unwrap();
+        fs::write(folder.path().join("job.yaml"), self.text("", "", &sink)).unwrap();
         let mut command = Command::new(weir());
         command.args(["run", "job.yaml", "--quiet"]).current_dir(folder.path());
         let run = command.output().unwrap();
@@ -154,6 +158,11 @@ spec:
         quiet.retain(|row| window(row) <= last);
         assert_same(&rows, &quiet);
     }
+}
+
+/// Workers that do not take each other for lost when the whole cluster shares two busy cores.
+fn patient() -> Value {
+    json!({"podTemplate": {"spec": {"env": [{"name": "WEIR_MISSED_HEARTBEATS", "value": "20"}]}}})
 }
 
 /// The end of the window that a row is about.

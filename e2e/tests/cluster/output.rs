@@ -1,6 +1,7 @@
 //! The S3 server of the cluster, and what jobs have written to its bucket.
 
 use crate::cluster::{Answer, kubectl, repository, run};
+use crate::watch;
 use std::fs;
 
 const NAMESPACE: &str = "weir-s3";
@@ -111,5 +112,9 @@ pub(crate) fn objects(folder: &str) -> Vec<String> {
 
 fn shell(script: &str) -> String {
     let script = format!("{script} || true");
-    kubectl(&["-n", NAMESPACE, "exec", "deployment/s3", "--", "sh", "-c", &script]).good()
+    // The script is always successful; the connection to its pod may break.
+    watch::ask("the S3 server's pod answers", || {
+        let answer = kubectl(&["-n", NAMESPACE, "exec", "deployment/s3", "--", "sh", "-c", &script]);
+        answer.is_good().then_some(answer.text)
+    })
 }

@@ -141,7 +141,7 @@ impl Server {
             for child in &mut self.children {
                 assert!(child.try_wait().unwrap().is_none(), "a server has ended: see {}", self.folder.display());
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::park_timeout(Duration::from_millis(100));
         }
     }
 

@@ -245,7 +245,7 @@ fn words_of(change: &super::draft::Change) -> String {
     }
 }
 
-/// In steady state a new checkpoint alone is written once a minute.
+/// A new checkpoint alone is told once a minute: a job that checkpoints every second would write as often otherwise.
 fn unless_only_a_checkpoint(before: &StreamJobStatus, status: StreamJobStatus) -> StreamJobStatus {
     let (Some(old), Some(new)) = (&before.last_checkpoint, &status.last_checkpoint) else {
         return status;
@@ -259,5 +259,29 @@ fn unless_only_a_checkpoint(before: &StreamJobStatus, status: StreamJobStatus) -
     match (0..CHECKPOINT_NEWS_S).contains(&passed) && held == *before {
         true => held,
         false => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(number: u64, second: i64, restarts: u64) -> StreamJobStatus {
+        let completed_at = moment(second * 1_000);
+        let checkpoint =
+            CheckpointStatus { number, completed_at, duration: None, state_bytes: None, written_bytes: None };
+        let restores_from = Some(format!("checkpoint {number}"));
+        StreamJobStatus { last_checkpoint: Some(checkpoint), restores_from, restarts, ..StreamJobStatus::default() }
+    }
+
+    #[test]
+    fn a_checkpoint_alone_is_told_once_a_minute() {
+        let old = status(1, 1_000, 0);
+        let told = |old: &StreamJobStatus, new: StreamJobStatus| unless_only_a_checkpoint(old, new) != *old;
+        assert!(!told(&old, status(1, 1_000, 0)), "nothing new");
+        assert!(!told(&old, status(2, 1_010, 0)), "ten seconds later");
+        assert!(told(&old, status(7, 1_060, 0)), "a minute later");
+        assert!(told(&old, status(2, 1_010, 1)), "with a restart");
+        assert!(told(&StreamJobStatus::default(), status(1, 5, 0)), "the first one");
     }
 }

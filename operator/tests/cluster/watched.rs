@@ -53,13 +53,19 @@ async fn a_job_is_started_rescaled_and_mended_by_events_alone() {
     tokio::time::timeout(PATIENCE, looped).await.unwrap().unwrap();
 }
 
-fn terms() -> Terms {
-    Terms {
-        duration: Duration::from_millis(1_200),
-        give_up_after: Duration::from_millis(800),
-        interval: Duration::from_millis(100),
-    }
-}
+/// A lease that nobody loses by being slow.
+const LONG: Terms = Terms {
+    duration: Duration::from_secs(120),
+    give_up_after: Duration::from_secs(60),
+    interval: Duration::from_millis(100),
+};
+
+/// A lease that is soon lost.
+const SHORT: Terms = Terms {
+    duration: Duration::from_millis(1_200),
+    give_up_after: Duration::from_millis(800),
+    interval: Duration::from_millis(100),
+};
 
 struct Replica {
     standing: watch::Receiver<Standing>,
@@ -67,10 +73,10 @@ struct Replica {
     ended: tokio::task::JoinHandle<End>,
 }
 
-fn replica(server: &Server, identity: &str) -> Replica {
+fn replica(server: &Server, identity: &str, terms: Terms) -> Replica {
     let (standing, seen) = watch::channel(Standing::Unknown);
     let (release, released) = oneshot::channel();
-    let candidate = Candidate::new(server.client(), "weir-system", "weir-operator", identity, terms());
+    let candidate = Candidate::new(server.client(), "weir-system", "weir-operator", identity, terms);
     Replica { standing: seen, release, ended: tokio::spawn(candidate.run(standing, released)) }
 }
 
@@ -83,9 +89,9 @@ impl Replica {
 #[tokio::test]
 async fn a_lease_that_is_given_back_passes_on() {
     let server = Server::default();
-    let mut first = replica(&server, "a");
+    let mut first = replica(&server, "a", LONG);
     first.is(Standing::Holding).await;
-    let mut second = replica(&server, "b");
+    let mut second = replica(&server, "b", LONG);
     second.is(Standing::Waiting).await;
     first.release.send(()).unwrap();
     assert_eq!(first.ended.await.unwrap(), End::Released);
@@ -97,13 +103,13 @@ async fn a_lease_that_is_given_back_passes_on() {
 #[tokio::test]
 async fn a_holder_that_cannot_renew_ends_and_another_takes_over() {
     let server = Server::default();
-    let mut first = replica(&server, "a");
+    let mut first = replica(&server, "a", SHORT);
     first.is(Standing::Holding).await;
     // Its client is cut off; another replica has its own.
     let other = Server { script: Arc::default(), ..server.clone() };
     server.script.lock().dead = true;
     assert!(matches!(first.ended.await.unwrap(), End::Lost(_)));
-    let mut second = replica(&other, "b");
+    let mut second = replica(&other, "b", SHORT);
     second.is(Standing::Holding).await;
     drop(second.release);
     assert_eq!(second.ended.await.unwrap(), End::Released);

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::chain::{
     Claim, Claimant, Committables, DecodeError, DroppedState, FallbackError, FoldError, Link, Manifest, Misfit,
-    OperatorPlan, Origin, Pin, Plan, Sizes, Start, Stop, Terms, check_fit, decode_claim, decode_link, decode_pointer,
-    encode_claim, encode_link, fallback, fold, is_orphan, retire, subtract_ranges,
+    OperatorPlan, Origin, Pin, Plan, Sizes, Start, Stop, Terms, check_fit, decode_assignment, decode_claim,
+    decode_link, decode_pointer, encode_claim, encode_link, fallback, fold, is_orphan, retire, subtract_ranges,
 };
 use weir_protocol::key_group::{KeyGroupMap, MaxParallelism};
 use weir_protocol::snapshot::{
@@ -150,6 +150,7 @@ proptest! {
         prop_assert!(decode_link(LinkNumber(1), &bytes).is_err());
         prop_assert!(decode_claim(Generation(1), &bytes).is_err());
         prop_assert!(decode_pointer("a", &bytes).is_err());
+        prop_assert!(decode_assignment(1, &bytes).is_err());
     }
 
     #[test]

@@ -55,6 +55,7 @@ const EXIT_CODES: &str = "Exit codes:
   3    the job was stopped (Ctrl-C, SIGTERM); the next run goes on where it was
   4    another process has taken the job over
   5    the worker was asked to end (SIGTERM) and has handed its part of the job over
+  6    tasks did not end when they were told to: start it again, it goes on from the last checkpoint
   130  the second Ctrl-C ended the job at once; the next run goes on from the last checkpoint";
 
 /// Runs the command that the process's arguments ask for.

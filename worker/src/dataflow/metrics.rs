@@ -140,6 +140,26 @@ impl Distribution {
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
         self
     }
+
+    /// What was counted after an earlier moment.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        self.counts.iter_mut().zip(&earlier.counts).for_each(|(count, before)| *count = count.saturating_sub(*before));
+        self.sum_us = self.sum_us.saturating_sub(earlier.sum_us);
+        self
+    }
+
+    /// What the share `share` (0 to 1) of all durations did not exceed, rounded up to a bucket; `None` without durations.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = ((self.count() as f64 * share).ceil() as u64).max(1);
+        let up_to = self.counts.iter().scan(0, |seen, count| {
+            *seen += count;
+            Some(*seen)
+        });
+        let place = up_to.enumerate().find(|(_, seen)| *seen >= wanted)?.0;
+        Some(Duration::from_micros(bound_us(place)))
+    }
 }
 
 impl Latency {
@@ -156,14 +176,6 @@ impl Latency {
         let counts = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         Distribution { counts, sum_us: self.sum_us.load(Ordering::Relaxed) }
     }
-
-    /// The counts, each with the upper bound of its bucket.
-    pub fn counts(&self) -> impl Iterator<Item = (Duration, u64)> {
-        self.buckets
-            .iter()
-            .enumerate()
-            .map(|(place, count)| (Duration::from_micros(bound_us(place)), count.load(Ordering::Relaxed)))
-    }
 }
 
 /// Two buckets per doubling: 1, 2, 3, 4, 6, 8, 12, 16 … microseconds.
@@ -174,34 +186,6 @@ fn quarter_octave(micros: u64) -> usize {
 fn bound_us(place: usize) -> u64 {
     let octave = 1_u64 << (place / 2);
     if place.is_multiple_of(2) { octave } else { octave + octave / 2 + octave % 2 }
-}
-
-/// The duration below which the share `quantile` (0 to 1) of all counted rows lies; zero without rows.
-#[must_use]
-pub fn quantile<'a>(histograms: impl IntoIterator<Item = &'a Latency>, quantile: f64) -> Duration {
-    let mut merged: Vec<(Duration, u64)> = Vec::new();
-    for histogram in histograms {
-        merged.resize(BUCKETS, (Duration::ZERO, 0));
-        for (slot, (bound, count)) in merged.iter_mut().zip(histogram.counts()) {
-            *slot = (bound, slot.1 + count);
-        }
-    }
-    quantile_of_counts(&merged, quantile)
-}
-
-/// The same of counts with the upper bounds of their buckets, in ascending order.
-#[must_use]
-pub fn quantile_of_counts(counts: &[(Duration, u64)], quantile: f64) -> Duration {
-    let total: u64 = counts.iter().map(|(_, count)| count).sum();
-    let wanted = (total as f64 * quantile).ceil() as u64;
-    let mut seen = 0;
-    for (bound, count) in counts {
-        seen += count;
-        if *count > 0 && seen >= wanted {
-            return *bound;
-        }
-    }
-    Duration::ZERO
 }
 
 /// Splits a thread's time into work and two kinds of waiting.
@@ -240,5 +224,24 @@ impl Stopwatch {
     fn lap(&mut self) -> Duration {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.last, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_of_what_was_counted_since() {
+        let (latency, ms) = (Latency::default(), Duration::from_millis);
+        assert_eq!(latency.read().quantile(0.5), None);
+        latency.observe(ms(1), 90);
+        let before = latency.read();
+        latency.observe(ms(4), 98);
+        latency.observe(ms(30), 2);
+        // Bounds are powers of two microseconds, and the middles between them.
+        let bound = |share: f64| latency.read().since(&before).quantile(share).unwrap_or_default().as_micros();
+        assert_eq!([0.0, 0.5, 0.98, 0.99, 1.0].map(bound), [4096, 4096, 4096, 32768, 32768]);
+        assert_eq!(latency.read().quantile(0.4), Some(Duration::from_micros(1024)));
     }
 }

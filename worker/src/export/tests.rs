@@ -333,7 +333,7 @@ fn state_without_a_legend_comes_as_it_is() {
     groups.feed("+I 1 a 5 1 1 true 0\n+I 1 a 6 1 1 true 0").checkpoint();
     groups.manifest.operators.values_mut().for_each(|state| state.legend = serde_json::Value::Null);
     let text = groups.exported("groups");
-    assert!(text.starts_with("k | $seen0 | $0\n1 | ") && text.ends_with("| 11"), "{text}");
+    assert!(text.starts_with("k | $touched_ms | $seen0 | $0\n1 | 0 | ") && text.ends_with("| 11"), "{text}");
 }
 
 proptest! {

@@ -1,10 +1,9 @@
 //! Runs a job and measures what it costs.
 
 use super::board::Board;
-use super::message::Handle;
 use super::runner::Runner;
 use super::usage;
-use crate::dataflow::metrics::quantile_of_counts;
+use crate::dataflow::metrics::Distribution;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -13,16 +12,7 @@ use weir_protocol::leader::End;
 /// How often a running job is looked at to find the end of its warm-up.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What to measure.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Measure {
-    /// Measuring begins when sources have read this many rows.
-    pub warmup_rows: u64,
-    /// Measuring ends, and the job is stopped, after this long; `None`: at the job's end.
-    pub stop_after: Option<Duration>,
-}
-
-/// What a job cost from the end of its warm-up to the end of measuring.
+/// What a job cost from the end of its warm-up to its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Rows read by sources.
@@ -45,41 +35,38 @@ struct Mark {
     at: Instant,
     rows: u64,
     cpu_seconds: Option<f64>,
-    latency: Vec<(Duration, u64)>,
+    latency: Distribution,
 }
 
 impl Mark {
     fn now(board: &Board) -> Self {
-        let latency = latency(board);
-        Self { at: Instant::now(), rows: board.totals().rows_in, cpu_seconds: usage::cpu_seconds(), latency }
-    }
-
-    /// Rows by the time they took, from `begin` to this mark.
-    fn latency_since(&self, begin: &Self) -> Vec<(Duration, u64)> {
-        let before = |place: usize| begin.latency.get(place).map_or(0, |(_, count)| *count);
-        let counts = self.latency.iter().enumerate();
-        counts.map(|(place, (bound, count))| (*bound, count.saturating_sub(before(place)))).collect()
+        let readings = board.readings();
+        Self {
+            at: Instant::now(),
+            rows: board.totals().rows_in,
+            cpu_seconds: usage::cpu_seconds(),
+            latency: readings.iter().fold(Distribution::default(), |sum, task| sum.plus(&task.latency)),
+        }
     }
 }
 
-/// Runs the job to its end, or to the end of measuring.
+/// Runs the job to its end. Measuring begins when sources have read as many rows as the warm-up has.
 #[must_use]
-pub fn measure(runner: Runner, wanted: Measure) -> (End, Measured) {
-    let (board, handle) = (runner.board(), runner.handle());
+pub fn measure(runner: Runner, warmup_rows: u64) -> (End, Measured) {
+    let board = runner.board();
     let (ended, end_of_run) = mpsc::channel::<()>();
     let watcher = std::thread::spawn({
         let board = Arc::clone(&board);
         // The job's threads need the time more than measuring does.
         let begin = Mark::now(&board);
-        move || watch(&board, &handle, wanted, begin, &end_of_run)
+        move || after_warmup(&board, warmup_rows, begin, &end_of_run)
     });
     let end = runner.run();
     drop(ended);
-    let (begin, last) = watcher.join().expect("looking at a job does not panic");
-    let last = last.unwrap_or_else(|| Mark::now(&board));
-    let counts = last.latency_since(&begin);
-    let counted = counts.iter().any(|(_, count)| *count > 0);
-    let quantile = |share: f64| counted.then(|| quantile_of_counts(&counts, share).as_secs_f64() * 1000.0);
+    let begin = watcher.join().expect("looking at a job does not panic");
+    let last = Mark::now(&board);
+    let latency = last.latency.since(&begin.latency);
+    let quantile = |share: f64| latency.quantile(share).map(|took| took.as_secs_f64() * 1000.0);
     let measured = Measured {
         events: last.rows.saturating_sub(begin.rows),
         seconds: last.at.duration_since(begin.at).as_secs_f64(),
@@ -92,38 +79,16 @@ pub fn measure(runner: Runner, wanted: Measure) -> (End, Measured) {
     (end, measured)
 }
 
-/// The marks of the end of the warm-up and, if it is not the job's end, of the end of measuring.
-fn watch(board: &Board, job: &Handle, wanted: Measure, begin: Mark, end: &mpsc::Receiver<()>) -> (Mark, Option<Mark>) {
-    let mut begin = begin;
-    if wanted.warmup_rows > 0 {
-        while board.totals().rows_in < wanted.warmup_rows && runs_for(end, LOOK) {}
-        begin = Mark::now(board);
+/// The mark of the end of the warm-up.
+fn after_warmup(board: &Board, rows: u64, begin: Mark, end: &mpsc::Receiver<()>) -> Mark {
+    if rows == 0 {
+        return begin;
     }
-    let Some(stop_after) = wanted.stop_after else {
-        return (begin, None);
-    };
-    if !runs_for(end, stop_after) {
-        return (begin, None);
-    }
-    let last = Mark::now(board);
-    job.stop();
-    (begin, Some(last))
+    while board.totals().rows_in < rows && runs_for(end, LOOK) {}
+    Mark::now(board)
 }
 
 /// Waits; false when the job has ended.
 fn runs_for(end: &mpsc::Receiver<()>, wait: Duration) -> bool {
     matches!(end.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout))
-}
-
-fn latency(board: &Board) -> Vec<(Duration, u64)> {
-    let mut sum: Vec<(Duration, u64)> = Vec::new();
-    for task in board.tasks() {
-        for (place, (bound, count)) in task.latency.counts().enumerate() {
-            match sum.get_mut(place) {
-                Some(slot) => slot.1 += count,
-                None => sum.push((bound, count)),
-            }
-        }
-    }
-    sum
 }

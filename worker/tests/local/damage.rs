@@ -4,20 +4,15 @@ use super::place::*;
 use super::rows::{TABLE, numbered, numbered_rows};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// A job that was stopped on its way, with output where its sink has any.
 pub(crate) fn after_a_stop(sink: &str) -> Place {
     let place = Place::new(&numbered(TABLE, sink, COUNT), &numbered_rows(3000));
-    let running = place.start(&["run", "job.yaml", "--quiet", "--speed", "5"]);
+    let running = place.start(&["run", "job.yaml", "--quiet", "--speed", "1"]);
     let has_output = || {
         fs::read_dir(place.path("bad")).is_ok_and(|mut entries| entries.any(|entry| is_visible(&entry.unwrap().path())))
     };
-    let mut looks = PATIENCE.as_millis() / 10;
-    while !has_output() && looks > 0 {
-        looks -= 1;
-        let _ = running.ended.recv_timeout(Duration::from_millis(10));
-    }
+    running.until("there is output", has_output);
     let (code, said) = running.stop();
     assert_eq!(code, Some(STOPPED), "{said}");
     place

@@ -7,6 +7,7 @@
 mod damage;
 mod directories;
 mod export;
+mod full;
 mod place;
 mod refusals;
 mod restarts;

@@ -1,10 +1,11 @@
 //! A folder with a job in it, and `weir` at work there.
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 pub(crate) const FINISHED: i32 = 0;
@@ -12,6 +13,7 @@ pub(crate) const FAILED: i32 = 1;
 pub(crate) const USER_ERROR: i32 = 2;
 pub(crate) const STOPPED: i32 = 3;
 pub(crate) const HANDED_OVER: i32 = 5;
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// A run that takes longer is stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +76,15 @@ impl Place {
         Running::new(command.spawn().unwrap())
     }
 
+    /// Runs the job where no file may have more than 64 KiB, until [`Running::allow_large_files`].
+    pub(crate) fn start_with_small_files(&self, arguments: &[&str]) -> Running {
+        let script = "trap '' XFSZ; ulimit -S -f 64; exec \"$@\"";
+        let mut command = Command::new("bash");
+        command.args(["-c", script, "bash", env!("CARGO_BIN_EXE_weir"), "run", "job.yaml"]).args(arguments);
+        command.current_dir(self.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Running::new(command.spawn().unwrap())
+    }
+
     /// Runs `weir`, which must end by itself with this code and say all of `parts`.
     pub(crate) fn check(&self, what: &str, arguments: &[&str], code: i32, parts: &[&str]) {
         let (actual, said) = self.start(arguments).end(PATIENCE);
@@ -113,34 +124,67 @@ pub(crate) fn is_visible(path: &Path) -> bool {
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) ended: mpsc::Receiver<()>,
-    reader: std::thread::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    reader: std::thread::JoinHandle<()>,
 }
 
 impl Running {
     pub(crate) fn new(mut child: Child) -> Self {
-        let mut errors = child.stderr.take().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
         let (sender, ended) = mpsc::channel();
+        let said = Arc::<Mutex<String>>::default();
+        let text = Arc::clone(&said);
         let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
+            for line in errors.lines().map_while(Result::ok) {
+                text.lock().unwrap().extend([&line, "\n"]);
+            }
             let _ = sender.send(());
-            text
         });
-        Self { child, ended, reader }
+        Self { child, ended, said, reader }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until something is so. It fails when the process ends before, or when that does not come in time.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if is_so() {
+                return;
+            }
+            let ended = self.ended.recv_timeout(Duration::from_millis(10)).is_ok();
+            assert!(!ended || is_so(), "{what}: the process has ended: {}", self.said());
+        }
+        panic!("{what}: it is not so after a long time: {}", self.said());
     }
 
     /// Waits for its end, and kills it when that does not come in time: then there is no code.
     pub(crate) fn end(mut self, patience: Duration) -> (Option<i32>, String) {
-        if self.ended.recv_timeout(patience).is_err() {
+        if self.ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             let _ = self.child.kill();
         }
-        (self.child.wait().unwrap().code(), self.reader.join().unwrap())
+        let code = self.child.wait().unwrap().code();
+        self.reader.join().unwrap();
+        let said = self.said.lock().unwrap().clone();
+        (code, said)
+    }
+
+    pub(crate) fn allow_large_files(&self) {
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, unlimited).unwrap();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Ends it as an operator would.
     pub(crate) fn stop(self) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.end(PATIENCE)
     }
 }

@@ -1,7 +1,6 @@
 //! What follows a failure: the four restart strategies, run by run.
 
 use super::place::*;
-use std::process::{Command, Stdio};
 
 /// A job whose output does not fit the files that it may write: no file may have more than 64 KiB.
 fn too_large(restart: &str) -> Place {
@@ -10,14 +9,6 @@ fn too_large(restart: &str) -> Place {
     // Without a checkpoint meanwhile, so that each try fails at the same place.
     let spec = format!("  checkpoint: {{interval: 10m}}\n  restart: {restart}\n");
     Place::new(&manifest(&spec, &[BIDS, TOTALS, PRICES]), &rows)
-}
-
-/// Runs the job where files are limited.
-fn start(place: &Place) -> Running {
-    let script = format!("trap '' XFSZ; ulimit -f 64; exec {} run job.yaml", env!("CARGO_BIN_EXE_weir"));
-    let mut command = Command::new("bash");
-    command.args(["-c", &script]).current_dir(place.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
-    Running::new(command.spawn().unwrap())
 }
 
 fn count(said: &str, part: &str) -> usize {
@@ -33,7 +24,7 @@ fn each_strategy_restarts_as_often_as_it_says() {
     ];
     for (restart, failures, reason) in table {
         let place = too_large(restart);
-        let (code, said) = start(&place).end(PATIENCE);
+        let (code, said) = place.start_with_small_files(&[]).end(PATIENCE);
         assert_eq!(code, Some(FAILED), "{restart}: {said}");
         let failed = said.lines().filter(|line| line.starts_with("generation ") && line.contains(" failed: ")).count();
         assert_eq!(failed, failures, "{restart}: {said}");
@@ -50,13 +41,9 @@ fn each_strategy_restarts_as_often_as_it_says() {
 #[test]
 fn an_exponential_delay_restarts_until_the_job_is_stopped() {
     let place = too_large("{exponentialDelay: {initial: 10ms, max: 40ms, multiplier: 2, jitter: 0, resetAfter: 10m}}");
-    let running = start(&place);
+    let running = place.start_with_small_files(&[]);
     let generations = || std::fs::read_dir(place.path(".weir/job/generations")).map_or(0, Iterator::count);
-    let mut looks = PATIENCE.as_millis() / 10;
-    while generations() < 5 && looks > 0 {
-        looks -= 1;
-        let _ = running.ended.recv_timeout(std::time::Duration::from_millis(10));
-    }
+    running.until("it was restarted again and again", || generations() >= 5);
     let (code, said) = running.stop();
     assert_eq!(code, Some(STOPPED), "{said}");
     for delay in ["next try in 10 ms", "next try in 20 ms", "next try in 40 ms"] {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "../warm/address.rs"]
+mod address;
 mod client;
 #[path = "../s3/bucket/gateway.rs"]
 #[allow(dead_code, reason = "it is shared with the tests of the store")]

@@ -1,5 +1,6 @@
 //! A job, and its workers as processes that know nothing but their environment.
 
+use crate::address::free_address;
 use crate::client::{self, Method};
 use crate::gateway::{self, Gateway};
 use crate::output::{self, Rows};
@@ -8,7 +9,6 @@ use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -62,10 +62,6 @@ pub struct Job<'a> {
     authority: Authority,
     events: u64,
     attempts: Cell<u64>,
-}
-
-pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 impl<'a> Job<'a> {

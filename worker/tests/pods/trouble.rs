@@ -1,8 +1,9 @@
 //! Workers that cannot begin, or whose job cannot go on: they stay, say why, and go on when it is mended.
 
+use crate::address::free_address;
 use crate::client::Method::{Get, Post, Put};
 use crate::gateway::{BUCKET, Gateway};
-use crate::pod::{Job, Signal, Spec, Storage, UID, free_address};
+use crate::pod::{Job, Signal, Spec, Storage, UID};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;

@@ -1,10 +1,11 @@
 //! Worker processes of one job, looked at from outside.
 
+use crate::address::free_address;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,10 +19,6 @@ pub struct Cluster {
     control: String,
     api: String,
     workers: Vec<(Child, String)>,
-}
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 impl Cluster {
@@ -134,7 +131,8 @@ spec:
                 let ended = child.try_wait().unwrap();
                 assert!(ended.is_none(), "worker {ordinal} has ended: {ended:?}");
             }
-            std::thread::yield_now();
+            // The workers need the processors more.
+            std::thread::park_timeout(Duration::from_millis(10));
         }
         panic!("{what} has not come");
     }

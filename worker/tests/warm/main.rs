@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and shows what workers said"
 )]
 
+mod address;
 mod cluster;
 
 use cluster::Cluster;

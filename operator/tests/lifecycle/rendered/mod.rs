@@ -6,7 +6,7 @@ mod security;
 
 use serde_json::{Value, json};
 use weir_crds::{DesiredState, StreamJob};
-use weir_operator::model::{Object, Write, name};
+use weir_operator::model::{Object, PodSeen, Write, name};
 
 use crate::cluster::Cluster;
 use crate::situations::savepoint;
@@ -52,7 +52,7 @@ fn written(edit: impl FnOnce(&mut StreamJob)) -> Vec<Write> {
     cluster.sql("INSERT INTO a SELECT x FROM b");
     cluster.rounds(13);
     let now = cluster.now;
-    let leader = cluster.seen_pods().into_iter().find(|pod| pod.leads()).unwrap().name;
+    let leader = cluster.seen_pods().into_iter().find(PodSeen::leads).unwrap().name;
     cluster.pods.get_mut(&leader).unwrap().status = Some(crate::cluster::crashing(101, "panicked", now));
     cluster.rounds(13);
     cluster.edit(|job| job.spec.state = DesiredState::Suspended);

@@ -62,7 +62,12 @@ fn a_running_job_shows_itself_takes_savepoints_and_stops_by_request() {
     let wide = r#"{"revision": 1, "parallelism": 17, "workers": 1, "code": "other"}"#;
     client.check(address, ("PUT", "/v1/assignment", wide), 422, &json!({}));
     let last = r#"{"name": "last", "then": "stop"}"#;
-    client.check(address, ("POST", "/v1/savepoints?wait=600", last), 200, &json!({"state": "completed"}));
+    let (status, text) = client.ask(address, "POST", "/v1/savepoints?wait=600", last).unwrap();
+    let made: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &made["state"]), (200, &json!("completed")), "{made}");
+    for field in ["checkpoint", "completedUnixMs", "sizes"] {
+        assert!(!made[field].is_null(), "{field} is missing: {made}");
+    }
     let end = live.job.join().unwrap();
     assert!(matches!(end, End::Stopped { .. }), "{end:?}");
     drop((live.server, live.folder));

@@ -5,7 +5,7 @@
 
 use crate::cli::exit::{Code, Refusal};
 use crate::cli::{job, run};
-use crate::job::measure::{Measure, Measured, measure};
+use crate::job::measure::{Measured, measure};
 use crate::job::runner::{Job, Runner};
 use crate::job::workers::{Here, Workers};
 use crate::job::{budget, settings};
@@ -14,7 +14,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 use weir_protocol::leader::{Mode, Resume, Stops};
 
 /// The name of the hidden command.
@@ -31,8 +30,6 @@ pub(super) struct Task {
     pub checkpoint_interval_ms: Option<u64>,
     /// Rows before measuring begins.
     pub warmup_rows: u64,
-    /// Stop after this many milliseconds of measuring.
-    pub stop_after_ms: Option<u64>,
 }
 
 /// Runs the task in a new process.
@@ -80,8 +77,7 @@ pub(super) fn run() -> Result<Code, Refusal> {
         workers: Workers::default(),
     });
     runner.work_here(Here::alone(None, budget::of_this_machine()));
-    let wanted = Measure { warmup_rows: task.warmup_rows, stop_after: task.stop_after_ms.map(Duration::from_millis) };
-    let (end, measured) = measure(runner, wanted);
+    let (end, measured) = measure(runner, task.warmup_rows);
     match run::tell(&planned.job.name, end, true)? {
         Code::Done | Code::Stopped => {}
         code => return Ok(code),

@@ -146,8 +146,10 @@ impl Nexmark {
     }
 
     fn task(&self, name: &str, sql: &str, scratch: &Scratch) -> child::Task {
-        let events = self.rate.is_none().then_some(self.events.saturating_add(self.warmup));
-        let generator = nexmark::Generator { events, event_rate: self.event_rate, rate: self.rate, seed: self.seed };
+        let measured = self.rate.zip(self.seconds).map_or(self.events, |(rate, seconds)| rate.saturating_mul(seconds));
+        let events = measured.saturating_add(self.warmup);
+        let generator =
+            nexmark::Generator { events: Some(events), event_rate: self.event_rate, rate: self.rate, seed: self.seed };
         child::Task {
             manifest: nexmark::manifest(name, sql, &generator, self.parallelism),
             state_dir: scratch.0.join(format!("{name}-{}", uuid::Uuid::new_v4())),
@@ -155,7 +157,6 @@ impl Nexmark {
                 .checkpoint_interval
                 .map(|interval| std::time::Duration::from(interval).as_millis() as u64),
             warmup_rows: self.warmup,
-            stop_after_ms: self.seconds.map(|seconds| seconds * 1000),
         }
     }
 

@@ -586,6 +586,49 @@ proptest! {
         }
     }
 
+    /// Whatever a checkpoint says of where to go on: it is refused, or gone on from.
+    #[test]
+    fn random_positions_neither_panic_nor_take_memory_without_bound(
+        numbers_of in prop::array::uniform4(prop_oneof![0..400_u64, 0..1_u64 << 62]),
+        size in 0..200_u64,
+        file in prop::sample::select(vec!["in", "", ".", "../in", "none"]),
+        kind in prop::sample::select(vec!["records", "rows", "none", "other"]),
+        format in prop::sample::select(vec!["json", "csv", "parquet"]),
+        name in prop::sample::select(vec!["in", "in.gz", "in.zst"]),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = encode(format, &[3; 20], true);
+        let bytes = match name {
+            "in.gz" => gzip(&bytes),
+            "in.zst" => zstd::encode_all(&bytes[..], 1).unwrap(),
+            _ => bytes,
+        };
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let options = [("path", name), ("format", format), ("bad-records", "skip")];
+        let source = open(folder.path(), &numbers(), &options).unwrap();
+        let [start, end, offset, count] = numbers_of;
+        let mut split = fresh(source.enumerator().unwrap().discover().unwrap().remove(0));
+        let found = split.position["file"].as_str().unwrap_or_default().to_owned();
+        split.position["file"] = if file == "in" { found.into() } else { file.into() };
+        for (field, value) in [("size", size), ("start", start), ("end", end)] {
+            split.position[field] = value.into();
+        }
+        split.position["read"] = match kind {
+            "records" => serde_json::json!({"records": {"offset": offset, "lines": count}}),
+            "rows" => serde_json::json!({"rows": count}),
+            "none" => serde_json::Value::Null,
+            _ => serde_json::json!([offset, count]),
+        };
+        let mut reader = source.reader(context(2)).unwrap();
+        let outcome = reader.add_split(&split).and_then(|()| {
+            while !matches!(reader.poll()?, Poll::NeedSplit) {}
+            Ok(())
+        });
+        if let Err(failure) = outcome {
+            prop_assert!(matches!(failure.kind, Kind::User | Kind::Corrupt | Kind::Transient), "{}", failure.chain());
+        }
+    }
+
     #[test]
     fn damaged_parquet_is_refused_or_read(at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
         let folder = tempfile::tempdir().unwrap();

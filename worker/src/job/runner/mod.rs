@@ -484,6 +484,10 @@ impl Runner {
 
     fn report(&mut self, notice: &Notice) {
         self.started |= matches!(notice, Notice::Started { .. });
+        if matches!(notice, Notice::SavepointCompleted { .. }) {
+            // Who waits for it is told about its checkpoint, too.
+            self.board.update(&self.leader.status(), self.now());
+        }
         self.board.notice(notice);
     }
 }

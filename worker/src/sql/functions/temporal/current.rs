@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 pub(super) const CURRENT_TIMESTAMP: Function = Function::new(
     "current_timestamp",
-    "CURRENT_TIMESTAMP, NOW(), CURRENT_ROW_TIMESTAMP(), PROCTIME()",
+    "CURRENT_TIMESTAMP, NOW(), CURRENT_ROW_TIMESTAMP()",
     "the present time as TIMESTAMP_LTZ(3), taken once per batch of rows",
     &[],
     Returns::TimestampLtz,
     now,
 )
-.aliases(&["now", "current_row_timestamp", "proctime"])
+.aliases(&["now", "current_row_timestamp"])
 .volatile();
 
 pub(super) const LOCAL_TIMESTAMP: Function = Function::new(
