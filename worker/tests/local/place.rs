@@ -12,6 +12,7 @@ pub(crate) const FINISHED: i32 = 0;
 pub(crate) const FAILED: i32 = 1;
 pub(crate) const USER_ERROR: i32 = 2;
 pub(crate) const STOPPED: i32 = 3;
+pub(crate) const HANDED_OVER: i32 = 5;
 pub(crate) const INTERRUPTED: i32 = 130;
 
 /// A run that takes longer is stuck.
