@@ -68,6 +68,7 @@ pub fn serve(address: &str, view: View) -> Result<Server> {
         Arc::new(TaskNumbers(move || tasks.readings())),
         Arc::new(JobNumbers(Arc::clone(&board))),
         Arc::new(ProcessNumbers),
+        Arc::clone(&board.reused) as _,
     ];
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     let vitals = Vitals { alive: Box::new(|| Ok(())), ready: Box::new(move || health::job_runs(&board)), numbers };

@@ -4,7 +4,8 @@ use super::frame::{self, Ended, FromLeader, FromWorker};
 use super::{Patience, serve};
 use crate::job::agent::message::{Command, Report};
 use crate::job::message::{Handle, Link, Message, ToWorker};
-use crate::tls::{Security, Stream};
+use crate::tls::tests::jobs;
+use crate::tls::{Role, Security, Stream};
 use proptest::prelude::*;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -113,6 +114,29 @@ fn who_does_not_register_first_is_not_listened_to() {
     });
     drop(server);
     assert!(messages.try_recv().is_err());
+}
+
+#[test]
+fn a_worker_with_a_certificate_of_another_job_never_gets_to_register() {
+    let jobs = jobs();
+    let (sender, messages) = mpsc::channel();
+    let server = serve("127.0.0.1:0", jobs.secure(Role::Worker), Handle::new(sender), PATIENCE).unwrap();
+    let other = Security::Mutual(jobs.other.identity(Role::Worker).unwrap());
+    runtime().block_on(async {
+        for stranger in [jobs.intruder(Role::Worker), other, Security::Insecure] {
+            // A client may have said all it wants before it is told that it is refused.
+            let Ok(mut stream) = stranger.connect(server.address()).await else { continue };
+            let _ = frame::write(&mut stream, &FromWorker::Register(worker())).await;
+            let _ = stream.flush().await;
+            assert!(frame::read::<FromLeader>(&mut stream).await.unwrap_or(None).is_none());
+        }
+        let mut stream = jobs.secure(Role::Worker).connect(server.address()).await.unwrap();
+        say(&mut stream, &FromWorker::Register(worker())).await;
+        assert_eq!(registered(&messages).1, worker());
+    });
+    drop(server);
+    let others = messages.try_iter().filter(|message| matches!(message, Message::Registered(..)));
+    assert_eq!(others.count(), 0);
 }
 
 proptest! {

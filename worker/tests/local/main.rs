@@ -13,3 +13,4 @@ mod refusals;
 mod restarts;
 mod restore;
 mod rows;
+mod workers;

@@ -12,10 +12,11 @@ pub(crate) const FINISHED: i32 = 0;
 pub(crate) const FAILED: i32 = 1;
 pub(crate) const USER_ERROR: i32 = 2;
 pub(crate) const STOPPED: i32 = 3;
+pub(crate) const HANDED_OVER: i32 = 5;
 pub(crate) const INTERRUPTED: i32 = 130;
 
 /// A run that takes longer is stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) const BIDS: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, name STRING, at TIMESTAMP(3),
         WATERMARK FOR at AS at - INTERVAL '1' SECOND)

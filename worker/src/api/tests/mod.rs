@@ -245,6 +245,12 @@ fn a_savepoint_is_asked_once_waited_for_and_deleted() {
 }
 
 #[test]
+fn a_job_in_one_process_counts_what_it_found_in_memory() {
+    let (status, text) = ask(running().server.address(), "GET", "/metrics", "");
+    assert!(status == 200 && text.contains("\nweir_state_reused_bytes_total{from=\"left\"} 0\n"), "{text}");
+}
+
+#[test]
 fn counters_go_on_when_a_generation_is_replaced_and_late_rows_are_not_added_up() {
     let board = board();
     let line = |wanted: &str| {
