@@ -18,7 +18,7 @@ use crate::leader::Job;
 use crate::world::{NAMESPACE, context, job_place, manifest};
 
 /// Longer than anything takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Waits until something holds; the cluster goes on meanwhile.
 async fn until(server: &Server, job: &Arc<Mutex<Job>>, what: &str, holds: impl Fn() -> bool) {

@@ -64,7 +64,9 @@ impl View {
     fn line(&mut self) {
         let text = self.text();
         if self.terminal {
-            eprint!("\r\x1b[K{text}");
+            // What is wider would leave a line behind at each look.
+            let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+            eprint!("\r\x1b[K{}", cut(&text, columns.into()));
             // A terminal that is gone is no reason to stop.
             let _ = std::io::stderr().flush();
         } else {
@@ -122,6 +124,14 @@ impl View {
         let restarts = if status.restarts > 0 { format!(", {} restarts", status.restarts) } else { String::new() };
         checkpoint + &restarts
     }
+}
+
+/// As much of a text as a line of a terminal holds, one place left free for its cursor; 0 columns are unknown.
+fn cut(text: &str, columns: usize) -> String {
+    if columns == 0 || text.chars().count() < columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(2)).chain(['…']).collect()
 }
 
 /// What did not count, as far as there is any.
@@ -194,6 +204,14 @@ mod tests {
         ];
         for (ms, expected) in table {
             assert_eq!(lag(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_line_stays_within_its_terminal() {
+        let table = [(0, "zwölf ×"), (80, "zwölf ×"), (8, "zwölf ×"), (7, "zwölf…"), (4, "zw…"), (2, "…"), (1, "…")];
+        for (columns, expected) in table {
+            assert_eq!(cut("zwölf ×", columns), expected, "{columns} columns");
         }
     }
 

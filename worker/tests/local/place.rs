@@ -16,7 +16,7 @@ pub(crate) const HANDED_OVER: i32 = 5;
 pub(crate) const INTERRUPTED: i32 = 130;
 
 /// A run that takes longer is stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) const BIDS: &str = "CREATE TABLE bids (auction BIGINT, price BIGINT, name STRING, at TIMESTAMP(3),
         WATERMARK FOR at AS at - INTERVAL '1' SECOND)

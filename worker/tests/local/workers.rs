@@ -46,12 +46,13 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
 #[test]
 fn a_worker_whose_leader_nobody_answers_for_says_so_and_goes_on_looking() {
     let place = Place::new(&job(COUNT), ROW);
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (leader, health) = (free(), free());
-    let more = [&LOOPBACK[..], &["--leader", &leader, "--health", &health]].concat();
+    let leader = "127.0.0.1:1";
+    // Nobody else has ports of that address.
+    let health = TcpListener::bind("127.0.77.1:0").unwrap().local_addr().unwrap().to_string();
+    let more = [&LOOPBACK[..], &["--leader", leader, "--health", &health]].concat();
     let running = place.start(&worker("1", &more));
     let expected = format!("its leader at {leader} is away: cannot connect to {leader}");
-    let mut looks = PATIENCE.as_millis() / 20;
+    let mut looks = PATIENCE.as_millis() / 10;
     let mut said = String::new();
     while !said.contains(&expected) && looks > 0 {
         looks -= 1;

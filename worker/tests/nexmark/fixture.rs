@@ -16,7 +16,7 @@ const TABLES: &str = include_str!("tables.sql");
 pub const UNALIGNED: &str = "20ms, unaligned: {after: 0s}";
 
 /// A run that takes longer is stuck.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One job in a folder of its own.
 pub struct Job {

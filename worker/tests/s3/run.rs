@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// A run that takes longer is stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The source and the views of the benchmark; `SOURCE` are the source's options.
 const TABLES: &str = include_str!("../nexmark/tables.sql");

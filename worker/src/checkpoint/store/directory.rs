@@ -213,7 +213,9 @@ fn write_failure(path: &Path, error: io::Error) -> Failure {
 }
 
 fn read_failure(path: &Path, error: io::Error) -> Failure {
-    Failure::new(Kind::Transient, format!("{} could not be read", path.display())).because(error)
+    // A right that is missing does not come by trying again.
+    let kind = if error.kind() == ErrorKind::PermissionDenied { Kind::User } else { Kind::Transient };
+    Failure::new(kind, format!("{} could not be read", path.display())).because(error)
 }
 
 #[cfg(test)]
@@ -221,6 +223,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn a_right_that_is_missing_is_the_users_to_give() {
+        for (error, kind) in [(ErrorKind::PermissionDenied, Kind::User), (ErrorKind::Interrupted, Kind::Transient)] {
+            assert_eq!(read_failure(Path::new("state/chain"), error.into()).kind, kind, "{error}");
+        }
+    }
 
     #[test]
     fn an_object_is_written_once() {

@@ -14,7 +14,7 @@ pub(crate) const KEY_ID: &str = "weir-test";
 pub(crate) const SECRET: &str = "weir-test-secret";
 
 /// A server that does not answer by then will not.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server; it ends with this value.
 pub(crate) struct Gateway {
