@@ -6,6 +6,7 @@
 //! sees the link.
 
 use super::action::Request;
+use super::checkpoint::Goal;
 use super::claim::overtaken;
 use super::notice::End;
 use super::rules::Rule;
@@ -98,12 +99,26 @@ impl Leader {
             (Question::OwnClaim, _) => Some(format!("the claim of generation {own} is no longer this leader's")),
         };
         if let Some(message) = fenced {
-            return self.fenced(message);
+            return match self.handed_over_by_its_stop(question) {
+                Some(revision) => self.finish(End::HandedOver { revision }),
+                None => self.fenced(message),
+            };
         }
         if open == 0 {
             self.looking_back = None;
             self.stands(subject, Permit { generation: own, link });
         }
+    }
+
+    /// The revision for which the manifest stops the job, when its leader was quick: it may claim as soon as the manifest is
+    /// there. What is left to commit is its own to commit.
+    fn handed_over_by_its_stop(&self, question: Question) -> Option<u64> {
+        let (Question::NextGeneration, Some(Goal::Assignment(revision))) = (question, self.attempt.as_ref()?.goal)
+        else {
+            return None;
+        };
+        let hands_over = self.rules.hold(Rule::FencedTouchesNothing) && !self.is_own_to_carry_out(revision);
+        hands_over.then_some(revision)
     }
 
     pub(super) fn watch_later(&mut self) {

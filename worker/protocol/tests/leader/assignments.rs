@@ -3,8 +3,8 @@
 use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from};
 use weir_protocol::chain::{Assignment, RestoreFrom, Stop};
 use weir_protocol::leader::{
-    Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State, Stops,
-    Switching, Then,
+    Action, Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State,
+    Stops, Switching, Then,
 };
 use weir_protocol::{CheckpointId, Generation, OperatorId};
 
@@ -147,6 +147,23 @@ fn a_claim_by_an_old_attempt_or_an_unassigned_revision_is_refused() {
     }
     assert_eq!((unassigned.leader.status().state, unassigned.end), (State::Awaiting, None));
     assert_eq!(store, before, "nothing was written");
+}
+
+#[test]
+fn a_leader_hands_over_although_the_next_one_has_claimed_before_it_looks_back() {
+    let mut store = Objects::new();
+    let mut old = running(&mut store);
+    old.writes = Some("x");
+    let mut new = Rig::begun_with(&mut store, guided("b", "b"));
+    new.assign(&mut store, assignment(2, "b", 2));
+    old.hold_puts_of = Some("chain/");
+    old.assign(&mut store, assignment(2, "b", 2));
+    let Some(Action::Store { op, request }) = old.held.pop() else { unreachable!("its manifest is held") };
+    let outcome = execute(&mut store, request);
+    new.wait(&mut store);
+    assert_eq!((claims(&store), new.committed), (2, vec!["x".to_owned()]), "it goes on and commits");
+    old.tell(&mut store, Event::Stored { op, outcome });
+    assert_eq!((old.end, old.committed), (Some(End::HandedOver { revision: 2 }), Vec::new()));
 }
 
 #[test]
