@@ -101,7 +101,7 @@ fn files(criterion: &mut Criterion) {
 }
 
 fn encode(delta: &TableDelta) -> file::Encoded {
-    let mut builder = FileBuilder::new(delta);
+    let mut builder = FileBuilder::new(delta).expect("memory for a compressor");
     builder.add(delta).expect("state can be encoded");
     builder.finish().expect("state can be encoded").expect("there are rows")
 }

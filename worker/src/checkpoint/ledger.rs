@@ -50,24 +50,22 @@ impl Ledger {
         self.pending.retain(|pending, _| *pending > checkpoint);
     }
 
-    /// The files of a table that should be merged: the newest ones, as long as each is not much larger than all newer
-    /// ones together. So the number of files grows with the logarithm of the state, and each row is written again about
-    /// as often. Answers whether older files stay too.
+    /// The files of a table that should be merged: the newest ones, as long as none is larger than all newer ones together,
+    /// give or take the newest; once they are many enough. So each row is written again about as often as the state has
+    /// doubled, and the number of files grows with the logarithm of the state. Answers whether older files stay too.
     #[must_use]
     pub fn to_merge(&self, table: &str) -> Option<(Vec<StateFile>, bool)> {
         let files: Vec<&StateFile> = self.files.iter().filter(|file| file.table == table).collect();
-        if files.len() < MOST_FILES {
-            return None;
-        }
+        let newest = files.last()?.bytes;
         let mut newer = 0;
-        let worth = files.iter().rev().take_while(|file| {
-            let take = file.bytes <= 2 * newer || newer == 0;
+        let alike = files.iter().rev().take_while(|file| {
+            let take = file.bytes <= newer + newest;
             newer += file.bytes;
             take
         });
-        let count = worth.count().max(2);
-        let older_stay = count < files.len();
-        Some((files[files.len() - count..].iter().map(|file| (*file).clone()).collect(), older_stay))
+        let count = alike.count();
+        let merged = || files[files.len() - count..].iter().map(|file| (*file).clone()).collect();
+        (count >= MERGED_TOGETHER).then(|| (merged(), count < files.len()))
     }
 
     /// Notes that files were merged: the next acknowledgement says so.
@@ -87,7 +85,9 @@ impl Ledger {
     }
 }
 
-const MOST_FILES: usize = 8;
+/// At least so many files are merged. More of them would have a restore read more files, fewer have rows written again more
+/// often.
+const MERGED_TOGETHER: usize = 16;
 
 fn merge_into(all: &mut OperatorSnapshot, part: OperatorSnapshot) {
     all.added.extend(part.added);
@@ -150,14 +150,14 @@ mod tests {
 
     #[test]
     fn a_merge_is_told_with_the_next_checkpoint_and_again_until_one_completes() {
-        let mut ledger = Ledger::new((0..8).map(|n| file(&format!("f{n}"), 10)).collect());
-        let (merged, older_stay) = ledger.to_merge("t").expect("eight files are enough");
-        assert!(!older_stay && merged.len() == 8);
+        let mut ledger = Ledger::new((0..16).map(|n| file(&format!("f{n}"), 10)).collect());
+        let (merged, older_stay) = ledger.to_merge("t").expect("so many files are enough");
+        assert!(!older_stay && merged.len() == 16);
         ledger.take(CheckpointId(4), OperatorSnapshot::default());
-        ledger.replaced(Replacement { merged, file: Some(file("m", 80)) }, &[]);
+        ledger.replaced(Replacement { merged, file: Some(file("m", 160)) }, &[]);
         let told = ledger.take(CheckpointId(5), OperatorSnapshot::default());
-        assert_eq!((told.dropped.len(), shown(&told).as_str()), (8, "m"));
-        assert_eq!(ledger.take(CheckpointId(6), OperatorSnapshot::default()).dropped.len(), 8);
+        assert_eq!((told.dropped.len(), shown(&told).as_str()), (16, "m"));
+        assert_eq!(ledger.take(CheckpointId(6), OperatorSnapshot::default()).dropped.len(), 16);
         ledger.completed(CheckpointId(6));
         assert!(ledger.take(CheckpointId(7), OperatorSnapshot::default()).dropped.is_empty());
     }
@@ -165,8 +165,38 @@ mod tests {
     #[test]
     fn a_large_old_file_is_left_alone() {
         let mut files = vec![file("base", 10_000)];
-        files.extend((0..8).map(|n| file(&format!("f{n}"), 10)));
-        let (merged, older_stay) = Ledger::new(files).to_merge("t").expect("nine files are enough");
-        assert!(older_stay && merged.len() == 8);
+        files.extend((0..15).map(|n| file(&format!("f{n}"), 10)));
+        assert_eq!(Ledger::new(files.clone()).to_merge("t"), None);
+        files.push(file("f15", 10));
+        let (merged, older_stay) = Ledger::new(files).to_merge("t").expect("so many files are enough");
+        assert!(older_stay && merged.len() == 16);
+    }
+
+    /// So many checkpoints, each of which adds what `size` says and changes nothing.
+    fn check_growth(checkpoints: u64, size: impl Fn(u64) -> u64, most_files: usize) {
+        let mut ledger = Ledger::default();
+        let (mut added, mut again, mut files) = (0, 0, 0);
+        for n in 0..checkpoints {
+            let new = file(&format!("f{n}"), size(n));
+            added += new.bytes;
+            ledger.take(CheckpointId(n), OperatorSnapshot { added: vec![new], ..OperatorSnapshot::default() });
+            if let Some((merged, _)) = ledger.to_merge("t") {
+                let bytes = merged.iter().map(|file| file.bytes).sum();
+                again += bytes;
+                ledger.replaced(Replacement { merged, file: Some(file(&format!("m{n}"), bytes)) }, &[]);
+            }
+            ledger.completed(CheckpointId(n + 1));
+            files = files.max(ledger.files.len());
+        }
+        assert!(again <= 5 * added && files <= most_files, "{added} added, {again} written again, {files} files");
+    }
+
+    #[test]
+    fn a_state_that_grows_is_written_again_a_few_times_however_many_checkpoints_there_are() {
+        check_growth(3_600, |_| 10, 24);
+        check_growth(3_600, |n| 5 + n * 7 % 11, 28);
+        check_growth(3_600, |n| 1 + 1_000 * u64::from(n % 2 == 0), 28);
+        check_growth(3_600, |n| 1 + 100_000 / (n + 1), 44);
+        check_growth(3_600, |n| 1 + n * n, 24);
     }
 }

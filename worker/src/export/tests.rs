@@ -116,7 +116,7 @@ impl Aggregation {
         let state = self.manifest.operators.values_mut().next().unwrap();
         state.watermarks = snapshot.watermarks;
         for delta in snapshot.tables {
-            let mut builder = FileBuilder::new(&delta);
+            let mut builder = FileBuilder::new(&delta).unwrap();
             builder.add(&delta).unwrap();
             let encoded = builder.finish().unwrap().unwrap();
             let sequence = state.files.len() as u64;

@@ -37,7 +37,10 @@ pub fn merge(deltas: &[TableDelta], tombstones: Tombstones, watermark: EventTime
         return Ok(None);
     }
     let marks = BooleanArray::from_iter(indices.iter().map(|row| Some(deleted[*row as usize])));
-    let rows = compute::take_record_batch(&rows, &UInt32Array::from(indices))?;
+    let rows = match indices.len() == rows.num_rows() {
+        true => rows,
+        false => compute::take_record_batch(&rows, &UInt32Array::from(indices))?,
+    };
     Ok(Some(TableDelta {
         table: first.table.clone(),
         key_columns: first.key_columns,

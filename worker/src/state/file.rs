@@ -21,12 +21,13 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use weir_protocol::KeyGroup;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::{Compressor, Decompressor};
 
 const MAGIC: &[u8; 8] = b"WEIRST01";
 const VERSION: u32 = 1;
@@ -39,7 +40,7 @@ const FOOTER_GUESS: u64 = 16 << 10;
 /// Sections of this many bytes are read together.
 const TOGETHER: u64 = 32 << 20;
 /// Files that a restore reads at a time.
-const FILES_AT_A_TIME: usize = 4;
+const FILES_AT_A_TIME: usize = 8;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Footer {
@@ -63,6 +64,10 @@ struct Section {
 pub struct FileBuilder {
     body: Vec<u8>,
     footer: Footer,
+    compressor: Compressor<'static>,
+    /// Room for a section, before and after it is compressed.
+    plain: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// A finished file.
@@ -78,9 +83,8 @@ pub struct Encoded {
 }
 
 impl FileBuilder {
-    /// An empty file for rows like those of `like`.
-    #[must_use]
-    pub fn new(like: &TableDelta) -> Self {
+    /// An empty file for rows like those of `like`. Fails when there is no memory to compress with.
+    pub fn new(like: &TableDelta) -> Result<Self> {
         let footer = Footer {
             version: VERSION,
             table: like.table.clone(),
@@ -88,7 +92,8 @@ impl FileBuilder {
             expires: like.expires,
             sections: Vec::new(),
         };
-        Self { body: MAGIC.to_vec(), footer }
+        let compressor = Compressor::new(ZSTD_LEVEL).map_err(not_compressed)?;
+        Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
     }
 
     /// Adds the rows of a delta, section by section.
@@ -103,13 +108,15 @@ impl FileBuilder {
     }
 
     fn section(&mut self, key_group: KeyGroup, rows: &RecordBatch) -> Result<()> {
-        let mut plain = Vec::new();
-        write_batch(rows, &mut plain)?;
-        let packed = compress(&plain)?;
-        let (offset, length) = (self.body.len() as u64, packed.len() as u64);
-        let checksum = xxh3_64(&packed);
+        self.plain.clear();
+        write_batch(rows, &mut self.plain)?;
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
+        self.compressor.compress_to_buffer(&self.plain, &mut self.packed).map_err(not_compressed)?;
+        let (offset, length) = (self.body.len() as u64, self.packed.len() as u64);
+        let checksum = xxh3_64(&self.packed);
         self.footer.sections.push(Section { key_group, offset, length, rows: rows.num_rows() as u64, checksum });
-        self.body.extend_from_slice(&packed);
+        self.body.extend_from_slice(&self.packed);
         Ok(())
     }
 
@@ -180,24 +187,25 @@ impl<'a> FileReader<'a> {
     pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
         let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
         let mut deltas = Vec::with_capacity(sections.len());
+        let mut unpacker = Unpacker::new()?;
         for together in together(&sections) {
             let range = |section: &&Section| section.offset..section.offset.saturating_add(section.length);
             let ranges: Vec<Range<u64>> = together.iter().map(range).collect();
             for (section, packed) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
-                deltas.push(self.section(section, &packed)?);
+                deltas.push(self.section(section, &packed, &mut unpacker)?);
             }
         }
         Ok(deltas)
     }
 
-    fn section(&self, section: &Section, packed: &[u8]) -> Result<TableDelta> {
+    fn section(&self, section: &Section, packed: &[u8], unpacker: &mut Unpacker) -> Result<TableDelta> {
         let corrupt = |what: &str| {
             Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
         };
         if xxh3_64(packed) != section.checksum {
             return Err(corrupt("the checksum does not match"));
         }
-        let rows = unpack(packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
+        let rows = unpacker.rows(packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
@@ -289,8 +297,11 @@ pub fn ranges(groups: impl IntoIterator<Item = KeyGroup>) -> Vec<KeyGroupRange> 
 
 /// Bytes as they are stored.
 pub(super) fn compress(plain: &[u8]) -> Result<Vec<u8>> {
-    let packed = zstd::bulk::compress(plain, ZSTD_LEVEL);
-    packed.map_err(|error| Failure::bug("a section of state could not be compressed").because(error))
+    zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(not_compressed)
+}
+
+fn not_compressed(error: io::Error) -> Failure {
+    Failure::bug("a section of state could not be compressed").because(error)
 }
 
 /// The bytes that were stored, at most `most`.
@@ -303,8 +314,31 @@ pub(super) fn decompress(packed: &[u8], most: u64) -> Result<Vec<u8>> {
     Ok(plain)
 }
 
-fn unpack(packed: &[u8]) -> Result<RecordBatch> {
-    read_batch(&decompress(packed, u64::MAX)?)
+/// Decompresses sections, one after the other, with memory that is used again.
+struct Unpacker {
+    decompressor: Decompressor<'static>,
+    plain: Vec<u8>,
+}
+
+impl Unpacker {
+    fn new() -> Result<Self> {
+        let decompressor = Decompressor::new()
+            .map_err(|error| Failure::bug("nothing can be decompressed: memory is missing").because(error))?;
+        Ok(Self { decompressor, plain: Vec::new() })
+    }
+
+    /// The rows of a section whose checksum is right, so that it says itself how large it is.
+    fn rows(&mut self, packed: &[u8]) -> Result<RecordBatch> {
+        let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+        let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else {
+            return Err(Failure::corrupt("it does not say how large it is"));
+        };
+        self.plain.clear();
+        self.plain.try_reserve(size).map_err(|error| Failure::corrupt("it is too large").because(error))?;
+        let unpacked = self.decompressor.decompress_to_buffer(packed, &mut self.plain);
+        unpacked.map_err(|error| Failure::corrupt("decompression failed").because(error))?;
+        read_batch(&self.plain)
+    }
 }
 
 /// Rows as an Arrow IPC stream of one batch.
@@ -422,7 +456,7 @@ mod tests {
     }
 
     fn encoded(delta: &TableDelta) -> (OneObject, StateFile) {
-        let mut builder = FileBuilder::new(delta);
+        let mut builder = FileBuilder::new(delta).unwrap();
         builder.add(delta).unwrap();
         let encoded = builder.finish().unwrap().unwrap();
         let file = StateFile {

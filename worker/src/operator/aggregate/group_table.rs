@@ -223,21 +223,20 @@ impl GroupTable {
     /// The changed groups, by key group, and the runs of each; they count as unchanged and part of a snapshot from now.
     pub(super) fn take_dirty(&mut self) -> (Vec<u32>, Vec<(KeyGroup, usize)>) {
         let stride = self.layout.stride;
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.retain(|group| {
-            let header = &mut self.words[*group as usize * stride];
+        let mut order: Vec<u64> = Vec::with_capacity(self.dirty.len());
+        for group in std::mem::take(&mut self.dirty) {
+            let header = &mut self.words[group as usize * stride];
             *header &= !flag::DIRTY;
-            *header & flag::FREE == 0
-        });
-        let words = &self.words;
-        dirty.sort_unstable_by_key(|group| (words[*group as usize * stride] & KEY_GROUP, *group));
-        let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
-        for group in &dirty {
-            let header = &mut self.words[*group as usize * stride];
-            *header |= flag::PERSISTED;
-            count_run(&mut runs, KeyGroup((*header & KEY_GROUP) as u16));
+            if *header & flag::FREE == 0 {
+                *header |= flag::PERSISTED;
+                order.push((*header & KEY_GROUP) << 32 | u64::from(group));
+            }
         }
-        (dirty, runs)
+        // The rows lie all over the memory: sorting must not look at them.
+        order.sort_unstable();
+        let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
+        order.iter().for_each(|group| count_run(&mut runs, KeyGroup((group >> 32) as u16)));
+        (order.into_iter().map(|group| group as u32).collect(), runs)
     }
 
     /// Takes over the changed groups of a restore: nothing counts as changed.
