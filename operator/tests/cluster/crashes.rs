@@ -134,6 +134,7 @@ async fn always_the_same_end(stories: &[Story], faults: &[Fault]) {
         let mut begin = World::new();
         (story.before)(&mut begin).await;
         let (quiet, writes) = told(story, &begin, None).await;
+        assert!(writes.len() > 3, "{}: {writes:#?}", story.name);
         for (at, write) in writes.iter().enumerate() {
             for fault in faults {
                 let (end, _) = told(story, &begin, Some((at, *fault))).await;

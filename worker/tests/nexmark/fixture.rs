@@ -187,15 +187,3 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
-
-/// The same numbers for the same seed.
-pub struct Moments(pub u64);
-
-impl Moments {
-    pub fn next(&mut self, below_ms: u64) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        Duration::from_millis(self.0 % below_ms)
-    }
-}

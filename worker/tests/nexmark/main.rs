@@ -9,11 +9,13 @@
 )]
 
 mod fixture;
+mod moments;
 mod overtaking;
 mod queries;
 mod workers;
 
-use fixture::{Job, Moments};
+use fixture::Job;
+use moments::Moments;
 use queries::QUERIES;
 use std::fs;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Checkpoints whose barriers overtake what waits: killed, restored, rescaled.
 
-use crate::fixture::{Job, Moments, UNALIGNED};
+use crate::fixture::{Job, UNALIGNED};
+use crate::moments::Moments;
 use crate::queries::{UNIONS, expected};
 use crate::workers::harm;
 use rustix::process::{Signal, kill_process};

@@ -1,6 +1,7 @@
 //! The same queries on several worker processes, which are killed, stopped and continued.
 
-use crate::fixture::{Job, Moments, PATIENCE};
+use crate::fixture::{Job, PATIENCE};
+use crate::moments::Moments;
 use crate::queries::QUERIES;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;

@@ -1,6 +1,7 @@
 //! Jobs that read their input from a bucket and write their output to it, as a user runs them.
 
 use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::moments::Moments;
 use crate::queries::{expected, unpacked};
 use crate::run::{self, APPENDING, PATIENCE};
 use bytes::Bytes;
@@ -115,18 +116,15 @@ fn a_killed_job_leaves_each_row_once_and_no_upload() {
     let Some(gateway) = Gateway::start() else { return };
     let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121_u64);
     eprintln!("WEIR_KILL_SEED={seed}");
-    let mut state = seed;
-    let mut moment = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        Duration::from_millis(200 + state % 1_500)
-    };
+    let mut moments = Moments(seed);
     for query in APPENDING {
         let job = Job::new(&gateway, query, "30ms");
         for kill in 0..10 {
             let parallelism = ["1", "2", "3"][kill % 3];
-            let (code, said) = job.run_until(moment(), &["--speed", "10", "--parallelism", parallelism]);
+            let (code, said) = job.run_until(
+                Duration::from_millis(200) + moments.next(1_500),
+                &["--speed", "10", "--parallelism", parallelism],
+            );
             assert!(matches!(code, None | Some(0)), "{query}: {said}");
             if code == Some(0) {
                 break;

@@ -7,6 +7,8 @@ mod export;
 mod files;
 mod forks;
 mod jobs;
+#[path = "../nexmark/moments.rs"]
+mod moments;
 #[path = "../nexmark/queries.rs"]
 mod queries;
 mod run;

@@ -3,6 +3,7 @@
 
 use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
 use crate::files::put_events;
+use crate::moments::Moments;
 use crate::queries::{expected, folded, is_updated, root};
 use crate::run::{self, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
@@ -213,18 +214,6 @@ impl Run {
     }
 }
 
-/// The same numbers for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 /// Queries, workers, parallelism, and where state and files are. Every query runs with each number of workers or each kind
 /// of storage; every parallelism is there.
 const CASES: [(&str, &str, &str, Kept, Kept); 10] = [
@@ -245,7 +234,7 @@ fn queries_on_several_workers_of_which_one_is_killed_give_what_flink_gave() {
     let Some(gateway) = Gateway::start() else { return };
     let seed = std::env::var("WEIR_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121_u64);
     eprintln!("WEIR_KILL_SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Moments(seed);
     let mut killed = 0;
     for (query, workers, parallelism, state, files) in CASES {
         let folder = tempfile::tempdir().unwrap();
