@@ -294,12 +294,6 @@ async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms {
-        duration: Duration::from_secs(12),
-        give_up_after: Duration::from_secs(10),
-        interval: Duration::from_secs(2),
-    };
-
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -317,8 +311,8 @@ mod tests {
     impl Field {
         fn of(clocks: &[(u64, i64)]) -> Self {
             let candidates = clocks.iter().enumerate();
-            let candidates =
-                candidates.map(|(n, (began, skew))| (Election::new(format!("replica-{n}"), TERMS), *began, *skew));
+            let candidates = candidates
+                .map(|(n, (began, skew))| (Election::new(format!("replica-{n}"), Terms::default()), *began, *skew));
             Self { lease: None, candidates: candidates.collect() }
         }
 

@@ -3,7 +3,7 @@
 use crate::cluster::{self, Beside, kubectl};
 use crate::job::{Job, is};
 use crate::namespace::Namespace;
-use crate::{output, pods, watch};
+use crate::pods;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn check(scenario: &str, name: &str, beside: Beside, harm: impl FnOnce(&Namespac
     let namespace = Namespace::new(name);
     let job = Job::endless(name, 2);
     job.start(&namespace);
-    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    job.wrote(&namespace);
     harm(&namespace, &job);
     job.check_output_so_far(&namespace);
 }
@@ -63,34 +63,29 @@ pub(crate) fn signal(pod: &Value, signal: &str) -> f64 {
     cluster::run("docker", &["exec", node, "sh", "-ec", &script], "").good().trim().parse().unwrap()
 }
 
-#[test]
-fn a_pod_that_is_deleted_is_replaced() {
-    check("a_pod_that_is_deleted_is_replaced", "deleted", Beside::Others, |namespace, job| {
-        let (before, pod) =
-            (pods::uids_of(namespace, job, |ordinal| ordinal == 1), pods::with_ordinal(namespace, job, 1));
-        delete(namespace, &[&pod]);
+/// The pods with these ordinals are deleted.
+fn check_deleted(scenario: &str, name: &str, ordinals: &[u32]) {
+    check(scenario, name, Beside::Others, |namespace, job| {
+        let before = pods::uids_of(namespace, job, |ordinal| ordinals.contains(&ordinal));
+        let names: Vec<String> = ordinals.iter().map(|ordinal| pods::with_ordinal(namespace, job, *ordinal)).collect();
+        delete(namespace, &names.iter().map(String::as_str).collect::<Vec<_>>());
         runs_on_other_pods(namespace, job, &before);
     });
+}
+
+#[test]
+fn a_pod_that_is_deleted_is_replaced() {
+    check_deleted("a_pod_that_is_deleted_is_replaced", "deleted", &[1]);
 }
 
 #[test]
 fn the_pod_of_the_leader_is_replaced() {
-    check("the_pod_of_the_leader_is_replaced", "leader", Beside::Others, |namespace, job| {
-        let (before, pod) =
-            (pods::uids_of(namespace, job, |ordinal| ordinal == 0), pods::with_ordinal(namespace, job, 0));
-        delete(namespace, &[&pod]);
-        runs_on_other_pods(namespace, job, &before);
-    });
+    check_deleted("the_pod_of_the_leader_is_replaced", "leader", &[0]);
 }
 
 #[test]
 fn all_pods_are_replaced() {
-    check("all_pods_are_replaced", "all", Beside::Others, |namespace, job| {
-        let before = pods::uids(namespace, job);
-        let names = [0, 1].map(|ordinal| pods::with_ordinal(namespace, job, ordinal));
-        delete(namespace, &names.each_ref().map(String::as_str));
-        runs_on_other_pods(namespace, job, &before);
-    });
+    check_deleted("all_pods_are_replaced", "all", &[0, 1]);
 }
 
 #[test]

@@ -118,6 +118,22 @@ spec:
         self.until(namespace, "the job runs", |job| is(job, "Ready", "True", "Running"));
     }
 
+    /// Waits until it has written rows.
+    pub(crate) fn wrote(&self, namespace: &Namespace) {
+        let folder = self.folder(namespace);
+        watch::ask("the job has written rows", || (!output::rows(&folder).is_empty()).then_some(()));
+    }
+
+    /// Merges a patch into the StreamJob.
+    pub(crate) fn patch(&self, namespace: &Namespace, patch: &str) {
+        namespace.kubectl(&["patch", "streamjob", &self.name, "--type=merge", "-p", patch]).good();
+    }
+
+    /// The same rows by other SQL: no price is below zero.
+    pub(crate) fn by_other_sql(&self) -> Self {
+        Self { query: self.query.replace("GROUP BY", "WHERE price >= 0 GROUP BY"), ..self.clone() }
+    }
+
     /// Waits for something in the job's status.
     #[track_caller]
     pub(crate) fn until(&self, namespace: &Namespace, what: &str, mut good: impl FnMut(&Value) -> bool) -> Value {
@@ -147,8 +163,7 @@ spec:
         let newest = || output::rows(&folder).iter().map(|row| window(row)).max();
         let before = newest();
         watch::ask("the job closes another window", || (newest() > before).then_some(()));
-        let suspend = r#"{"spec": {"state": "Suspended"}}"#;
-        namespace.kubectl(&["patch", "streamjob", &self.name, "--type=merge", "-p", suspend]).good();
+        self.patch(namespace, r#"{"spec": {"state": "Suspended"}}"#);
         self.until(namespace, "the job is suspended", |job| is(job, "Ready", "False", "Suspended"));
         let rows = output::rows(&folder);
         let last = rows.iter().map(|row| window(row)).max().expect("the job has closed windows");

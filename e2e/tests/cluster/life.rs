@@ -5,20 +5,16 @@ use crate::job::{Job, assert_same, is, settled, window};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 
-fn patch(namespace: &Namespace, job: &Job, patch: &str) {
-    namespace.kubectl(&["patch", "streamjob", &job.name, "--type=merge", "-p", patch]).good();
-}
-
 #[test]
 fn a_suspended_job_goes_on_where_it_was() {
     let Some(_turn) = cluster::enter("a_suspended_job_goes_on_where_it_was", Beside::Others) else { return };
     let namespace = Namespace::new("suspended");
     let job = Job::lasting("suspended", 40, 2);
     job.start(&namespace);
-    patch(&namespace, &job, r#"{"spec": {"state": "Suspended"}}"#);
+    job.patch(&namespace, r#"{"spec": {"state": "Suspended"}}"#);
     job.until(&namespace, "the job is suspended", |job| is(job, "Ready", "False", "Suspended"));
     namespace.until("no pod is left", &["pods", "-l", &pods::selector(&job)], |pods| pods.is_empty().then_some(()));
-    patch(&namespace, &job, r#"{"spec": {"state": "Running"}}"#);
+    job.patch(&namespace, r#"{"spec": {"state": "Running"}}"#);
     job.until(&namespace, "the job runs again", settled);
     job.check_output(&namespace);
 }
@@ -45,7 +41,7 @@ fn a_savepoint_of_a_running_job_begins_another_one() {
     let namespace = Namespace::new("savepoint");
     let job = Job::lasting("origin", 40, 2);
     job.start(&namespace);
-    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    job.wrote(&namespace);
     take(&namespace, "before");
     let copy = from_savepoint(&job, "before");
     copy.start(&namespace);
@@ -65,8 +61,8 @@ fn a_savepoint_of_a_stopped_job_begins_another_one() {
     let namespace = Namespace::new("stopped");
     let job = Job::lasting("origin", 40, 2);
     job.start(&namespace);
-    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
-    patch(&namespace, &job, r#"{"spec": {"state": "Suspended"}}"#);
+    job.wrote(&namespace);
+    job.patch(&namespace, r#"{"spec": {"state": "Suspended"}}"#);
     job.until(&namespace, "the origin is suspended", |job| is(job, "Ready", "False", "Suspended"));
     take(&namespace, "at-rest");
     let copy = from_savepoint(&job, "at-rest");
@@ -79,7 +75,7 @@ fn a_savepoint_of_a_stopped_job_begins_another_one() {
     rows.sort_unstable();
     assert_same(&rows, &job.quiet());
     // What was lent is given back whole: the origin goes on as well.
-    patch(&namespace, &job, r#"{"spec": {"state": "Running"}}"#);
+    job.patch(&namespace, r#"{"spec": {"state": "Running"}}"#);
     job.check_output(&namespace);
 }
 

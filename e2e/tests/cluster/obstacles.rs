@@ -54,8 +54,7 @@ fn an_image_that_is_missing_is_said_and_corrected() {
     };
     check("an_image_that_is_missing_is_said_and_corrected", &image, meet, |meeting| {
         let patch = json!({"spec": {"worker": {"image": next_image()}}}).to_string();
-        let job = format!("streamjob/{}", meeting.job.name);
-        meeting.namespace.kubectl(&["patch", &job, "--type=merge", "-p", &patch]).good();
+        meeting.job.patch(&meeting.namespace, &patch);
     });
 }
 

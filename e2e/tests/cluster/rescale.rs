@@ -20,7 +20,7 @@ fn a_running_job_is_scaled_up_and_down() {
         job.until(&namespace, "the job is scaled", |job| runs_at(job, parallelism));
     }
     let patch = r#"{"spec": {"parallelism": 3}}"#;
-    namespace.kubectl(&["patch", "streamjob/scaled", "--type=merge", "-p", patch]).good();
+    job.patch(&namespace, patch);
     job.until(&namespace, "the job is scaled by an edit", |job| runs_at(job, 3));
     job.check_output_so_far(&namespace);
 }

@@ -3,7 +3,7 @@
 use crate::cluster::{self, Beside, next_image, s3_image};
 use crate::job::{Job, is, settled};
 use crate::namespace::Namespace;
-use crate::{output, pods, watch};
+use crate::{pods, watch};
 
 /// A job that gives an upgrade half a minute, runs and has written rows.
 fn started(name: &str) -> (Namespace, Job) {
@@ -11,14 +11,14 @@ fn started(name: &str) -> (Namespace, Job) {
     let mut job = Job::endless(name, 2);
     job.further = "  rollback: {deadline: 30s}\n".to_owned();
     job.start(&namespace);
-    watch::ask("the job has written rows", || (!output::rows(&job.folder(&namespace)).is_empty()).then_some(()));
+    job.wrote(&namespace);
     (namespace, job)
 }
 
 /// Sets the image of the job's workers.
 fn set_image(namespace: &Namespace, job: &Job, image: &str) {
     let patch = format!(r#"{{"spec": {{"worker": {{"image": "{image}"}}}}}}"#);
-    namespace.kubectl(&["patch", "streamjob", &job.name, "--type=merge", "-p", &patch]).good();
+    job.patch(namespace, &patch);
 }
 
 /// Waits until the job runs on an image.
@@ -36,9 +36,7 @@ fn sql_that_fits_the_state_goes_on_with_it() {
     let Some(_turn) = cluster::enter("sql_that_fits_the_state_goes_on_with_it", Beside::Others) else { return };
     let (namespace, job) = started("fits");
     let revision = job.status(&namespace)["revision"].clone();
-    // No price is below zero: other SQL, the same rows.
-    let changed = Job { query: job.query.replace("GROUP BY", "WHERE price >= 0 GROUP BY"), ..job.clone() };
-    namespace.apply(&changed.manifest(&namespace)).good();
+    namespace.apply(&job.by_other_sql().manifest(&namespace)).good();
     job.until(&namespace, "the new SQL runs", |job| settled(job) && job["status"]["revision"] != revision);
     job.check_output_so_far(&namespace);
 }

@@ -54,12 +54,17 @@ impl<T> Default for Objects<T> {
 }
 
 impl<T> Objects<T> {
+    /// Where an object of this name is, or belongs.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(of, _)| of.as_str().cmp(name))
+    }
+
     fn get(&self, name: &str) -> Option<&Entry<T>> {
-        self.0.iter().find(|(of, _)| of == name).map(|(_, entry)| entry)
+        self.place(name).ok().map(|at| &self.0[at].1)
     }
 
     fn insert(&mut self, name: String, entry: Entry<T>) {
-        match self.0.binary_search_by(|(of, _)| of.cmp(&name)) {
+        match self.place(&name) {
             Ok(at) => self.0[at].1 = entry,
             Err(at) => {
                 self.0.reserve_exact(1);
@@ -69,8 +74,7 @@ impl<T> Objects<T> {
     }
 
     fn remove(&mut self, name: &str) -> Option<Entry<T>> {
-        let at = self.0.iter().position(|(of, _)| of == name)?;
-        Some(self.0.remove(at).1)
+        self.place(name).ok().map(|at| self.0.remove(at).1)
     }
 
     fn values(&self) -> impl Iterator<Item = &Entry<T>> {

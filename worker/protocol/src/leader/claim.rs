@@ -73,11 +73,8 @@ impl Leader {
         let own = self.generation?;
         let in_link = self.view.links.values().map(Link::generation).max();
         let highest = self.view.highest.max(in_link);
-        match highest {
-            Some(highest) if highest > own => Some(overtaken(highest)),
-            _ if self.view.highest < Some(own) => Some(format!("the claim of generation {own} is gone")),
-            _ => None,
-        }
+        let is_gone = self.view.highest < Some(own);
+        overtaken_by(own, highest).or_else(|| is_gone.then(|| format!("the claim of generation {own} is gone")))
     }
 
     fn claim(&mut self, revision: u64) {
@@ -315,6 +312,11 @@ impl Leader {
             _ => End::Maintained,
         }
     }
+}
+
+/// What fences the leader of `own` when the highest generation is this one.
+pub(super) fn overtaken_by(own: Generation, highest: Option<Generation>) -> Option<String> {
+    highest.filter(|highest| *highest > own).map(overtaken)
 }
 
 /// What fences a leader whose generation is no longer the highest.

@@ -5,7 +5,7 @@
 //! was gone, everything is looked at again.
 
 use super::action::Request;
-use super::claim::overtaken;
+use super::claim::overtaken_by;
 use super::store::{Answer, Purpose};
 use super::{DELAYS_MS, Leader, Phase};
 use crate::chain::{
@@ -151,10 +151,8 @@ impl Leader {
         if look.vanished || changed {
             // Claims only ever rise: whoever is overtaken need not wait until the one before it stands still.
             let highest = look.second.and_then(|(highest, _)| highest).max(look.view.highest);
-            if let (Some(own), Some(highest)) = (self.generation, highest)
-                && highest > own
-            {
-                return self.fenced(overtaken(highest));
+            if let Some(message) = self.generation.and_then(|own| overtaken_by(own, highest)) {
+                return self.fenced(message);
             }
             let delay_ms = DELAYS_MS[look.rounds.min(LONGEST_PAUSE)];
             look.again_at = Some(self.now.after_ms(delay_ms));
