@@ -210,7 +210,8 @@ fn workers_share_a_job_in_a_bucket() {
     job.check_output();
 }
 
-fn get(address: &str, path: &str) -> String {
+/// What the job at this address answers, with the head of the answer.
+pub(crate) fn get(address: &str, path: &str) -> String {
     use std::io::Write;
     let host = address.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(host).unwrap();
