@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic "WEIRST01"
-//! one section per key group, in order: zstd over an Arrow IPC stream of one batch
+//! sections, by key group, each of one: zstd over an Arrow IPC stream of one batch
 //! footer: JSON (version, table, key columns; of each section: key group, offset, length, rows, xxh3)
 //! length of the footer (u32 LE), xxh3 of the footer (u64 LE), magic
 //! ```
@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -96,6 +96,20 @@ impl FileBuilder {
         Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
     }
 
+    /// An empty file for sections of files like that of `reader`.
+    pub(super) fn like(reader: &FileReader<'_>) -> Result<Self> {
+        let footer = Footer { sections: Vec::new(), ..reader.footer.clone() };
+        let compressor = Compressor::new(ZSTD_LEVEL).map_err(not_compressed)?;
+        Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
+    }
+
+    /// Adds a section as it is.
+    pub(super) fn copy(&mut self, packed: &Packed) {
+        let offset = self.body.len() as u64;
+        self.footer.sections.push(Section { offset, ..packed.section });
+        self.body.extend_from_slice(&packed.bytes);
+    }
+
     /// Adds the rows of a delta, section by section.
     pub fn add(&mut self, delta: &TableDelta) -> Result<()> {
         let rows = storable(delta)?;
@@ -139,6 +153,18 @@ impl FileBuilder {
     }
 }
 
+/// A section whose checksum is right, as it is stored.
+pub(super) struct Packed {
+    section: Section,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    pub(super) fn key_group(&self) -> KeyGroup {
+        self.section.key_group
+    }
+}
+
 /// A file opened for reading.
 pub struct FileReader<'a> {
     store: &'a dyn Store,
@@ -178,34 +204,56 @@ impl<'a> FileReader<'a> {
         Ok(Self { store, path: file.path.clone(), footer })
     }
 
-    /// The key groups that the file has rows of, and how many bytes they take.
+    /// The key group of each section, and how many bytes it takes.
     pub fn key_groups(&self) -> impl Iterator<Item = (KeyGroup, u64)> {
         self.footer.sections.iter().map(|section| (section.key_group, section.length))
     }
 
-    /// The rows of the wanted key groups, one delta for each. Nothing else is read.
+    /// True when sections of the other file can be sections of one like this.
+    pub(super) fn is_like(&self, other: &FileReader<'_>) -> bool {
+        let form = |footer: &Footer| (footer.version, footer.key_columns, footer.expires);
+        form(&self.footer) == form(&other.footer) && self.footer.table == other.footer.table
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_key_columns(&mut self, key_columns: usize) {
+        self.footer.key_columns = key_columns;
+    }
+
+    /// The rows of the wanted key groups, a delta for each section of theirs, in order. Nothing else is read.
     pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
-        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
-        let mut deltas = Vec::with_capacity(sections.len());
         let mut unpacker = Unpacker::new()?;
+        self.each(wanted, |packed| self.section(&packed, &mut unpacker))
+    }
+
+    /// The sections of the wanted key groups, in order.
+    pub(super) fn packed(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<Packed>> {
+        self.each(wanted, Ok)
+    }
+
+    fn each<T>(&self, wanted: impl Fn(KeyGroup) -> bool, mut take: impl FnMut(Packed) -> Result<T>) -> Result<Vec<T>> {
+        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
+        let mut taken = Vec::with_capacity(sections.len());
         for together in together(&sections) {
             let range = |section: &&Section| section.offset..section.offset.saturating_add(section.length);
             let ranges: Vec<Range<u64>> = together.iter().map(range).collect();
-            for (section, packed) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
-                deltas.push(self.section(section, &packed, &mut unpacker)?);
+            for (section, bytes) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
+                if xxh3_64(&bytes) != section.checksum {
+                    return Err(self.corrupt(section, "the checksum does not match"));
+                }
+                taken.push(take(Packed { section: **section, bytes })?);
             }
         }
-        Ok(deltas)
+        Ok(taken)
     }
 
-    fn section(&self, section: &Section, packed: &[u8], unpacker: &mut Unpacker) -> Result<TableDelta> {
-        let corrupt = |what: &str| {
-            Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
-        };
-        if xxh3_64(packed) != section.checksum {
-            return Err(corrupt("the checksum does not match"));
-        }
-        let rows = unpacker.rows(packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
+    fn corrupt(&self, section: &Section, what: &str) -> Failure {
+        Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
+    }
+
+    fn section(&self, Packed { section, bytes }: &Packed, unpacker: &mut Unpacker) -> Result<TableDelta> {
+        let corrupt = |what: &str| self.corrupt(section, what);
+        let rows = unpacker.rows(bytes).map_err(|failure| corrupt("cannot be read").because(failure))?;
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
@@ -215,6 +263,7 @@ impl<'a> FileReader<'a> {
             key_columns: self.footer.key_columns,
             expires: self.footer.expires,
             key_groups: vec![(section.key_group, rows.num_rows())],
+            dead: None,
             rows,
             deleted,
         })
@@ -250,6 +299,34 @@ fn at_once<T: Send>(files: &[&StateFile], work: impl Fn(&StateFile) -> Result<T>
         let outcomes = threads.into_iter().map(|thread| thread.join().map_err(|_| Failure::bug("a reader panicked")));
         outcomes.map(|outcome| outcome.and_then(|read| read)).collect()
     })
+}
+
+/// Bytes of key groups that are read of several files at a time; a large key group is alone.
+const READ_TOGETHER: u64 = 16 << 20;
+
+/// The owned key groups of some files, in order, in runs of not too many bytes.
+pub(crate) fn read_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = READ_TOGETHER.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 /// Sections in runs of not too many bytes; a large one is alone.
@@ -452,6 +529,7 @@ mod tests {
             expires: None,
             deleted: Some(BooleanArray::from_iter((0..rows).map(|row| Some(row % 5 == 0)))),
             key_groups: runs.collect(),
+            dead: None,
         }
     }
 
