@@ -8,32 +8,29 @@
 //! ```
 //!
 //! A section is read without the others, so a restore touches the key groups that its task owns and no more. Every byte
-//! that is read is covered by a checksum. Text is stored as `Utf8`, since slices of views would drag whole buffers along;
-//! a field's metadata tells what it was.
+//! that is read is covered by a checksum. How columns are stored is said in `columns`.
 
+use super::columns;
 use crate::checkpoint::store::Store;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::TableDelta;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
 use weir_protocol::KeyGroup;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
 
 const MAGIC: &[u8; 8] = b"WEIRST01";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Files of this version, whose columns are all as wide as they are in memory, are read too.
+const OLDEST_VERSION: u32 = 1;
 const TAIL: u64 = 4 + 8 + 8;
-const DELETED: &str = "__deleted";
-const VIEW: &str = "weir.view";
 const ZSTD_LEVEL: i32 = 1;
 /// What is read of a file's end to find its footer; most are smaller.
 const FOOTER_GUESS: u64 = 16 << 10;
@@ -112,10 +109,10 @@ impl FileBuilder {
 
     /// Adds the rows of a delta, section by section.
     pub fn add(&mut self, delta: &TableDelta) -> Result<()> {
-        let rows = storable(delta)?;
+        let rows = columns::of_delta(delta)?;
         let mut start = 0;
         for (key_group, count) in &delta.key_groups {
-            self.section(*key_group, &rows.slice(start, *count))?;
+            self.section(*key_group, &columns::narrowed(&rows.slice(start, *count))?)?;
             start += count;
         }
         Ok(())
@@ -198,8 +195,9 @@ impl<'a> FileReader<'a> {
         }
         let footer: Footer =
             serde_json::from_slice(&footer).map_err(|error| corrupt("has a footer of another form").because(error))?;
-        if footer.version != VERSION {
-            return Err(corrupt(&format!("has version {}; this build reads version {VERSION}", footer.version)));
+        if !(OLDEST_VERSION..=VERSION).contains(&footer.version) {
+            let readable = format!("this build reads versions {OLDEST_VERSION} to {VERSION}");
+            return Err(corrupt(&format!("has version {}; {readable}", footer.version)));
         }
         Ok(Self { store, path: file.path.clone(), footer })
     }
@@ -257,7 +255,7 @@ impl<'a> FileReader<'a> {
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
-        let (rows, deleted) = restored(&rows)?;
+        let (rows, deleted) = columns::to_delta(&rows)?;
         Ok(TableDelta {
             table: self.footer.table.clone(),
             key_columns: self.footer.key_columns,
@@ -437,75 +435,6 @@ pub(super) fn read_batch(plain: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-fn storable(delta: &TableDelta) -> Result<RecordBatch> {
-    let deleted = delta.deleted.as_ref().map(|deleted| (DELETED, Arc::new(deleted.clone()) as ArrayRef));
-    stored(&delta.rows, deleted)
-}
-
-/// Rows as they are stored: text without views, and what else is to be known of each as a last column.
-pub(super) fn stored(rows: &RecordBatch, mark: Option<(&str, ArrayRef)>) -> Result<RecordBatch> {
-    let mut fields = Vec::new();
-    let mut columns = Vec::new();
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let stored = match column.data_type() {
-            DataType::Utf8View => Some(DataType::Utf8),
-            DataType::BinaryView => Some(DataType::Binary),
-            _ => None,
-        };
-        match stored {
-            None => {
-                fields.push(field.as_ref().clone());
-                columns.push(Arc::clone(column));
-            }
-            Some(stored) => {
-                let metadata = HashMap::from([(VIEW.to_owned(), "true".to_owned())]);
-                columns.push(compute::cast(column, &stored)?);
-                fields.push(Field::new(field.name(), stored, field.is_nullable()).with_metadata(metadata));
-            }
-        }
-    }
-    if let Some((name, mark)) = mark {
-        fields.push(Field::new(name, mark.data_type().clone(), false));
-        columns.push(mark);
-    }
-    batch(Arc::new(Schema::new(fields)), columns, rows.num_rows())
-}
-
-fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
-    let (rows, deleted) = unstored(rows, DELETED)?;
-    Ok((rows, deleted.and_then(|deleted| deleted.as_boolean_opt().cloned())))
-}
-
-/// Rows as they were before they were stored, and what `mark` says of each.
-pub(super) fn unstored(rows: &RecordBatch, mark: &str) -> Result<(RecordBatch, Option<ArrayRef>)> {
-    let count = rows.num_rows();
-    let schema = rows.schema();
-    let has_mark = schema.fields().last().is_some_and(|field| field.name() == mark);
-    let kept = schema.fields().len() - usize::from(has_mark);
-    let marks = has_mark.then(|| Arc::clone(rows.column(kept)));
-    let mut fields = Vec::with_capacity(kept);
-    let mut columns = Vec::with_capacity(kept);
-    for (field, column) in schema.fields().iter().zip(rows.columns()).take(kept) {
-        let view = match (field.metadata().contains_key(VIEW), field.data_type()) {
-            (true, DataType::Utf8) => DataType::Utf8View,
-            (true, DataType::Binary) => DataType::BinaryView,
-            _ => {
-                fields.push(field.as_ref().clone());
-                columns.push(Arc::clone(column));
-                continue;
-            }
-        };
-        columns.push(compute::cast(column, &view)?);
-        fields.push(Field::new(field.name(), view, field.is_nullable()));
-    }
-    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, marks))
-}
-
-fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -513,8 +442,9 @@ mod tests {
     use super::*;
     use crate::failure::Kind;
     use crate::state::one_object::OneObject;
-    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringViewArray};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     /// Rows `(key, text)`, the key groups in runs of three; every fifth row deletes.
     fn delta(rows: usize) -> TableDelta {
@@ -534,7 +464,12 @@ mod tests {
     }
 
     fn encoded(delta: &TableDelta) -> (OneObject, StateFile) {
+        encoded_as(VERSION, delta)
+    }
+
+    fn encoded_as(version: u32, delta: &TableDelta) -> (OneObject, StateFile) {
         let mut builder = FileBuilder::new(delta).unwrap();
+        builder.footer.version = version;
         builder.add(delta).unwrap();
         let encoded = builder.finish().unwrap().unwrap();
         let file = StateFile {
@@ -566,6 +501,15 @@ mod tests {
             assert_eq!(part.deleted.as_ref().unwrap(), &delta.deleted.as_ref().unwrap().slice(start, *count));
             start += count;
         }
+    }
+
+    #[test]
+    fn files_of_the_version_before_are_read_and_those_of_the_next_are_refused() {
+        let (store, file) = encoded_as(OLDEST_VERSION, &delta(20));
+        assert_eq!(restore(&store, &[file], &all()).unwrap().len(), 7);
+        let (store, file) = encoded_as(VERSION + 1, &delta(20));
+        let failure = restore(&store, &[file], &all()).unwrap_err().to_string();
+        assert!(failure.ends_with("has version 3; this build reads versions 1 to 2"), "{failure}");
     }
 
     #[test]
