@@ -15,6 +15,19 @@ pub struct Ledger {
     latest: CheckpointId,
     /// The files with rows of the task's key groups, in the order in which they are to be applied.
     files: Vec<StateFile>,
+    /// By file, how many rows are of no use since it is there, at most. Absent where nobody knows.
+    dead: BTreeMap<String, u64>,
+}
+
+/// Files of a table that should become one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueFiles {
+    /// In the order in which they are to be applied.
+    pub files: Vec<StateFile>,
+    /// Whether the table has older files, which stay.
+    pub older_stay: bool,
+    /// How many rows, of these files and older ones, are of no use since they are there, at most; absent where nobody knows.
+    pub dead: Option<u64>,
 }
 
 /// A merge of files into one.
@@ -24,6 +37,8 @@ pub struct Replacement {
     pub merged: Vec<StateFile>,
     /// The new file; absent when no row was left.
     pub file: Option<StateFile>,
+    /// How many rows are of no use since it is there, at most; absent where nobody knows.
+    pub dead: Option<u64>,
 }
 
 impl Ledger {
@@ -31,6 +46,11 @@ impl Ledger {
     #[must_use]
     pub fn new(files: Vec<StateFile>) -> Self {
         Self { files, ..Self::default() }
+    }
+
+    /// Notes how many rows are of no use since a file is there, at most.
+    pub fn knows(&mut self, file: &StateFile, dead: u64) {
+        self.dead.insert(file.path.clone(), dead);
     }
 
     /// The task's part of a checkpoint, with what earlier ones left pending.
@@ -52,9 +72,9 @@ impl Ledger {
 
     /// The files of a table that should be merged: the newest ones, as long as none is larger than all newer ones together,
     /// give or take the newest; once they are many enough. So each row is written again about as often as the state has
-    /// doubled, and the number of files grows with the logarithm of the state. Answers whether older files stay too.
+    /// doubled, and the number of files grows with the logarithm of the state.
     #[must_use]
-    pub fn to_merge(&self, table: &str) -> Option<(Vec<StateFile>, bool)> {
+    pub fn to_merge(&self, table: &str) -> Option<DueFiles> {
         let files: Vec<&StateFile> = self.files.iter().filter(|file| file.table == table).collect();
         let newest = files.last()?.bytes;
         let mut newer = 0;
@@ -64,8 +84,15 @@ impl Ledger {
             take
         });
         let count = alike.count();
-        let merged = || files[files.len() - count..].iter().map(|file| (*file).clone()).collect();
-        (count >= MERGED_TOGETHER).then(|| (merged(), count < files.len()))
+        if count < MERGED_TOGETHER {
+            return None;
+        }
+        let (older, due) = files.split_at(files.len() - count);
+        Some(DueFiles {
+            files: due.iter().map(|file| (*file).clone()).collect(),
+            older_stay: !older.is_empty(),
+            dead: due.iter().map(|file| self.dead.get(&file.path).copied()).sum(),
+        })
     }
 
     /// Notes that files were merged: the next acknowledgement says so.
@@ -77,8 +104,10 @@ impl Ledger {
         let part = self.pending.entry(CheckpointId(self.latest.0 + 1)).or_default();
         for file in &replacement.merged {
             part.dropped.insert(file.path.clone(), owned.to_vec());
+            self.dead.remove(&file.path);
         }
         if let Some(file) = replacement.file {
+            self.dead.extend(replacement.dead.map(|dead| (file.path.clone(), dead)));
             part.added.push(file.clone());
             self.files.insert(place.min(self.files.len()), file);
         }
@@ -151,10 +180,10 @@ mod tests {
     #[test]
     fn a_merge_is_told_with_the_next_checkpoint_and_again_until_one_completes() {
         let mut ledger = Ledger::new((0..16).map(|n| file(&format!("f{n}"), 10)).collect());
-        let (merged, older_stay) = ledger.to_merge("t").expect("so many files are enough");
-        assert!(!older_stay && merged.len() == 16);
+        let due = ledger.to_merge("t").expect("so many files are enough");
+        assert!(!due.older_stay && due.files.len() == 16);
         ledger.take(CheckpointId(4), OperatorSnapshot::default());
-        ledger.replaced(Replacement { merged, file: Some(file("m", 160)) }, &[]);
+        ledger.replaced(Replacement { merged: due.files, file: Some(file("m", 160)), dead: None }, &[]);
         let told = ledger.take(CheckpointId(5), OperatorSnapshot::default());
         assert_eq!((told.dropped.len(), shown(&told).as_str()), (16, "m"));
         assert_eq!(ledger.take(CheckpointId(6), OperatorSnapshot::default()).dropped.len(), 16);
@@ -168,8 +197,8 @@ mod tests {
         files.extend((0..15).map(|n| file(&format!("f{n}"), 10)));
         assert_eq!(Ledger::new(files.clone()).to_merge("t"), None);
         files.push(file("f15", 10));
-        let (merged, older_stay) = Ledger::new(files).to_merge("t").expect("so many files are enough");
-        assert!(older_stay && merged.len() == 16);
+        let due = Ledger::new(files).to_merge("t").expect("so many files are enough");
+        assert!(due.older_stay && due.files.len() == 16);
     }
 
     /// So many checkpoints, each of which adds what `size` says and changes nothing.
@@ -180,10 +209,11 @@ mod tests {
             let new = file(&format!("f{n}"), size(n));
             added += new.bytes;
             ledger.take(CheckpointId(n), OperatorSnapshot { added: vec![new], ..OperatorSnapshot::default() });
-            if let Some((merged, _)) = ledger.to_merge("t") {
-                let bytes = merged.iter().map(|file| file.bytes).sum();
+            if let Some(due) = ledger.to_merge("t") {
+                let bytes = due.files.iter().map(|file| file.bytes).sum();
                 again += bytes;
-                ledger.replaced(Replacement { merged, file: Some(file(&format!("m{n}"), bytes)) }, &[]);
+                let file = Some(file(&format!("m{n}"), bytes));
+                ledger.replaced(Replacement { merged: due.files, file, dead: None }, &[]);
             }
             ledger.completed(CheckpointId(n + 1));
             files = files.max(ledger.files.len());

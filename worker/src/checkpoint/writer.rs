@@ -4,6 +4,7 @@
 //! that is done beside it, so that no snapshot waits, and the acknowledgement after it tells of it.
 
 use super::ledger::{Ledger, Replacement};
+use super::merge::{Merge, Merged, merge_files};
 use super::store::{Put, Store};
 use crate::connector::Prepared;
 use crate::dataflow::chain::{Part, Taken};
@@ -12,13 +13,13 @@ use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::{Snapshot, TableDelta};
 use crate::state::compact::{self, Tombstones};
-use crate::state::file::{self, Encoded, FileBuilder, FileReader};
+use crate::state::file::{Encoded, FileBuilder};
 use crate::state::in_flight;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_protocol::snapshot::{InFlightFile, KeyGroupRange, OperatorSnapshot, SnapshotCost, StateFile, TaskSnapshot};
-use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, OperatorId, TaskId};
+use weir_protocol::{CheckpointId, Generation, OperatorId, TaskId};
 
 /// Writes snapshots of one generation.
 pub struct SnapshotWriter {
@@ -34,19 +35,6 @@ pub struct SnapshotWriter {
     merging: BTreeSet<((TaskId, OperatorId), String)>,
     /// Above the sequence numbers of all files that the generation goes on from.
     sequence: u64,
-}
-
-/// Files of a table of a task, to be merged into one beside everything else: it may take long.
-pub struct Merge {
-    store: Arc<dyn Store>,
-    generation: Generation,
-    task: TaskId,
-    operator: OperatorId,
-    table: String,
-    owned: Vec<KeyGroupRange>,
-    tombstones: Tombstones,
-    watermarks: Vec<(KeyGroupRange, EventTime)>,
-    files: Vec<StateFile>,
 }
 
 /// State of another place, by table.
@@ -165,7 +153,7 @@ impl SnapshotWriter {
             for table in tables {
                 let key = (acknowledged.task, operator.clone());
                 let files = self.ledgers.get(&key).and_then(|ledger| ledger.to_merge(table));
-                let Some((files, older_stay)) = files.filter(|_| self.merging.insert((key, table.clone()))) else {
+                let Some(due_files) = files.filter(|_| self.merging.insert((key, table.clone()))) else {
                     continue;
                 };
                 due.push(Merge {
@@ -175,9 +163,10 @@ impl SnapshotWriter {
                     operator: operator.clone(),
                     table: table.clone(),
                     owned: self.owned.get(&acknowledged.task).cloned().unwrap_or_default(),
-                    tombstones: if older_stay { Tombstones::Keep } else { Tombstones::Drop },
                     watermarks: part.watermarks.clone(),
-                    files,
+                    files: due_files.files,
+                    older_stay: due_files.older_stay,
+                    dead: due_files.dead,
                 });
             }
         }
@@ -185,11 +174,13 @@ impl SnapshotWriter {
     }
 
     /// A merge has ended: the next acknowledgement tells what has become of the files. One that failed is tried again.
-    pub fn merged(&mut self, merge: Merge, outcome: Result<Option<StateFile>>) {
+    pub fn merged(&mut self, merge: Merge, outcome: Result<Merged>) {
         let key = (merge.task, merge.operator.clone());
         self.merging.remove(&(key.clone(), merge.table.clone()));
         match (outcome, self.ledgers.get_mut(&key)) {
-            (Ok(file), Some(ledger)) => ledger.replaced(Replacement { merged: merge.files, file }, &merge.owned),
+            (Ok(Merged { file, dead }), Some(ledger)) => {
+                ledger.replaced(Replacement { merged: merge.files, file, dead }, &merge.owned);
+            }
             (Ok(_), None) => {}
             (Err(failure), _) => {
                 let (task, error) = (merge.task, failure.chain());
@@ -230,6 +221,9 @@ impl SnapshotWriter {
         while let Some(delta) = state.tables.last() {
             match self.table(operator, delta) {
                 Ok(file) => {
+                    if let Some((file, dead)) = file.as_ref().zip(delta.dead) {
+                        self.ledgers.entry(key.clone()).or_default().knows(file, dead as u64);
+                    }
                     told.added.extend(file);
                     state.tables.pop();
                 }
@@ -277,22 +271,6 @@ impl SnapshotWriter {
     }
 }
 
-impl Merge {
-    /// Merges the files and stores the result; `None` when no row is left.
-    pub fn run(&self) -> Result<Option<StateFile>> {
-        let merged = merge_files(self.store.as_ref(), &self.files, &self.owned, self.tombstones, &self.watermarks)?;
-        let sequence = self.files.iter().map(|file| file.sequence).max().unwrap_or(0);
-        let (of, place) = ((&self.operator, self.generation), (self.table.as_str(), sequence));
-        merged.map(|encoded| put_state(self.store.as_ref(), of, place, encoded)).transpose()
-    }
-
-    /// The generation whose files they are.
-    #[must_use]
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-}
-
 fn put_new(store: &dyn Store, path: &str, body: &[u8]) -> Result<()> {
     match store.put_if_absent(path, body) {
         Put::Done => Ok(()),
@@ -302,7 +280,7 @@ fn put_new(store: &dyn Store, path: &str, body: &[u8]) -> Result<()> {
     }
 }
 
-fn put_state(
+pub(super) fn put_state(
     store: &dyn Store,
     (operator, generation): (&OperatorId, Generation),
     (table, sequence): (&str, u64),
@@ -331,78 +309,18 @@ fn fold(earlier: Vec<TableDelta>, later: Vec<TableDelta>) -> Result<Vec<TableDel
     Ok(folded.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Bytes of key groups that are read and merged at a time; a large key group is alone.
-const MERGED_AT_A_TIME: u64 = 16 << 20;
-
-/// Merges files key group by key group, so that memory holds a few key groups at a time besides the result.
-fn merge_files(
-    store: &dyn Store,
-    files: &[StateFile],
-    owned: &[KeyGroupRange],
-    tombstones: Tombstones,
-    watermarks: &[(KeyGroupRange, EventTime)],
-) -> Result<Option<Encoded>> {
-    let readers = files.iter().map(|file| FileReader::open(store, file)).collect::<Result<Vec<_>>>()?;
-    let mut builder: Option<FileBuilder> = None;
-    for groups in merged_together(&readers, owned) {
-        let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
-        for (reader, file) in readers.iter().zip(files) {
-            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
-            for delta in reader.read(wanted)? {
-                let group = delta.key_groups.first().map(|(group, _)| *group);
-                deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
-            }
-        }
-        for (group, deltas) in deltas {
-            let reached = watermarks.iter().find(|(range, _)| file::contains(&[*range], group));
-            let reached = reached.map_or(EventTime::MIN, |(_, watermark)| *watermark);
-            if let Some(merged) = compact::merge(&deltas, tombstones, reached)? {
-                let builder = match &mut builder {
-                    Some(builder) => builder,
-                    None => builder.insert(FileBuilder::new(&merged)?),
-                };
-                builder.add(&merged)?;
-            }
-        }
-    }
-    builder.map_or(Ok(None), FileBuilder::finish)
-}
-
-/// The owned key groups of some files, in runs of not too many bytes.
-fn merged_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
-    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
-    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
-        if file::contains(owned, group) {
-            *sizes.entry(group).or_default() += bytes;
-        }
-    }
-    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
-    let mut room = 0;
-    for (group, bytes) in sizes {
-        match runs.last_mut().filter(|_| bytes <= room) {
-            Some(run) => {
-                run.insert(group);
-                room -= bytes;
-            }
-            None => {
-                runs.push(BTreeSet::from([group]));
-                room = MERGED_AT_A_TIME.saturating_sub(bytes);
-            }
-        }
-    }
-    runs
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::state::file;
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::Int64Type;
     use parking_lot::Mutex;
     use std::ops::Range;
     use std::time::Duration;
+    use weir_protocol::{EventTime, KeyGroup};
 
     /// Objects in memory; takes none while it is full.
     #[derive(Default)]
@@ -451,6 +369,7 @@ mod tests {
             expires: None,
             deleted: None,
             key_groups: vec![(KeyGroup(1), rows.len())],
+            dead: None,
         };
         let state = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
         let id = format!("file-{checkpoint}");
@@ -527,6 +446,56 @@ mod tests {
         writer.completed(CheckpointId(3));
         let later = writer.write(snapshot(4, &[(6, 60)])).unwrap();
         assert_eq!(pairs(store.as_ref(), &later.operators[&state].added), BTreeMap::from([(6, 60)]));
+    }
+
+    /// What is in the files of a table after so many checkpoints, of which each adds 4,000 rows from `first` on and knows
+    /// that so many rows are of no use since then: the numbers of files and rows.
+    fn check_files(checkpoints: u64, first: impl Fn(u64) -> i64, dead: Option<usize>, expected: (usize, u64)) {
+        let store = Arc::new(Memory::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&store) as _, Generation(1), 0);
+        let state = OperatorId("state".into());
+        writer.begin(TASK, state.clone(), Vec::new(), ALL.to_vec());
+        let mut files: Vec<StateFile> = Vec::new();
+        let mut all = BTreeMap::new();
+        for checkpoint in 1..=checkpoints {
+            let rows = (0..4_000).map(|n| first(checkpoint) + n);
+            let rows: Vec<(i64, i64)> = rows
+                .map(|key| (key, (key * 4_000 + checkpoint as i64).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)))
+                .collect();
+            all.extend(rows.iter().copied());
+            let mut taken = snapshot(checkpoint, &rows);
+            if let Part::State(snapshot) = &mut taken.taken[0].part {
+                snapshot.tables[0].dead = dead;
+            }
+            let told = writer.write(taken).unwrap();
+            writer.completed(CheckpointId(checkpoint));
+            for merge in writer.due(&told) {
+                let outcome = merge.run();
+                writer.merged(merge, outcome);
+            }
+            let part = &told.operators[&state];
+            files.retain(|file| !part.dropped.contains_key(&file.path));
+            files.extend(part.added.iter().cloned());
+            files.sort_by_key(|file| file.sequence);
+        }
+        assert_eq!(pairs(store.as_ref(), &files), all);
+        assert_eq!((files.len(), files.iter().map(|file| file.rows).sum()), expected);
+    }
+
+    #[test]
+    fn files_become_one_without_the_rows_that_are_of_no_use() {
+        let other_keys = |checkpoint: u64| checkpoint as i64 * 4_000;
+        check_files(17, other_keys, Some(0), (2, 17 * 4_000));
+        check_files(17, other_keys, None, (2, 17 * 4_000));
+        // One key in two is another one.
+        let half = |checkpoint: u64| checkpoint as i64 * 2_000;
+        check_files(17, half, Some(2_000), (2, 16 * 2_000 + 2_000 + 4_000));
+        check_files(17, half, None, (2, 16 * 2_000 + 2_000 + 4_000));
+        // Not worth a look: nothing is left out.
+        let most = |checkpoint: u64| checkpoint as i64 * 3_200;
+        check_files(17, most, Some(800), (2, 17 * 4_000));
+        // What was joined is joined again, with fifteen new ones.
+        check_files(33, other_keys, Some(0), (3, 33 * 4_000));
     }
 
     #[test]

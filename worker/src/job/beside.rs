@@ -4,8 +4,9 @@
 use super::agent::Reports;
 use super::agent::message::Report;
 use super::message::Message;
+use crate::checkpoint::merge::Merge;
 use crate::checkpoint::store::{Put, Store};
-use crate::checkpoint::writer::{Merge, SnapshotWriter};
+use crate::checkpoint::writer::SnapshotWriter;
 use crate::connector::{CommitOutcome, Committer, Leftovers};
 use crate::dataflow::task::TakenSnapshot;
 use crate::failure::{Failure, Kind};
@@ -369,6 +370,7 @@ mod tests {
             expires: None,
             deleted: None,
             key_groups: vec![(KeyGroup(0), 1000)],
+            dead: None,
         };
         let part = Part::State(Snapshot { tables: vec![delta], ..Snapshot::default() });
         let taken = vec![Taken { operator: OperatorId("state".into()), part }];

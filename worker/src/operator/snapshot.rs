@@ -32,6 +32,9 @@ pub struct TableDelta {
     pub deleted: Option<BooleanArray>,
     /// The runs of rows of each key group, sorted by key group: (key group, number of rows).
     pub key_groups: Vec<(KeyGroup, usize)>,
+    /// How many rows of all snapshots are of no use once this one is applied, at most: those whose place its rows take, and
+    /// its rows that only delete. Absent where nobody knows.
+    pub dead: Option<usize>,
 }
 
 impl Snapshot {

@@ -46,6 +46,7 @@ pub fn merge(deltas: &[TableDelta], tombstones: Tombstones, watermark: EventTime
         key_columns: first.key_columns,
         expires: first.expires,
         key_groups: vec![(first.key_groups[0].0, rows.num_rows())],
+        dead: None,
         rows,
         deleted: (marks.true_count() > 0).then_some(marks),
     }))
@@ -65,6 +66,7 @@ pub fn fold(deltas: &[TableDelta]) -> Result<Option<TableDelta>> {
                 expires: delta.expires,
                 deleted: delta.deleted.as_ref().map(|deleted| deleted.slice(start, *rows)),
                 key_groups: vec![(*group, *rows)],
+                dead: None,
             });
             start += rows;
         }
@@ -82,6 +84,7 @@ pub fn fold(deltas: &[TableDelta]) -> Result<Option<TableDelta>> {
         expires: first.expires,
         deleted: (marks.true_count() > 0).then_some(marks),
         key_groups: merged.iter().flat_map(|delta| delta.key_groups.clone()).collect(),
+        dead: deltas.iter().map(|delta| delta.dead).sum(),
     }))
 }
 
@@ -137,6 +140,7 @@ mod tests {
             expires: Some(1),
             deleted: Some(BooleanArray::from_iter(pairs.iter().map(|(_, value)| Some(*value == "-")))),
             key_groups: vec![(KeyGroup(3), pairs.len())],
+            dead: None,
         }
     }
 

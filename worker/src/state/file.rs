@@ -2,38 +2,35 @@
 //!
 //! ```text
 //! magic "WEIRST01"
-//! one section per key group, in order: zstd over an Arrow IPC stream of one batch
+//! sections, by key group, each of one: zstd over an Arrow IPC stream of one batch
 //! footer: JSON (version, table, key columns; of each section: key group, offset, length, rows, xxh3)
 //! length of the footer (u32 LE), xxh3 of the footer (u64 LE), magic
 //! ```
 //!
 //! A section is read without the others, so a restore touches the key groups that its task owns and no more. Every byte
-//! that is read is covered by a checksum. Text is stored as `Utf8`, since slices of views would drag whole buffers along;
-//! a field's metadata tells what it was.
+//! that is read is covered by a checksum. How columns are stored is said in `columns`.
 
+use super::columns;
 use crate::checkpoint::store::Store;
 use crate::failure::{Failure, Result};
 use crate::operator::snapshot::TableDelta;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
 use weir_protocol::KeyGroup;
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::{Compressor, Decompressor};
 
 const MAGIC: &[u8; 8] = b"WEIRST01";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Files of this version, whose columns are all as wide as they are in memory, are read too.
+const OLDEST_VERSION: u32 = 1;
 const TAIL: u64 = 4 + 8 + 8;
-const DELETED: &str = "__deleted";
-const VIEW: &str = "weir.view";
 const ZSTD_LEVEL: i32 = 1;
 /// What is read of a file's end to find its footer; most are smaller.
 const FOOTER_GUESS: u64 = 16 << 10;
@@ -96,12 +93,26 @@ impl FileBuilder {
         Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
     }
 
+    /// An empty file for sections of files like that of `reader`.
+    pub(super) fn like(reader: &FileReader<'_>) -> Result<Self> {
+        let footer = Footer { sections: Vec::new(), ..reader.footer.clone() };
+        let compressor = Compressor::new(ZSTD_LEVEL).map_err(not_compressed)?;
+        Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
+    }
+
+    /// Adds a section as it is.
+    pub(super) fn copy(&mut self, packed: &Packed) {
+        let offset = self.body.len() as u64;
+        self.footer.sections.push(Section { offset, ..packed.section });
+        self.body.extend_from_slice(&packed.bytes);
+    }
+
     /// Adds the rows of a delta, section by section.
     pub fn add(&mut self, delta: &TableDelta) -> Result<()> {
-        let rows = storable(delta)?;
+        let rows = columns::of_delta(delta)?;
         let mut start = 0;
         for (key_group, count) in &delta.key_groups {
-            self.section(*key_group, &rows.slice(start, *count))?;
+            self.section(*key_group, &columns::narrowed(&rows.slice(start, *count))?)?;
             start += count;
         }
         Ok(())
@@ -139,6 +150,18 @@ impl FileBuilder {
     }
 }
 
+/// A section whose checksum is right, as it is stored.
+pub(super) struct Packed {
+    section: Section,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    pub(super) fn key_group(&self) -> KeyGroup {
+        self.section.key_group
+    }
+}
+
 /// A file opened for reading.
 pub struct FileReader<'a> {
     store: &'a dyn Store,
@@ -172,49 +195,73 @@ impl<'a> FileReader<'a> {
         }
         let footer: Footer =
             serde_json::from_slice(&footer).map_err(|error| corrupt("has a footer of another form").because(error))?;
-        if footer.version != VERSION {
-            return Err(corrupt(&format!("has version {}; this build reads version {VERSION}", footer.version)));
+        if !(OLDEST_VERSION..=VERSION).contains(&footer.version) {
+            let readable = format!("this build reads versions {OLDEST_VERSION} to {VERSION}");
+            return Err(corrupt(&format!("has version {}; {readable}", footer.version)));
         }
         Ok(Self { store, path: file.path.clone(), footer })
     }
 
-    /// The key groups that the file has rows of, and how many bytes they take.
+    /// The key group of each section, and how many bytes it takes.
     pub fn key_groups(&self) -> impl Iterator<Item = (KeyGroup, u64)> {
         self.footer.sections.iter().map(|section| (section.key_group, section.length))
     }
 
-    /// The rows of the wanted key groups, one delta for each. Nothing else is read.
+    /// True when sections of the other file can be sections of one like this.
+    pub(super) fn is_like(&self, other: &FileReader<'_>) -> bool {
+        let form = |footer: &Footer| (footer.version, footer.key_columns, footer.expires);
+        form(&self.footer) == form(&other.footer) && self.footer.table == other.footer.table
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_key_columns(&mut self, key_columns: usize) {
+        self.footer.key_columns = key_columns;
+    }
+
+    /// The rows of the wanted key groups, a delta for each section of theirs, in order. Nothing else is read.
     pub fn read(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<TableDelta>> {
-        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
-        let mut deltas = Vec::with_capacity(sections.len());
         let mut unpacker = Unpacker::new()?;
+        self.each(wanted, |packed| self.section(&packed, &mut unpacker))
+    }
+
+    /// The sections of the wanted key groups, in order.
+    pub(super) fn packed(&self, wanted: impl Fn(KeyGroup) -> bool) -> Result<Vec<Packed>> {
+        self.each(wanted, Ok)
+    }
+
+    fn each<T>(&self, wanted: impl Fn(KeyGroup) -> bool, mut take: impl FnMut(Packed) -> Result<T>) -> Result<Vec<T>> {
+        let sections: Vec<&Section> = self.footer.sections.iter().filter(|section| wanted(section.key_group)).collect();
+        let mut taken = Vec::with_capacity(sections.len());
         for together in together(&sections) {
             let range = |section: &&Section| section.offset..section.offset.saturating_add(section.length);
             let ranges: Vec<Range<u64>> = together.iter().map(range).collect();
-            for (section, packed) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
-                deltas.push(self.section(section, &packed, &mut unpacker)?);
+            for (section, bytes) in together.iter().zip(self.store.get_ranges(&self.path, &ranges)?) {
+                if xxh3_64(&bytes) != section.checksum {
+                    return Err(self.corrupt(section, "the checksum does not match"));
+                }
+                taken.push(take(Packed { section: **section, bytes })?);
             }
         }
-        Ok(deltas)
+        Ok(taken)
     }
 
-    fn section(&self, section: &Section, packed: &[u8], unpacker: &mut Unpacker) -> Result<TableDelta> {
-        let corrupt = |what: &str| {
-            Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
-        };
-        if xxh3_64(packed) != section.checksum {
-            return Err(corrupt("the checksum does not match"));
-        }
-        let rows = unpacker.rows(packed).map_err(|failure| corrupt("cannot be read").because(failure))?;
+    fn corrupt(&self, section: &Section, what: &str) -> Failure {
+        Failure::corrupt(format!("the state file {}, key group {}: {what}", self.path, section.key_group))
+    }
+
+    fn section(&self, Packed { section, bytes }: &Packed, unpacker: &mut Unpacker) -> Result<TableDelta> {
+        let corrupt = |what: &str| self.corrupt(section, what);
+        let rows = unpacker.rows(bytes).map_err(|failure| corrupt("cannot be read").because(failure))?;
         if rows.num_rows() as u64 != section.rows || rows.num_columns() < self.footer.key_columns {
             return Err(corrupt("has other rows or columns than its footer says"));
         }
-        let (rows, deleted) = restored(&rows)?;
+        let (rows, deleted) = columns::to_delta(&rows)?;
         Ok(TableDelta {
             table: self.footer.table.clone(),
             key_columns: self.footer.key_columns,
             expires: self.footer.expires,
             key_groups: vec![(section.key_group, rows.num_rows())],
+            dead: None,
             rows,
             deleted,
         })
@@ -250,6 +297,34 @@ fn at_once<T: Send>(files: &[&StateFile], work: impl Fn(&StateFile) -> Result<T>
         let outcomes = threads.into_iter().map(|thread| thread.join().map_err(|_| Failure::bug("a reader panicked")));
         outcomes.map(|outcome| outcome.and_then(|read| read)).collect()
     })
+}
+
+/// Bytes of key groups that are read of several files at a time; a large key group is alone.
+const READ_TOGETHER: u64 = 16 << 20;
+
+/// The owned key groups of some files, in order, in runs of not too many bytes.
+pub(crate) fn read_together(readers: &[FileReader<'_>], owned: &[KeyGroupRange]) -> Vec<BTreeSet<KeyGroup>> {
+    let mut sizes: BTreeMap<KeyGroup, u64> = BTreeMap::new();
+    for (group, bytes) in readers.iter().flat_map(FileReader::key_groups) {
+        if contains(owned, group) {
+            *sizes.entry(group).or_default() += bytes;
+        }
+    }
+    let mut runs: Vec<BTreeSet<KeyGroup>> = Vec::new();
+    let mut room = 0;
+    for (group, bytes) in sizes {
+        match runs.last_mut().filter(|_| bytes <= room) {
+            Some(run) => {
+                run.insert(group);
+                room -= bytes;
+            }
+            None => {
+                runs.push(BTreeSet::from([group]));
+                room = READ_TOGETHER.saturating_sub(bytes);
+            }
+        }
+    }
+    runs
 }
 
 /// Sections in runs of not too many bytes; a large one is alone.
@@ -360,75 +435,6 @@ pub(super) fn read_batch(plain: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-fn storable(delta: &TableDelta) -> Result<RecordBatch> {
-    let deleted = delta.deleted.as_ref().map(|deleted| (DELETED, Arc::new(deleted.clone()) as ArrayRef));
-    stored(&delta.rows, deleted)
-}
-
-/// Rows as they are stored: text without views, and what else is to be known of each as a last column.
-pub(super) fn stored(rows: &RecordBatch, mark: Option<(&str, ArrayRef)>) -> Result<RecordBatch> {
-    let mut fields = Vec::new();
-    let mut columns = Vec::new();
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let stored = match column.data_type() {
-            DataType::Utf8View => Some(DataType::Utf8),
-            DataType::BinaryView => Some(DataType::Binary),
-            _ => None,
-        };
-        match stored {
-            None => {
-                fields.push(field.as_ref().clone());
-                columns.push(Arc::clone(column));
-            }
-            Some(stored) => {
-                let metadata = HashMap::from([(VIEW.to_owned(), "true".to_owned())]);
-                columns.push(compute::cast(column, &stored)?);
-                fields.push(Field::new(field.name(), stored, field.is_nullable()).with_metadata(metadata));
-            }
-        }
-    }
-    if let Some((name, mark)) = mark {
-        fields.push(Field::new(name, mark.data_type().clone(), false));
-        columns.push(mark);
-    }
-    batch(Arc::new(Schema::new(fields)), columns, rows.num_rows())
-}
-
-fn restored(rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
-    let (rows, deleted) = unstored(rows, DELETED)?;
-    Ok((rows, deleted.and_then(|deleted| deleted.as_boolean_opt().cloned())))
-}
-
-/// Rows as they were before they were stored, and what `mark` says of each.
-pub(super) fn unstored(rows: &RecordBatch, mark: &str) -> Result<(RecordBatch, Option<ArrayRef>)> {
-    let count = rows.num_rows();
-    let schema = rows.schema();
-    let has_mark = schema.fields().last().is_some_and(|field| field.name() == mark);
-    let kept = schema.fields().len() - usize::from(has_mark);
-    let marks = has_mark.then(|| Arc::clone(rows.column(kept)));
-    let mut fields = Vec::with_capacity(kept);
-    let mut columns = Vec::with_capacity(kept);
-    for (field, column) in schema.fields().iter().zip(rows.columns()).take(kept) {
-        let view = match (field.metadata().contains_key(VIEW), field.data_type()) {
-            (true, DataType::Utf8) => DataType::Utf8View,
-            (true, DataType::Binary) => DataType::BinaryView,
-            _ => {
-                fields.push(field.as_ref().clone());
-                columns.push(Arc::clone(column));
-                continue;
-            }
-        };
-        columns.push(compute::cast(column, &view)?);
-        fields.push(Field::new(field.name(), view, field.is_nullable()));
-    }
-    Ok((batch(Arc::new(Schema::new(fields)), columns, count)?, marks))
-}
-
-fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -436,8 +442,9 @@ mod tests {
     use super::*;
     use crate::failure::Kind;
     use crate::state::one_object::OneObject;
-    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringViewArray};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     /// Rows `(key, text)`, the key groups in runs of three; every fifth row deletes.
     fn delta(rows: usize) -> TableDelta {
@@ -452,11 +459,17 @@ mod tests {
             expires: None,
             deleted: Some(BooleanArray::from_iter((0..rows).map(|row| Some(row % 5 == 0)))),
             key_groups: runs.collect(),
+            dead: None,
         }
     }
 
     fn encoded(delta: &TableDelta) -> (OneObject, StateFile) {
+        encoded_as(VERSION, delta)
+    }
+
+    fn encoded_as(version: u32, delta: &TableDelta) -> (OneObject, StateFile) {
         let mut builder = FileBuilder::new(delta).unwrap();
+        builder.footer.version = version;
         builder.add(delta).unwrap();
         let encoded = builder.finish().unwrap().unwrap();
         let file = StateFile {
@@ -488,6 +501,15 @@ mod tests {
             assert_eq!(part.deleted.as_ref().unwrap(), &delta.deleted.as_ref().unwrap().slice(start, *count));
             start += count;
         }
+    }
+
+    #[test]
+    fn files_of_the_version_before_are_read_and_those_of_the_next_are_refused() {
+        let (store, file) = encoded_as(OLDEST_VERSION, &delta(20));
+        assert_eq!(restore(&store, &[file], &all()).unwrap().len(), 7);
+        let (store, file) = encoded_as(VERSION + 1, &delta(20));
+        let failure = restore(&store, &[file], &all()).unwrap_err().to_string();
+        assert!(failure.ends_with("has version 3; this build reads versions 1 to 2"), "{failure}");
     }
 
     #[test]

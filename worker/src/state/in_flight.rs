@@ -10,7 +10,7 @@
 //! A file is read as a whole, and its checksum, which the manifest has, is that of the whole. Rows are stored as in files
 //! of keyed state; kinds of rows are a last column.
 
-use super::file;
+use super::{columns, file};
 use crate::batch::{Batch, RowKind};
 use crate::checkpoint::store::Store;
 use crate::dataflow::in_flight::{Piece, Stretch};
@@ -107,7 +107,7 @@ fn store(piece: &Piece, plain: &mut Vec<u8>) -> Result<Stored> {
     };
     let kinds = batch.kinds.as_ref().map(|kinds| (KIND, Arc::new(kinds.clone()) as ArrayRef));
     let before = plain.len();
-    file::write_batch(&file::stored(&batch.rows, kinds)?, plain)?;
+    file::write_batch(&columns::stored(&batch.rows, kinds)?, plain)?;
     Ok(Stored::Rows { rows: batch.num_rows() as u64, bytes: (plain.len() - before) as u64 })
 }
 
@@ -162,7 +162,7 @@ fn stretch(section: Section, sections: &[u8]) -> Result<Stretch> {
 }
 
 fn rows_of(plain: &[u8]) -> Result<Batch> {
-    let (rows, kinds) = file::unstored(&file::read_batch(plain)?, KIND)?;
+    let (rows, kinds) = columns::unstored(&file::read_batch(plain)?, KIND)?;
     let Some(kinds) = kinds else { return Ok(Batch::inserts(rows)) };
     let kinds: Option<UInt8Array> = kinds.as_primitive_opt::<UInt8Type>().cloned();
     let known = kinds.filter(|kinds| kinds.values().iter().all(|kind| RowKind::from_code(*kind).is_some()));

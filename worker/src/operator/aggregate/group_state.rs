@@ -5,7 +5,7 @@
 //! told so.
 
 use super::accumulate::Input;
-use super::group_table::{GroupTable, NONE};
+use super::group_table::{Changed, GroupTable, NONE};
 use super::key::KeyBatch;
 use super::layout::{KEY_GROUP, Layout, Mode, flag};
 use super::multiset::{Multisets, Value};
@@ -15,6 +15,7 @@ use super::value_state;
 use crate::failure::Result;
 use crate::operator::legend::Legend;
 use crate::operator::snapshot::{Restored, Snapshot};
+use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,7 +190,7 @@ impl GroupState {
 
     /// What changed since the last snapshot.
     pub(super) fn snapshot(&mut self) -> Result<Snapshot> {
-        let (dirty, runs) = self.table.take_dirty();
+        let Changed { groups: dirty, runs, known } = self.table.take_dirty();
         let mut tables = Vec::new();
         if !dirty.is_empty() {
             let owned = self.owned();
@@ -199,8 +200,9 @@ impl GroupState {
                 None => vec![NEVER as i64; rows.len()],
             };
             let values = owned.words.iter().map(column).collect();
-            let deleted = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
-            tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs)?);
+            let deleted: BooleanArray = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
+            let dead = known + deleted.true_count();
+            tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs, Some(dead))?);
         }
         for place in 0..self.values.accumulators().len() {
             tables.extend(self.values_delta(&dirty, place)?);

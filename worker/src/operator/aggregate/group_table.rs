@@ -28,6 +28,16 @@ pub(super) struct GroupTable {
     dirty: Vec<u32>,
 }
 
+/// The groups that have changed since the last snapshot.
+pub(super) struct Changed {
+    /// By key group.
+    pub(super) groups: Vec<u32>,
+    /// How many of each key group there are.
+    pub(super) runs: Vec<(KeyGroup, usize)>,
+    /// How many of them an earlier snapshot had.
+    pub(super) known: usize,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: u32,
@@ -220,14 +230,16 @@ impl GroupTable {
         }
     }
 
-    /// The changed groups, by key group, and the runs of each; they count as unchanged and part of a snapshot from now.
-    pub(super) fn take_dirty(&mut self) -> (Vec<u32>, Vec<(KeyGroup, usize)>) {
+    /// The changed groups; they count as unchanged and part of a snapshot from now.
+    pub(super) fn take_dirty(&mut self) -> Changed {
         let stride = self.layout.stride;
         let mut order: Vec<u64> = Vec::with_capacity(self.dirty.len());
+        let mut known = 0;
         for group in std::mem::take(&mut self.dirty) {
             let header = &mut self.words[group as usize * stride];
             *header &= !flag::DIRTY;
             if *header & flag::FREE == 0 {
+                known += usize::from(*header & flag::PERSISTED != 0);
                 *header |= flag::PERSISTED;
                 order.push((*header & KEY_GROUP) << 32 | u64::from(group));
             }
@@ -236,7 +248,7 @@ impl GroupTable {
         order.sort_unstable();
         let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
         order.iter().for_each(|group| count_run(&mut runs, KeyGroup((group >> 32) as u16)));
-        (order.into_iter().map(|group| group as u32).collect(), runs)
+        Changed { groups: order.into_iter().map(|group| group as u32).collect(), runs, known }
     }
 
     /// Takes over the changed groups of a restore: nothing counts as changed.

@@ -39,10 +39,17 @@ fn word_field(name: String) -> FieldRef {
 
 /// The accumulators of rows as columns.
 pub(super) fn export(layout: &Layout, rows: &RowSet<'_>) -> Vec<ArrayRef> {
+    let seen = seen_words(layout);
+    let plain = layout.accumulators.iter().filter(|accumulator| string_type(accumulator).is_none());
+    let plain = plain.flat_map(|accumulator| accumulator.word..accumulator.word + accumulator.kind.words());
+    let words: Vec<usize> = seen.iter().copied().chain(plain).collect();
+    let mut values = rows.columns(&words).into_iter();
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for word in seen_words(layout) {
-        let mask = if word == 0 { SEEN } else { u64::MAX };
-        columns.push(Arc::new(UInt64Array::from_iter_values(rows.column(word).map(|bits| bits & mask))));
+    for (word, mut bits) in seen.into_iter().zip(values.by_ref()) {
+        if word == 0 {
+            bits.iter_mut().for_each(|bits| *bits &= SEEN);
+        }
+        columns.push(Arc::new(UInt64Array::from(bits)));
     }
     for accumulator in &layout.accumulators {
         if let Some(data_type) = string_type(accumulator) {
@@ -51,9 +58,8 @@ pub(super) fn export(layout: &Layout, rows: &RowSet<'_>) -> Vec<ArrayRef> {
             columns.push(bytes(rows, accumulator.word, nulls.as_ref(), data_type));
             continue;
         }
-        for word in accumulator.word..accumulator.word + accumulator.kind.words() {
-            columns.push(Arc::new(UInt64Array::from_iter_values(rows.column(word))));
-        }
+        let of_accumulator = values.by_ref().take(accumulator.kind.words());
+        columns.extend(of_accumulator.map(|values| Arc::new(UInt64Array::from(values)) as ArrayRef));
     }
     columns
 }

@@ -63,6 +63,7 @@ impl Table<'_> {
         owned: Vec<Vec<i64>>,
         deleted: Option<BooleanArray>,
         key_groups: Vec<(KeyGroup, usize)>,
+        dead: Option<usize>,
     ) -> Result<TableDelta> {
         let mut columns = self.layout.key.decode(rows)?;
         columns.extend(owned.into_iter().map(|values| Arc::new(Int64Array::from(values)) as ArrayRef));
@@ -74,6 +75,7 @@ impl Table<'_> {
             expires: self.expires.map(|place| self.keys() + place),
             deleted: deleted.filter(|deleted| deleted.true_count() > 0),
             key_groups,
+            dead,
         })
     }
 

@@ -61,6 +61,7 @@ impl Changed {
             expires: None,
             deleted: (deleted.true_count() > 0).then_some(deleted),
             key_groups: self.key_groups,
+            dead: None,
         }))
     }
 }

@@ -288,7 +288,7 @@ impl Operator for PaneAggregate {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut changed: Vec<(u16, i64, u32)> = Vec::new();
         for (pane, table) in &mut self.store.tables {
-            let (dirty, _) = table.take_dirty();
+            let dirty = table.take_dirty().groups;
             changed.extend(dirty.into_iter().map(|group| ((table.row(group)[0] & KEY_GROUP) as u16, *pane, group)));
         }
         changed.sort_unstable();
@@ -302,7 +302,7 @@ impl Operator for PaneAggregate {
         if !changed.is_empty() {
             let starts: Vec<i64> = changed.iter().map(|(_, pane, _)| *pane).collect();
             let ends = starts.iter().map(|pane| self.death(*pane)).collect();
-            tables.push(self.shape().delta(&rows.all(&self.layout), vec![starts, ends], None, runs)?);
+            tables.push(self.shape().delta(&rows.all(&self.layout), vec![starts, ends], None, runs, None)?);
         }
         let counters = late_counter(&self.late_rows);
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters })

@@ -216,7 +216,7 @@ impl Operator for SessionAggregate {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let (dirty, _) = self.store.table.take_dirty();
+        let dirty = self.store.table.take_dirty().groups;
         let gone = self.store.gone().enumerate().map(|(at, (group, _))| (group.0, 0_u8, at as u32));
         let live = dirty.iter().map(|session| ((self.store.table.row(*session)[0] & KEY_GROUP) as u16, 1, *session));
         // What is gone comes first: the key and start may be there again.
@@ -244,7 +244,7 @@ impl Operator for SessionAggregate {
         let deleted = order.iter().map(|(_, is_live, _)| Some(*is_live == 0)).collect();
         let mut tables = Vec::new();
         if !order.is_empty() {
-            tables.push(self.shape().delta(&rows.all(&self.layout), owned, Some(deleted), runs)?);
+            tables.push(self.shape().delta(&rows.all(&self.layout), owned, Some(deleted), runs, None)?);
         }
         self.store.gone.clear();
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters: late_counter(&self.late_rows) })
