@@ -1,7 +1,8 @@
 //! The first minutes with Weir, and the controller's comings and goings.
 
 use crate::cluster::{self, Beside, RELEASE, SYSTEM, kubectl, run};
-use crate::job::{Job, runs_at};
+use crate::failures::{is_restarted, kill_container};
+use crate::job::{Job, is, runs_at};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 
@@ -44,12 +45,72 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
         (output::rows(&job.folder(&namespace)).len() > rows).then_some(())
     });
 
+    let killed = recovers_alone(&namespace, &job);
+    assert_eq!(pods::uids(&namespace, &job), before, "somebody has replaced pods");
+
     cluster::install(&[]).good();
     namespace.kubectl(&["scale", "streamjob/steady", "--replicas=3"]).good();
     job.until(&namespace, "the controller that is back scales the job", |job| runs_at(job, 3));
     let after = pods::uids(&namespace, &job);
     assert!(after.is_superset(&before), "the controller that is back replaced pods: {before:?}, then {after:?}");
-    assert_eq!(pods::restarts(&namespace, &job), 0, "a worker was restarted");
+    assert_eq!(pods::restarts(&namespace, &job), killed, "a worker was restarted");
+    job.check_output_so_far(&namespace);
+}
+
+/// Kills the container of a worker: the job goes on without a controller. Says how many were killed: on nodes that are not
+/// here none can be.
+fn recovers_alone(namespace: &Namespace, job: &Job) -> u64 {
+    if !cluster::nodes_are_containers() {
+        eprintln!("no container is killed without a controller, as the nodes are no containers of this machine");
+        return 0;
+    }
+    let (folder, pod) = (job.folder(namespace), pods::with_ordinal(namespace, job, 1));
+    let generation = output::newest(&folder);
+    kill_container(namespace, &pod);
+    is_restarted(namespace, job, &pod);
+    watch::ask("the job recovers without a controller", || (output::newest(&folder) > generation).then_some(()));
+    1
+}
+
+/// The controller is responsible for one namespace alone, and has no rights beyond it, as long as this value lives.
+struct Narrow(());
+
+impl Narrow {
+    fn new(namespace: &Namespace) -> Self {
+        let narrow = Self(());
+        cluster::install(&["--set-json", &format!("namespaces=[\"{}\"]", namespace.name)]).good();
+        narrow
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        let back = cluster::install(&[]);
+        if !std::thread::panicking() {
+            back.good();
+        }
+    }
+}
+
+#[test]
+fn without_cluster_roles_the_jobs_of_its_namespaces_run_and_no_others() {
+    let scenario = "without_cluster_roles_the_jobs_of_its_namespaces_run_and_no_others";
+    let Some(_turn) = cluster::enter(scenario, Beside::Nobody) else { return };
+    let (namespace, beyond) = (Namespace::new("within"), Namespace::new("beyond"));
+    let (job, other) = (Job::endless("within", 1), Job::endless("beyond", 1));
+    let narrow = Narrow::new(&namespace);
+    for kind in ["clusterroles", "clusterrolebindings"] {
+        let ours = kubectl(&["get", kind, "-l", &format!("app.kubernetes.io/instance={RELEASE}"), "-o", "name"]).good();
+        assert_eq!(ours, "", "the release has rights in the whole cluster");
+    }
+    beyond.apply(&other.manifest(&beyond)).good();
+    job.start(&namespace);
+    namespace.kubectl(&["scale", "streamjob/within", "--replicas=2"]).good();
+    job.until(&namespace, "the job is scaled", |job| runs_at(job, 2));
+    let untouched = beyond.get("streamjob", "beyond")["status"].clone();
+    assert!(untouched.is_null(), "a job of another namespace was looked at: {untouched}");
+    drop(narrow);
+    other.until(&beyond, "the other job runs as well", |job| is(job, "Ready", "True", "Running"));
     job.check_output_so_far(&namespace);
 }
 

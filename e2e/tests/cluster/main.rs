@@ -22,6 +22,7 @@ mod install;
 mod job;
 mod life;
 mod namespace;
+mod network;
 mod obstacles;
 mod output;
 mod pods;

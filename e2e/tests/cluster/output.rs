@@ -5,7 +5,8 @@ use crate::watch;
 use std::fs;
 
 const NAMESPACE: &str = "weir-s3";
-const BUCKET: &str = "e2e";
+/// The bucket of all jobs.
+pub(crate) const BUCKET: &str = "e2e";
 /// The server's address within the cluster.
 pub(crate) const ENDPOINT: &str = "http://s3.weir-s3.svc:9000";
 
@@ -102,6 +103,16 @@ pub(crate) fn files(folder: &str) -> Vec<File> {
         Some(File { at: at.parse().ok()?, generation })
     };
     text.lines().filter_map(file).collect()
+}
+
+/// The newest generation that has written to a folder of the bucket; 0: none.
+pub(crate) fn newest(folder: &str) -> u64 {
+    files(folder).iter().map(|file| file.generation).max().unwrap_or(0)
+}
+
+/// Whether the pod of the server can open a connection to an address.
+pub(crate) fn reaches(address: &str, port: u16) -> bool {
+    shell(&format!("timeout 5 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo open")).trim() == "open"
 }
 
 /// Names of the objects below a folder of the bucket.

@@ -3,7 +3,9 @@
 use crate::cluster::{self, Beside, next_image, s3_image};
 use crate::job::{Job, is, settled};
 use crate::namespace::Namespace;
+use crate::output::BUCKET;
 use crate::{pods, watch};
+use serde_json::Value;
 
 /// A job that gives an upgrade half a minute, runs and has written rows.
 fn started(name: &str) -> (Namespace, Job) {
@@ -23,7 +25,7 @@ fn set_image(namespace: &Namespace, job: &Job, image: &str) {
 
 /// Waits until the job runs on an image.
 fn runs_on(namespace: &Namespace, job: &Job, image: &str) {
-    let of = |pod: &serde_json::Value| pod["spec"]["containers"][0]["image"].as_str().map(str::to_owned);
+    let of = |pod: &Value| pod["spec"]["containers"][0]["image"].as_str().map(str::to_owned);
     namespace.until("pods of the image run", &["pods", "-l", &pods::selector(job)], |pods| {
         let alive = || pods.values().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         (alive().count() == 2 && alive().all(|pod| of(pod).as_deref() == Some(image))).then_some(())
@@ -91,6 +93,47 @@ fn a_version_that_crashes_is_rolled_back() {
     let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
     // Another program, which ends at once with such arguments.
     check_undone(scenario, "crashing", &s3_image());
+}
+
+/// The revision that is in force, as the status says.
+fn in_force(job: &Value) -> u64 {
+    job["status"]["revision"].as_u64().unwrap_or(0)
+}
+
+/// A new version fits the state and comes into force, and completes no checkpoint: what was before is in force again, and
+/// goes on from the state that it had.
+fn check_rolled_back(name: &str, (before, after): (&str, &str), words: &str) {
+    let (namespace, job) = started(name);
+    let (stable, manifest) = (in_force(&namespace.get("streamjob", name)), job.manifest(&namespace));
+    let wrong = manifest.replace(before, after);
+    assert_ne!(wrong, manifest, "nothing was changed");
+    namespace.apply(&wrong).good();
+    job.until(&namespace, "the new version is in force", |job| in_force(job) == stable + 1);
+    let undone = job.until(&namespace, "the upgrade is undone", |job| is(job, "Stalled", "True", "UpgradeFailed"));
+    let said = watch::message(&undone, "Stalled");
+    assert!(said.contains(words), "no {words:?} in {said}");
+    // What goes back is a revision of its own, of the old content.
+    job.until(&namespace, "the job runs as before", |job| {
+        in_force(job) == stable + 2 && is(job, "Ready", "True", "Running")
+    });
+    namespace.apply(&manifest).good();
+    job.until(&namespace, "the old spec is accepted again", settled);
+    job.check_output_so_far(&namespace);
+}
+
+#[test]
+fn a_version_that_completes_no_checkpoint_by_its_deadline_is_rolled_back() {
+    let scenario = "a_version_that_completes_no_checkpoint_by_its_deadline_is_rolled_back";
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    // It processes rows well, and its first checkpoint is an hour away.
+    check_rolled_back("unproved", ("{interval: 1s}", "{interval: 1h}"), "no checkpoint was complete within 30s");
+}
+
+#[test]
+fn a_version_that_cannot_write_is_rolled_back() {
+    let Some(_turn) = cluster::enter("a_version_that_cannot_write_is_rolled_back", Beside::Others) else { return };
+    let (there, absent) = (format!("s3://{BUCKET}/"), "s3://that-is-not-there/");
+    check_rolled_back("unwritten", (&there, absent), "that-is-not-there");
 }
 
 #[test]

@@ -101,7 +101,15 @@ pub(crate) fn ask<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
 
 /// A condition of an object: its status and reason.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str)> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+    let found = of_type(object, kind)?;
     Some((found["status"].as_str()?, found["reason"].as_str().unwrap_or("")))
+}
+
+/// What a condition of an object says; nothing if there is none.
+pub(crate) fn message<'a>(object: &'a Value, kind: &str) -> &'a str {
+    of_type(object, kind).and_then(|found| found["message"].as_str()).unwrap_or("")
+}
+
+fn of_type<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
