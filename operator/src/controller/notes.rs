@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use weir_crds::Reason;
 
 use crate::certificates::Credentials;
 use crate::model::{Event, Refused};
@@ -38,7 +39,7 @@ pub struct Note {
     /// Looks in a row that failed.
     pub failures: u32,
     /// Events that were told, by reason and message.
-    told: BTreeMap<(String, String), Timestamp>,
+    told: BTreeMap<(Reason, String), Timestamp>,
 }
 
 impl Notes {
@@ -77,6 +78,6 @@ impl Note {
     /// Whether an event is to be told now; then it counts as told.
     pub fn tells(&mut self, event: &Event, now: Timestamp) -> bool {
         self.told.retain(|_, at| now.duration_since(*at) < TOLD);
-        self.told.insert((event.reason.clone(), event.message.clone()), now).is_none()
+        self.told.insert((event.reason, event.message.clone()), now).is_none()
     }
 }

@@ -206,7 +206,7 @@ impl Cluster {
         });
         let conditions = savepoints.chain([&decision.status.conditions]).flatten();
         self.told.extend(conditions.map(|condition| condition.reason.clone()));
-        self.told.extend(decision.events.iter().map(|event| event.reason.clone()));
+        self.told.extend(decision.events.iter().map(|event| event.reason.name().to_owned()));
     }
 
     pub(crate) fn rounds(&mut self, count: usize) {
