@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use weir_crds::Reason;
 
 use crate::certificates::Credentials;
-use crate::model::{Event, Refused};
+use crate::model::{Event, Needed, Refused};
 
 /// How long an event is not told again.
 const TOLD: SignedDuration = SignedDuration::from_mins(10);
@@ -34,8 +34,8 @@ pub struct Note {
     pub applied: BTreeMap<(&'static str, String), (u64, String)>,
     /// Until when the job's certificates are known to be right.
     pub certified: Option<Timestamp>,
-    /// Secrets that were there, and until when that is believed.
-    pub secrets: BTreeMap<String, Timestamp>,
+    /// Secrets and ConfigMaps that were there, and until when that is believed.
+    pub found: BTreeMap<Needed, Timestamp>,
     /// Looks in a row that failed.
     pub failures: u32,
     /// Events that were told, by reason and message.

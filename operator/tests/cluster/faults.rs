@@ -125,6 +125,36 @@ async fn quota_is_told_and_healed() {
 }
 
 #[tokio::test]
+async fn what_volumes_are_made_of_is_missed_by_name_and_the_job_goes_on_when_it_is_there() {
+    for (volume, plural, reason) in [
+        (json!({"name": "ca", "secret": {"secretName": "own-ca"}}), "secrets", "SecretMissing"),
+        (json!({"name": "ca", "configMap": {"name": "own-ca"}}), "configmaps", "ContainerNotStarted"),
+    ] {
+        let mut world = World::new();
+        let mut job = manifest(2, "weir:1");
+        let optional = json!({"name": "maybe", "secret": {"secretName": "not-there", "optional": true}});
+        job["spec"]["worker"]["podTemplate"] = json!({"spec": {"volumes": [volume, optional]}});
+        world.apply(&job);
+        for _ in 0..20 {
+            world.turn().await;
+        }
+        let job = world.streamjob();
+        let reconciling = condition(&job, "Reconciling");
+        assert_eq!((&reconciling["status"], &reconciling["reason"]), (&json!("True"), &json!(reason)), "{job:#}");
+        let message = reconciling["message"].as_str().unwrap();
+        assert!(message.contains("own-ca") && !message.contains("not-there"), "{message}");
+        let object = json!({"apiVersion": "v1", "metadata": {"name": "own-ca", "namespace": NAMESPACE}});
+        world.server.edit(|store| store.create(&kind("", plural), NAMESPACE, object)).unwrap();
+        world.settle().await;
+        let job = world.streamjob();
+        assert_eq!(
+            (&job["status"]["state"], condition(&job, "Reconciling")["status"].as_str()),
+            (&json!("Running"), Some("False"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn objects_that_people_change_or_delete_are_as_they_should_be_again() {
     let mut world = running(2).await;
     let quiet = world.summary();

@@ -83,6 +83,21 @@ fn uid(pod: &Value) -> String {
     pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Whether everything is there that the volumes of a pod are made of.
+fn is_mountable(store: &Store, pod: &Value) -> bool {
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+    let is_there = |plural: &str, source: &Value, field: &str| match source[field].as_str() {
+        Some(name) if source["optional"] != true => {
+            store.objects.contains_key(&((String::new(), plural.to_owned()), namespace.to_owned(), name.to_owned()))
+        }
+        _ => true,
+    };
+    let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.all(|volume| {
+        is_there("secrets", &volume["secret"], "secretName") && is_there("configmaps", &volume["configMap"], "name")
+    })
+}
+
 impl Job {
     /// Some time passes in the cluster: pods start and end, the job goes on.
     pub(crate) fn tick(&mut self, store: &mut Store) {
@@ -198,6 +213,9 @@ impl Job {
         }
         match (request.method.as_str(), path) {
             ("GET", "/v1/job") => (200, self.describe(pod)),
+            _ if !is_mountable(store, pod) => {
+                ("Pending", false, json!({"waiting": {"reason": "ContainerCreating", "message": ""}}))
+            }
             ("GET", "/v1/assignment") => (200, self.assignment(pod)),
             ("GET", "/v1/checkpoints") => (200, self.checkpoints(pod)),
             ("GET", "/v1/savepoints") => {

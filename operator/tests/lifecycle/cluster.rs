@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
-    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
-    RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
+    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Needed, Object, Observed, OriginSeen, PodSeen,
+    Refused, RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
 };
 use weir_operator::{build::build, decide::decide};
 
@@ -42,7 +42,7 @@ pub(crate) struct Cluster {
     pub(crate) maintenance: (i32, String),
     /// Leaders answer every request with this.
     pub(crate) refuses: Option<(u16, String)>,
-    pub(crate) missing_secrets: Vec<String>,
+    pub(crate) missing: Vec<Needed>,
     pub(crate) denied: Option<String>,
     /// Reasons of conditions and events so far.
     pub(crate) told: BTreeSet<String>,
@@ -89,7 +89,7 @@ impl Cluster {
             pending: None,
             maintenance: (0, "done".to_owned()),
             refuses: None,
-            missing_secrets: Vec::new(),
+            missing: Vec::new(),
             denied: None,
             told: BTreeSet::new(),
             written: Vec::new(),
@@ -163,7 +163,7 @@ impl Cluster {
             refused: self.refused.clone(),
             savepoints: self.savepoints.values().map(SavepointSeen::of).collect(),
             origin: self.origin.clone().filter(|_| self.job.spec.restore_from.is_some()),
-            missing_secrets: self.missing_secrets.clone(),
+            missing: self.missing.clone(),
             denied: self.denied.clone(),
             namespace_ends: self.namespace_ends,
         }
