@@ -174,9 +174,9 @@ impl Job {
         let ended = |code: i32, message: &str| json!({"terminated": {"exitCode": code, "reason": "Error", "message": message, "finishedAt": at}});
         let (phase, ready, state) = match label(pod, "weir.dev/role") {
             "check" if self.misfits.contains(&image(pod)) => {
-                ("Succeeded", false, ended(2, "operator 3 has another key now"))
+                ("Failed", false, ended(2, r#"{"verdict": "misfit", "message": "operator 3 has another key now"}"#))
             }
-            "check" => ("Succeeded", false, ended(0, "{}")),
+            "check" => ("Succeeded", false, ended(0, r#"{"verdict": "fits"}"#)),
             "maintenance" => {
                 let words = pod["spec"]["containers"][0]["args"].as_array().into_iter().flatten();
                 let words: Vec<&str> = words.filter_map(Value::as_str).collect();

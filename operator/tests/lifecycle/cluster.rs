@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
     pub(crate) refused: Vec<Refused>,
     pub(crate) finalizer_removed: bool,
+    /// The image of jobs that name none.
+    pub(crate) default_image: String,
     /// Images that cannot be pulled.
     pub(crate) no_image: BTreeSet<String>,
     /// The verdict of checks: exit code and message.
@@ -68,6 +70,11 @@ pub(crate) fn job() -> StreamJob {
     .unwrap()
 }
 
+/// How a check ends that finds nothing wrong.
+pub(crate) fn fits() -> (i32, String) {
+    (0, r#"{"verdict": "fits"}"#.to_owned())
+}
+
 impl Cluster {
     pub(crate) fn new() -> Self {
         Self {
@@ -81,8 +88,9 @@ impl Cluster {
             now: Timestamp::from_second(1_767_225_600).unwrap(),
             refused: Vec::new(),
             finalizer_removed: false,
+            default_image: "weir:default".to_owned(),
             no_image: BTreeSet::new(),
-            check: (0, r#"{"verdict": "fits"}"#.to_owned()),
+            check: fits(),
             namespace_ends: false,
             origin: None,
             asked_of_origin: Vec::new(),
@@ -155,7 +163,7 @@ impl Cluster {
         Observed {
             job: self.job.clone(),
             wish,
-            default_image: "weir:default".to_owned(),
+            default_image: self.default_image.clone(),
             revisions: self.revisions.values().filter_map(RevisionSeen::of).collect(),
             pods: self.seen_pods(),
             services: self.services.clone(),
@@ -443,6 +451,16 @@ pub(crate) fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
     containers[0]["lastState"] = json!({"terminated": exit});
     status(json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": containers,
+    }))
+}
+
+/// A worker whose container has ended, and will be started again.
+pub(crate) fn over(code: i32, message: &str, at: Timestamp) -> PodStatus {
+    let exit =
+        json!({"exitCode": code, "reason": "Error", "message": message, "startedAt": Time(at), "finishedAt": Time(at)});
+    status(json!({
+        "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": container(&json!({"terminated": exit}), false, 0),
     }))
 }
 
