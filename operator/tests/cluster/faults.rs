@@ -230,6 +230,49 @@ async fn a_misfit_is_refused_and_the_old_job_goes_on() {
 }
 
 #[tokio::test]
+async fn a_savepoint_that_fails_leaves_the_old_job_running_says_why_and_is_tried_again() {
+    let changes = [
+        json!({"spec": {"parallelism": 4}}),
+        json!({"spec": {"parallelism": 1}}),
+        json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}),
+    ];
+    for change in changes {
+        let mut world = running(2).await;
+        let uids = |world: &World| -> Vec<Value> {
+            let active = world.pods().into_iter().filter(|pod| pod["metadata"]["labels"]["weir.dev/active"] == "true");
+            active.map(|pod| pod["metadata"]["uid"].clone()).collect()
+        };
+        let before = uids(&world);
+        world.job.lock().cannot_stop = Some((u64::MAX, "the bucket states answers 503".to_owned()));
+        world.apply(&change);
+        let mut told = 0;
+        for _ in 0..60 {
+            world.turn().await;
+            let job = world.streamjob();
+            assert_eq!(condition(&job, "Ready")["reason"], "Running", "{change}: {job:#}");
+            assert_eq!(condition(&job, "Stalled")["status"], "False", "{change}: {job:#}");
+            let reconciling = condition(&job, "Reconciling");
+            let says_why = reconciling["message"].to_string().contains("the bucket states answers 503");
+            told += u32::from(reconciling["reason"] == "StopFailed" && says_why);
+        }
+        assert!(told > 5, "{change}: told {told} times\n{:#}", world.streamjob());
+        assert_eq!(uids(&world), before, "{change}");
+        let failures = {
+            let mut job = world.job.lock();
+            assert_eq!(job.history, [1], "{change}");
+            job.cannot_stop = None;
+            job.failures
+        };
+        assert!(failures > 1, "{change}: it is tried again");
+        world.settle().await;
+        let job = world.streamjob();
+        assert_eq!(world.job.lock().history, [1, 2], "{change}");
+        assert_eq!((&job["status"]["state"], &job["status"]["change"]), (&json!("Running"), &Value::Null), "{job:#}");
+        assert_eq!(condition(&job, "Reconciling")["status"], "False", "{job:#}");
+    }
+}
+
+#[tokio::test]
 async fn objects_of_an_earlier_job_of_the_same_name_are_not_taken_over() {
     let mut world = running(2).await;
     let old: Vec<Value> = world.pods();

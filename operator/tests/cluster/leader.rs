@@ -48,6 +48,14 @@ pub(crate) struct Job {
     pub(crate) unable: Vec<(String, &'static str)>,
     /// Images whose check finds that the state does not fit.
     pub(crate) misfits: Vec<String>,
+    /// The savepoint with which a job stops for revisions up to this one fails, with these words.
+    pub(crate) cannot_stop: Option<(u64, String)>,
+    /// The change for which it failed, and why, until it is asked for again.
+    failed: Option<(u64, String)>,
+    /// Stops that failed.
+    pub(crate) failures: u64,
+    /// Who led, by revision and attempt of its pod.
+    claims: BTreeMap<(u64, u64), String>,
     addresses: u64,
 }
 
@@ -75,14 +83,6 @@ fn label<'a>(pod: &'a Value, name: &str) -> &'a str {
     pod["metadata"]["labels"][name].as_str().unwrap_or_default()
 }
 
-fn leads(pod: &Value) -> bool {
-    label(pod, "weir.dev/role") == "worker" && label(pod, "weir.dev/ordinal") == "0"
-}
-
-fn uid(pod: &Value) -> String {
-    pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
-}
-
 /// Whether everything is there that the volumes of a pod are made of.
 fn is_mountable(store: &Store, pod: &Value) -> bool {
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -96,6 +96,18 @@ fn is_mountable(store: &Store, pod: &Value) -> bool {
     volumes.all(|volume| {
         is_there("secrets", &volume["secret"], "secretName") && is_there("configmaps", &volume["configMap"], "name")
     })
+}
+
+fn leads(pod: &Value) -> bool {
+    label(pod, "weir.dev/role") == "worker" && label(pod, "weir.dev/ordinal") == "0"
+}
+
+fn attempt(pod: &Value) -> u64 {
+    label(pod, "weir.dev/attempt").parse().unwrap_or_default()
+}
+
+fn uid(pod: &Value) -> String {
+    pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
 impl Job {
@@ -120,7 +132,16 @@ impl Job {
             && self.in_force.as_ref().is_none_or(|(revision, _)| *revision < target)
             && self.stopped.is_none_or(|stopped| stopped < target)
         {
-            self.lead(target, &pods);
+            let running = self.in_force.as_ref().is_some_and(|(_, pod)| alive(pod));
+            match self.cannot_stop.clone().filter(|(newest, _)| running && target <= *newest) {
+                None => self.lead(target, &pods),
+                Some((_, why)) => {
+                    if self.failed.is_none() && self.leader(target, &pods).is_some() {
+                        self.failed = Some((target, why));
+                        self.failures += 1;
+                    }
+                }
+            }
         }
         let is_barren = |of: &String| pods.iter().any(|pod| uid(pod) == *of && self.barren.contains(&image(pod)));
         if let Some((revision, pod)) = self.in_force.clone()
@@ -134,9 +155,9 @@ impl Job {
         }
     }
 
-    /// A revision comes into force when its leader and all of its workers are there.
-    fn lead(&mut self, revision: u64, pods: &[Value]) {
-        let Some(assignment) = self.assignments.get(&revision) else { return };
+    /// Who leads a revision, once all of its workers are there.
+    fn leader<'p>(&self, revision: u64, pods: &'p [Value]) -> Option<&'p Value> {
+        let assignment = self.assignments.get(&revision)?;
         let code = assignment["code"].as_str().map(str::to_owned);
         let of_code: Vec<&Value> = pods
             .iter()
@@ -145,15 +166,27 @@ impl Job {
             .collect();
         let places: std::collections::BTreeSet<&str> =
             of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
-        let attempt = |pod: &Value| label(pod, "weir.dev/attempt").parse::<u64>().unwrap_or_default();
-        let leader = of_code.iter().filter(|pod| leads(pod)).max_by_key(|pod| attempt(pod));
-        if let Some(leader) = leader
-            && places.len() as u64 >= assignment["workers"].as_u64().unwrap_or(1)
-        {
-            self.in_force = Some((revision, uid(leader)));
-            if self.history.last() != Some(&revision) {
-                self.history.push(revision);
-            }
+        let complete = places.len() as u64 >= assignment["workers"].as_u64().unwrap_or(1);
+        of_code.into_iter().filter(|pod| leads(pod) && complete).max_by_key(|pod| attempt(pod))
+    }
+
+    /// A revision comes into force with its leader, who claims as the attempt of its pod. As in the store of a job, no
+    /// other pod ever has the same attempt, and none of an earlier one comes after it.
+    fn lead(&mut self, revision: u64, pods: &[Value]) {
+        let Some(leader) = self.leader(revision, pods) else { return };
+        let pair = (revision, attempt(leader));
+        if let Some((last, known)) = self.claims.last_key_value() {
+            assert!(pair >= *last, "{pair:?} leads after {last:?}");
+            assert!(pair > *last || *known == uid(leader), "two pods lead as {pair:?}");
+        }
+        if let Some((current, _)) = self.in_force.as_ref().filter(|(_, pod)| pods.iter().any(|of| uid(of) == *pod)) {
+            assert!(revision > *current, "a second leader of revision {revision}, while the first one is there");
+        }
+        self.claims.insert(pair, uid(leader));
+        self.failed = None;
+        self.in_force = Some((revision, uid(leader)));
+        if self.history.last() != Some(&revision) {
+            self.history.push(revision);
         }
     }
 
@@ -182,6 +215,9 @@ impl Job {
                 let words: Vec<&str> = words.filter_map(Value::as_str).collect();
                 self.worked.insert(uid(pod), words.join(" "));
                 ("Succeeded", false, ended(0, "{}"))
+            }
+            _ if !is_mountable(store, pod) => {
+                ("Pending", false, json!({"waiting": {"reason": "ContainerCreating", "message": ""}}))
             }
             _ if self.missing.contains(&image(pod)) => {
                 ("Pending", false, json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
@@ -213,9 +249,6 @@ impl Job {
         }
         match (request.method.as_str(), path) {
             ("GET", "/v1/job") => (200, self.describe(pod)),
-            _ if !is_mountable(store, pod) => {
-                ("Pending", false, json!({"waiting": {"reason": "ContainerCreating", "message": ""}}))
-            }
             ("GET", "/v1/assignment") => (200, self.assignment(pod)),
             ("GET", "/v1/checkpoints") => (200, self.checkpoints(pod)),
             ("GET", "/v1/savepoints") => {
@@ -256,9 +289,11 @@ impl Job {
         let revision = self.is_leading(pod).unwrap_or(0);
         let terms = self.assignments.get(&revision).cloned().unwrap_or(json!({}));
         let assigned = self.assignments.last_key_value().map_or(0, |(revision, _)| *revision);
+        let failed = self.failed.as_ref().filter(|(failed, _)| *failed == assigned && revision > 0);
+        let failed = failed.map(|(failed, why)| json!({"revision": failed, "message": why}));
         json!({"revision": revision, "parallelism": terms["parallelism"].as_u64().unwrap_or(0),
             "workers": terms["workers"].as_u64().unwrap_or(0), "code": terms["code"].as_str().unwrap_or_default(),
-            "assigned": assigned, "change": null, "failed": null})
+            "assigned": assigned, "change": null, "failed": failed})
     }
 
     fn checkpoints(&self, pod: &Value) -> Value {
@@ -273,11 +308,15 @@ impl Job {
     fn assign(&mut self, body: &Value) -> (u16, Value) {
         let revision = body["revision"].as_u64().unwrap_or(0);
         match self.assignments.get(&revision) {
-            Some(known) if known == body => (202, json!({"revision": revision, "state": "accepted"})),
+            Some(known) if known == body => {
+                self.failed = self.failed.take().filter(|(failed, _)| *failed != revision);
+                (202, json!({"revision": revision, "state": "accepted"}))
+            }
             Some(_) => (409, json!({"error": format!("revision {revision} has another content")})),
             None if self.assignments.keys().any(|known| *known > revision) => (409, json!({"error": "stale"})),
             None => {
                 self.assignments.insert(revision, body.clone());
+                self.failed = None;
                 (202, json!({"revision": revision, "state": "accepted"}))
             }
         }
