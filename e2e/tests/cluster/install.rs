@@ -1,10 +1,12 @@
 //! The first minutes with Weir, and the controller's comings and goings.
 
-use crate::cluster::{self, Beside, RELEASE, SYSTEM, kubectl, run};
+use crate::cluster::{self, Beside, RELEASE, SYSTEM, kubectl, repository, run, s3_image};
 use crate::failures::{is_restarted, kill_container};
 use crate::job::{Job, is, runs_at};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
@@ -21,6 +23,59 @@ fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
         (!output::rows(&job.folder(&namespace)).is_empty()).then_some(())
     });
     job.check_output(&namespace);
+}
+
+/// The S3 server of the example, as it is where no registry is: another image of it, which one node has.
+fn server_of_here() -> String {
+    json!({"spec": {"template": {"spec": {
+        "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "s3", "image": s3_image()}],
+    }}}})
+    .to_string()
+}
+
+/// The lines that the example has written, in order, as the README reads them.
+fn written(namespace: &Namespace) -> Vec<String> {
+    let read = "cat /data/demo/channels/* 2>/dev/null | sort";
+    let answer = namespace.kubectl(&["exec", "deployment/s3", "--", "sh", "-c", read]);
+    answer.text.lines().map(str::to_owned).collect()
+}
+
+/// Waits until the example has closed two windows more than it has now.
+fn goes_on(namespace: &Namespace) {
+    let before = written(namespace).len();
+    watch::ask("the example closes two more windows", || (written(namespace).len() >= before + 8).then_some(()));
+}
+
+#[test]
+fn the_example_of_the_readme_runs_as_it_stands() {
+    let Some(_turn) = cluster::enter("the_example_of_the_readme_runs_as_it_stands", Beside::Others) else { return };
+    let namespace = Namespace::new("readme");
+    // The example's S3 server is not made for restricted pods.
+    kubectl(&["label", "namespace", &namespace.name, "pod-security.kubernetes.io/enforce-"]).good();
+    let example = |file: &str| repository().join("examples/kubernetes").join(file).display().to_string();
+    namespace.kubectl(&["apply", "-f", &example("s3.yaml")]).good();
+    namespace.kubectl(&["patch", "deployment", "s3", "-p", &server_of_here()]).good();
+    namespace.kubectl(&["rollout", "status", "deployment/s3", "--timeout=10m"]).good();
+    namespace.kubectl(&["apply", "-f", &example("channels.yaml")]).good();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "streamjob/channels", "--timeout=10m"]).good();
+    goes_on(&namespace);
+    namespace.kubectl(&["scale", "streamjob/channels", "--replicas=4"]).good();
+    let channels = ["streamjobs", "--field-selector", "metadata.name=channels"];
+    namespace
+        .until("four workers run", &channels, |jobs| jobs.get("channels").filter(|job| runs_at(job, 4)).map(|_| ()));
+    let killed = "weir.dev/job=channels,weir.dev/ordinal=1";
+    namespace.kubectl(&["delete", "pod", "-l", killed, "--wait=false"]).good();
+    goes_on(&namespace);
+    let rows = written(&namespace);
+    let mut windows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in &rows {
+        let row: Value = serde_json::from_str(row).unwrap();
+        let channels = windows.entry(row["window_end"].to_string()).or_default();
+        assert!(channels.insert(row["channel"].to_string()), "written twice: {row}");
+    }
+    assert!(windows.values().all(|channels| channels.len() == 4), "a channel is missing: {rows:?}");
 }
 
 #[test]
