@@ -1,17 +1,19 @@
 //! The store under a running job: away for a while, and wanted by somebody else.
 
 use crate::cluster::{self, Beside, kubectl};
+use crate::failures::signal;
 use crate::job::{Job, is, settled};
 use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 use serde_json::{Value, json};
 
-/// A job whose checkpoints take 20 seconds at most, and which survives any number of those that take longer; it runs and has
-/// written rows.
+/// A job whose checkpoints take 20 seconds at most, and which survives any number of those that take longer; its workers do not
+/// take each other for lost. It runs and has written rows.
 fn started(name: &str) -> (Namespace, Job) {
     let namespace = Namespace::new(name);
     let mut job = Job::endless(name, 2);
     job.checkpoint = "{interval: 1s, timeout: 20s, tolerableFailures: 1000}".to_owned();
+    job.worker["podTemplate"]["spec"]["env"][0]["value"] = "200".into();
     job.start(&namespace);
     job.wrote(&namespace);
     (namespace, job)
@@ -60,20 +62,46 @@ fn says(job: &Value, reason: &str) -> bool {
     watch::condition(job, "Reconciling") == Some(("True", reason))
 }
 
+/// A worker that does nothing as long as this value lives.
+struct Frozen(Value);
+
+impl Frozen {
+    fn new(namespace: &Namespace, pod: &str) -> Self {
+        let frozen = Self(namespace.get("pod", pod));
+        signal(&frozen.0, "SIGSTOP");
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            signal(&self.0, "SIGCONT");
+        }
+    }
+}
+
 #[test]
 fn an_upgrade_outlives_a_store_that_is_away() {
-    let Some(_turn) = cluster::enter("an_upgrade_outlives_a_store_that_is_away", Beside::Nobody) else { return };
+    let scenario = "an_upgrade_outlives_a_store_that_is_away";
+    let Some(_turn) = cluster::enter_nodes(scenario, Beside::Nobody) else { return };
     let (namespace, job) = started("during");
     let revision = job.status(&namespace)["revision"].clone();
     let before = pods::uids(&namespace, &job);
-    // There is room for the pod that checks the new SQL, not for both of the new workers: the upgrade waits before the savepoint.
+    // There is room for the pod that checks the new SQL, not for both of the new workers.
     namespace.kubectl(&["create", "quota", "narrow", "--hard=pods=3"]).good();
     namespace.apply(&job.by_other_sql().manifest(&namespace)).good();
     job.until(&namespace, "the new SQL was checked", |job| {
         job["status"]["change"]["step"] == "Starting" && says(job, "Denied")
     });
-    let away = output::Away::new();
+    // The savepoint waits for a worker that does nothing, until the store is away.
+    let frozen = Frozen::new(&namespace, &pods::with_ordinal(&namespace, &job, 1));
     namespace.kubectl(&["delete", "quota", "narrow"]).good();
+    job.until(&namespace, "the job is about to stop", |job| {
+        job["status"]["change"]["message"] == "the savepoint with which the job stops"
+    });
+    let away = output::Away::new();
+    drop(frozen);
     job.until(&namespace, "the savepoint with which the job stops has failed", |job| says(job, "StopFailed"));
     let after = job.until(&namespace, "the job goes on as it was", |job| is(job, "Ready", "True", "Running"));
     assert_eq!(after["status"]["revision"], revision, "the new SQL is in force, without a savepoint");
