@@ -1,11 +1,13 @@
 //! What fails under a running job, and what its output shows of it: nothing.
 
-use crate::cluster::{self, Beside, Turn, kubectl};
+use crate::cluster::{self, Answer, Beside, Turn, kubectl};
 use crate::job::{Job, is};
 use crate::namespace::Namespace;
 use crate::pods;
-use serde_json::Value;
+use crate::watch::Objects;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::thread;
 
 /// A job runs at parallelism 2, something is done to it, it runs again and its output is the quiet run's.
 fn check(turn: Option<Turn>, name: &str, harm: impl FnOnce(&Namespace, &Job)) {
@@ -98,13 +100,69 @@ fn pods_are_evicted_while_a_node_is_drained() {
     check(turn, "drained", |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
-        let selector = pods::selector(job);
-        let drain = ["drain", &node, "--pod-selector", &selector, "--ignore-daemonsets", "--delete-emptydir-data"];
-        let drained = kubectl(&[&drain[..], &["--timeout=10m"]].concat());
-        kubectl(&["uncordon", &node]).good();
-        drained.good();
+        drain(&node, job).good();
         job.until(namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
     });
+}
+
+/// Drains a node of the pods of a job, and opens it again.
+fn drain(node: &str, job: &Job) -> Answer {
+    let selector = pods::selector(job);
+    let drain = ["drain", node, "--pod-selector", &selector, "--ignore-daemonsets", "--delete-emptydir-data"];
+    let drained = kubectl(&[&drain[..], &["--timeout=10m"]].concat());
+    kubectl(&["uncordon", node]).good();
+    drained
+}
+
+/// A label of nodes: the namespace whose pods may go there.
+const PLACE: &str = "weir.dev/place";
+
+/// Lets the pods of a namespace go to some nodes.
+fn open(namespace: &Namespace, nodes: &[&str]) {
+    let label = format!("{PLACE}={}", namespace.name);
+    kubectl(&[&["label", "node"], nodes, &["--overwrite", &label]].concat()).good();
+}
+
+#[test]
+fn a_drained_node_keeps_a_worker_until_the_other_one_is_replaced() {
+    let scenario = "a_drained_node_keeps_a_worker_until_the_other_one_is_replaced";
+    let Some(_turn) = cluster::enter(scenario, Beside::Nobody) else { return };
+    let namespace = Namespace::new("budget");
+    let mut job = Job::endless("budget", 2);
+    job.worker["podTemplate"]["spec"]["nodeSelector"] = json!({PLACE: namespace.name});
+    let workers = ["get", "nodes", "-l", "!node-role.kubernetes.io/control-plane"];
+    let nodes = kubectl(&[&workers[..], &["-o", "jsonpath={.items[*].metadata.name}"]].concat()).good();
+    let nodes: Vec<&str> = nodes.split_whitespace().collect();
+    open(&namespace, &nodes[..1]);
+    job.start(&namespace);
+    job.wrote(&namespace);
+    let before = pods::uids(&namespace, &job);
+    open(&namespace, &nodes);
+    let drained = thread::scope(|scope| {
+        let mut draining = None;
+        // Changes of pods are told in the order in which they were made.
+        namespace.until("both workers are evicted", &["pods", "-l", &pods::selector(&job)], |pods| {
+            if draining.is_none() && pods.len() == 2 {
+                draining = Some(scope.spawn(|| drain(nodes[0], &job)));
+            }
+            let replaced = draining.as_ref().map(|_| replaced(pods, &before));
+            assert_ne!(replaced, Some((2, 0)), "both workers were evicted before one was replaced");
+            matches!(replaced, Some((2, _))).then_some(())
+        });
+        draining.unwrap().join().unwrap()
+    });
+    let said = drained.said.clone();
+    drained.good();
+    assert!(said.contains("would violate the pod's disruption budget"), "nothing was held back: {said}");
+    job.until(&namespace, "the job runs again", |job| is(job, "Ready", "True", "Running"));
+    job.check_output_so_far(&namespace);
+}
+
+/// How many of a job's pods are gone or going, and how many others are ready.
+fn replaced(pods: &Objects, before: &BTreeSet<String>) -> (usize, usize) {
+    let (old, new): (Vec<&Value>, Vec<&Value>) = pods.values().partition(|pod| before.contains(&pods::uid(pod)));
+    let stays = old.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).count();
+    (before.len() - stays, new.iter().filter(|pod| pods::is_ready(pod)).count())
 }
 
 #[test]
