@@ -100,7 +100,7 @@ fn finish(view: &View<'_>, request: &str, work: Work, draft: &mut Draft) {
     }
     match work {
         Work::Waits(message) => draft.waits_for(message),
-        Work::Done(_) => draft.act(Action::Finalizer(Finalizer::Removed)),
+        Work::Done => draft.act(Action::Finalizer(Finalizer::Removed)),
         Work::Failed(message) => {
             draft.waits_for(message.clone());
             draft.troubles.push(Trouble::new(Reason::StateLeft, message));

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::draft::Draft;
 use super::fleet::next_leader_attempt;
 use super::health::{Standing, last_words, standing};
 use super::view::View;
-use crate::model::{Action, Maintenance, Phase, PodSeen, Role};
+use crate::model::{Action, Exit, Maintenance, Phase, PodSeen, Role};
 
 /// What became of a piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     /// It is on its way, or another one is; for humans.
     Waits(String),
-    /// It is done; what the pod said.
-    Done(String),
+    /// It is done.
+    Done,
     /// It failed; what the pod said.
     Failed(String),
 }
@@ -30,7 +32,7 @@ pub(super) fn work(view: &View<'_>, request: &str, arguments: &[&str], draft: &m
     }
     let newest = view.current().or(view.newest()).or(view.revisions.last().copied());
     let Some(program) = newest.map(|newest| newest.content.program) else {
-        return Work::Done(String::new());
+        return Work::Done;
     };
     let attempt = next_leader_attempt(view, program);
     draft.act(Action::Certificates);
@@ -48,10 +50,15 @@ pub(super) fn work(view: &View<'_>, request: &str, arguments: &[&str], draft: &m
 }
 
 fn look_at(pod: &PodSeen, draft: &mut Draft) -> Work {
-    let said = pod.exit().map(last_words);
     match pod.phase {
-        Phase::Succeeded => Work::Done(said.unwrap_or_default()),
-        Phase::Failed => Work::Failed(said.or_else(|| pod.phase_message.clone()).unwrap_or_default()),
+        Phase::Succeeded if pod.exit().is_some_and(is_done) => Work::Done,
+        Phase::Succeeded => Work::Failed(format!(
+            "pod {} ended without a word of its work: its image holds no weir, or an older one",
+            pod.name
+        )),
+        Phase::Failed => {
+            Work::Failed(pod.exit().map(last_words).or_else(|| pod.phase_message.clone()).unwrap_or_default())
+        }
         Phase::Unknown => {
             draft.act(Action::DeletePod { pod: pod.name.clone(), uid: pod.uid.clone() });
             Work::Waits(format!("another pod: the node of {} is lost", pod.name))
@@ -66,6 +73,23 @@ fn look_at(pod: &PodSeen, draft: &mut Draft) -> Work {
             Work::Waits(format!("pod {} works on the state", pod.name))
         }
     }
+}
+
+/// What a pod says whose work is done.
+#[derive(Deserialize)]
+struct Said {
+    verdict: Word,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Word {
+    Done,
+}
+
+/// Only its words count: an image may hold any program, and that one may end well without having done anything.
+fn is_done(exit: &Exit) -> bool {
+    matches!(serde_json::from_str(exit.message.trim()), Ok(Said { verdict: Word::Done }))
 }
 
 /// The pods whose work is done and written down go.
@@ -84,7 +108,8 @@ pub(super) fn is_still(view: &View<'_>) -> bool {
 
 /// The pod that failed goes after a while, so that another one is made.
 pub(super) fn try_again(view: &View<'_>, request: &str, draft: &mut Draft) {
-    let failed = view.seen.pods.iter().filter(|pod| pod.role == Role::Maintenance && pod.phase == Phase::Failed);
+    let ended = |pod: &&PodSeen| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+    let failed = view.seen.pods.iter().filter(|pod| pod.role == Role::Maintenance).filter(ended);
     for pod in failed.filter(|pod| pod.request.as_deref() == Some(request) && !pod.deleting) {
         let ended = pod.exit().and_then(|exit| exit.finished).unwrap_or(pod.created);
         let pause = Duration::from_secs(10).saturating_sub(view.since(ended));

@@ -267,7 +267,9 @@ fn assign(view: &View<'_>, target: &RevisionSeen, (pod, state): (&PodSeen, Leade
             (Some(SwitchStep::Preparing), _) => "workers load what they will own",
             (Some(SwitchStep::Stopping), _) => "the savepoint with which the job stops",
             (None, LeaderState::Awaiting) => "the job to stop as it was",
-            (None, _) => "the leader to begin",
+            (None, _) if known => "the leader to begin",
+            // It answers once the store has it.
+            (None, _) => "the leader to note the assignment in the store",
         });
     }
     draft.look_again(CHANGE_POLL);

@@ -120,7 +120,7 @@ fn by_pod(view: &View<'_>, savepoint: &SavepointSeen, draft: &mut Draft) -> Prog
     match work(view, &savepoint.uid, &["savepoint", "create", &savepoint.name], draft) {
         Work::Waits(message) => Progress::Waits(Some(message)),
         Work::Failed(message) => Progress::Failed(message),
-        Work::Done(_) => Progress::Completed(SavepointReport {
+        Work::Done => Progress::Completed(SavepointReport {
             name: savepoint.name.clone(),
             uid: savepoint.uid.clone(),
             state: SavepointSeenState::Completed,
@@ -209,7 +209,7 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, draft: &mut Draft) {
         let request = format!("{}-delete", savepoint.uid);
         match work(view, &request, &["savepoint", "delete", &savepoint.name], draft) {
             Work::Waits(_) => {}
-            Work::Done(_) => set(savepoint, Finalizer::Removed, draft),
+            Work::Done => set(savepoint, Finalizer::Removed, draft),
             Work::Failed(message) => {
                 draft.warn(Reason::StateLeft, format!("savepoint {} stays in the store: {message}", savepoint.name));
                 set(savepoint, Finalizer::Removed, draft);

@@ -95,7 +95,7 @@ impl Cluster {
             origin: None,
             asked_of_origin: Vec::new(),
             pending: None,
-            maintenance: (0, "done".to_owned()),
+            maintenance: (0, r#"{"verdict": "done"}"#.to_owned()),
             refuses: None,
             missing: Vec::new(),
             denied: None,

@@ -414,3 +414,23 @@ fn a_savepoint_of_a_suspended_job_is_the_work_of_a_short_pod() {
     cluster.rounds(2);
     assert!(cluster.pods.is_empty());
 }
+
+#[test]
+fn a_program_that_ends_well_and_says_nothing_has_done_no_work() {
+    let wrong = (0, "Hello from Docker!".to_owned());
+    let mut cluster = running();
+    cluster.maintenance = wrong.clone();
+    cluster.edit(|job| job.spec.state = DesiredState::Suspended);
+    cluster.rounds(8);
+    savepoint(&mut cluster);
+    cluster.rounds(5);
+    assert_eq!(state(&cluster), Some(SavepointState::Failed));
+    let mut cluster = deleted(DeletionPolicy::Delete);
+    cluster.maintenance = wrong;
+    cluster.rounds(6);
+    assert!(!cluster.finalizer_removed, "state that nobody has deleted is forgotten");
+    // Another pod is made after a while.
+    cluster.maintenance = (0, r#"{"verdict": "done"}"#.to_owned());
+    cluster.rounds(16);
+    assert!(cluster.finalizer_removed);
+}

@@ -42,6 +42,13 @@ pub(super) fn note(text: &str) {
     }
 }
 
+/// Prints that a command's work is done, and notes it in words that no other program says by chance.
+pub(super) fn done(text: &str) -> Code {
+    println!("{text}");
+    note(&serde_json::json!({"verdict": "done", "message": text}).to_string());
+    Code::Done
+}
+
 /// The beginning of a text, at most so many bytes.
 pub(super) fn shortened(text: &str, longest: usize) -> &str {
     let mut end = text.len().min(longest);

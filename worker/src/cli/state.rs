@@ -1,6 +1,6 @@
 //! `weir state`: the state of a job as a whole.
 
-use super::exit::{Code, Refusal, note};
+use super::exit::{Code, Refusal, done};
 use super::found::{Found, Place};
 use super::upkeep::{ClaimAs, maintain};
 use crate::checkpoint::store::{Put, Store};
@@ -39,10 +39,7 @@ enum Command {
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     let Command::Delete { place, claim } = &arguments.command;
-    let text = delete(place, claim)?;
-    println!("{text}");
-    note(&text);
-    Ok(Code::Done)
+    Ok(done(&delete(place, claim)?))
 }
 
 fn delete(given: &Place, claim: &ClaimAs) -> Result<String, Refusal> {

@@ -1,6 +1,6 @@
 //! Makes and deletes savepoints of a job that does not run.
 
-use crate::cli::exit::{Code, Refusal, note};
+use crate::cli::exit::{Code, Refusal, done};
 use crate::cli::found::Found;
 use crate::cli::upkeep::{ClaimAs, maintain};
 use weir_protocol::leader::{Notice, Operation};
@@ -52,10 +52,4 @@ fn finish(notices: &[Notice], name: &str) -> Result<Code, Refusal> {
         }
     }
     Err(Refusal::failed(format!("error: nothing became of savepoint '{name}'")))
-}
-
-fn done(text: &str) -> Code {
-    println!("{text}");
-    note(text);
-    Code::Done
 }
