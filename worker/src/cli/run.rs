@@ -6,6 +6,7 @@ use super::progress::Progress;
 use super::restore;
 use super::worker::fleet;
 use crate::api::{self, Server, View};
+use crate::exchange::Compression;
 use crate::job::budget;
 use crate::job::message::Handle;
 use crate::job::runner::{Job, Runner};
@@ -62,6 +63,9 @@ pub(super) struct Arguments {
     /// Run the job in this many processes of its own, restarted when they die.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     workers: Option<u32>,
+    /// How rows between these processes are compressed.
+    #[arg(long, value_name = "NAME", value_enum, requires = "workers")]
+    pub(super) compress: Option<Compression>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
     pub(super) quiet: bool,
