@@ -92,7 +92,8 @@ impl Cluster {
     }
 
     fn write_manifest(&self, name: &str, windows: &str, pace: &str) {
-        let Shape { events, interval, .. } = self.shape;
+        let Shape { events, interval, unaligned, .. } = self.shape;
+        let overtaking = if unaligned { ", unaligned: {after: 0s}" } else { "" };
         let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '200'{pace}");
         let script = format!(
             "{}
@@ -119,7 +120,7 @@ impl Cluster {
         };
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: chaos, namespace: tests}}\nspec:\n  \
-             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10}}\n{storage}  \
+             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10{overtaking}}}\n{storage}  \
              restart: {{exponentialDelay: {{initial: 20ms, max: 1s, resetAfter: 1s}}}}\n  pipeline:\n    sql: |\n      {}\n",
             script.replace('\n', "\n      ")
         );
@@ -192,6 +193,7 @@ impl Cluster {
     /// Sees to what is due, and starts again what has ended; true when the job has.
     pub fn look(&mut self) -> bool {
         self.let_go();
+        let has_rival = self.zombies.iter().any(|zombie| zombie.ordinal == 0);
         self.look_at_zombies();
         let ended: Vec<(u32, ExitStatus)> = self
             .workers
@@ -205,9 +207,9 @@ impl Cluster {
                 Some(0) => {
                     self.workers.remove(&ordinal);
                 }
-                // What its predecessor on the same machine did too late may look like another leader's doing.
-                Some(REPLACED) if ordinal == 0 => {
-                    self.count("leaders that took their predecessor for another one");
+                // One that it has replaced, but that does not know, may store an assignment and claim with its revision.
+                Some(REPLACED) if ordinal == 0 && has_rival => {
+                    self.count("leaders whose place one before them took back");
                     self.restart(ordinal);
                 }
                 None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
@@ -383,13 +385,16 @@ impl Cluster {
         }
     }
 
-    /// Who was replaced is no longer cut off; the address of the first of them.
-    pub fn join_zombies(&mut self) -> Option<std::net::IpAddr> {
+    /// Who was replaced is no longer cut off, and no longer stands still; their addresses.
+    pub fn join_zombies(&mut self) -> Vec<std::net::IpAddr> {
         for zombie in &mut self.zombies {
             zombie.cut_until = None;
             zombie.machine.join();
+            if zombie.stopped_until.take().is_some() {
+                signal(zombie, Signal::CONT);
+            }
         }
-        self.zombies.first().map(|zombie| zombie.machine.address())
+        self.zombies.iter().map(|zombie| zombie.machine.address()).collect()
     }
 
     /// Runs the job to its end as fast as it goes.
