@@ -3,6 +3,12 @@
 //! Listing and reading take a while in which others act: a link may be retired, and a put that was long under way may
 //! land in its place. So the generations and the head are listed once more at the end; if they have changed, or a link
 //! was gone, everything is looked at again.
+//!
+//! A leader at work may never let that succeed, and only a claim ends its work. So for a claim the head counts as it was
+//! listed, whatever has landed behind it since, if it is a manifest of the newest generation: nothing else can have been
+//! read in its place, for what lands in a retired link's place had lost that number, and the leader of the newest
+//! generation loses none behind its start. Such a claim is like one that was long under way. After it everything is looked
+//! at again until it stands still, which it does: whoever is overtaken puts at most one more link.
 
 use super::action::Request;
 use super::claim::overtaken_by;
@@ -57,8 +63,10 @@ pub(super) struct Look {
     pub(super) next: Next,
     open: usize,
     view: View,
-    /// A listed link was gone when it was read: a leader is at work, and what is missing is not damage.
-    vanished: bool,
+    /// The newest link of the listing.
+    listed: Option<LinkNumber>,
+    /// What was listed and gone when it was read: a leader is at work, and what is missing is not damage.
+    vanished: BTreeSet<ObjectName>,
     /// The highest generation and the head of the second listing, once it is under way.
     second: Option<(Option<Generation>, Option<LinkNumber>)>,
     again_at: Option<Now>,
@@ -78,7 +86,8 @@ impl Leader {
 
     fn look_again(&mut self, next: Next, rounds: usize) {
         let view = View::default();
-        let look = Look { next, open: 5, view, vanished: false, second: None, again_at: None, rounds };
+        let vanished = BTreeSet::new();
+        let look = Look { next, open: 5, view, listed: None, vanished, second: None, again_at: None, rounds };
         self.phase = Phase::Looking(Box::new(look));
         for prefix in [Prefix::Generations, Prefix::Chain, Prefix::Assignments, Prefix::Savepoints] {
             self.send(Purpose::LookList(prefix), Request::List { prefix });
@@ -122,7 +131,8 @@ impl Leader {
                     look.view.unusable_assignments.insert(revision);
                 }
             },
-            (Purpose::LookLink(_) | Purpose::LookAssignment(_), _) => look.vanished = true,
+            (Purpose::LookLink(number), _) => drop(look.vanished.insert(ObjectName::Link(number))),
+            (Purpose::LookAssignment(revision), _) => drop(look.vanished.insert(ObjectName::Assignment(revision))),
             _ => {}
         }
         look.open += wanted.len();
@@ -139,7 +149,8 @@ impl Leader {
         let Phase::Looking(look) = &mut self.phase else {
             return;
         };
-        if look.second.is_none() && !look.vanished {
+        let counts = look.vanished.is_empty() || look.counts_for_a_claim(&self.damaged);
+        if look.second.is_none() && counts {
             look.second = Some((None, None));
             look.open = 2;
             for prefix in [Prefix::Generations, Prefix::Chain] {
@@ -147,8 +158,7 @@ impl Leader {
             }
             return;
         }
-        let changed = look.second.is_some_and(|second| second != (look.view.highest, look.view.head()));
-        if look.vanished || changed {
+        if !look.stands_still() && !look.counts_for_a_claim(&self.damaged) {
             // Claims only ever rise: whoever is overtaken need not wait until the one before it stands still.
             let highest = look.second.and_then(|(highest, _)| highest).max(look.view.highest);
             if let Some(message) = self.generation.and_then(|own| overtaken_by(own, highest)) {
@@ -169,6 +179,28 @@ impl Leader {
 }
 
 impl Look {
+    fn stands_still(&self) -> bool {
+        self.vanished.is_empty() && self.second == Some((self.view.highest, self.listed))
+    }
+
+    /// Whether the head is what it was when it was listed, though the chain may have moved on since, and all that a claim
+    /// follows from is there. See the module's text.
+    fn counts_for_a_claim(&self, damaged: &BTreeMap<LinkNumber, String>) -> bool {
+        let Some(Link::Checkpoint(head)) = self.listed.and_then(|number| self.view.links.get(&number)) else {
+            return false;
+        };
+        let overtaken = self.second.is_some_and(|(highest, _)| highest != self.view.highest);
+        let of_the_newest = Some(head.generation) == self.view.highest && !overtaken;
+        let needed = |name: &ObjectName| match name {
+            ObjectName::Link(number) => head.savepoints.values().any(|pin| pin.link == *number),
+            _ => true,
+        };
+        self.next == Next::Claim
+            && of_the_newest
+            && !damaged.contains_key(&head.number)
+            && !self.vanished.iter().any(needed)
+    }
+
     /// Notes what is there, and says what to read of it.
     fn take_listing(&mut self, prefix: Prefix, names: &[String]) -> Vec<(Purpose, ObjectName)> {
         let mut wanted = Vec::new();
@@ -190,6 +222,7 @@ impl Look {
                     self.view.pointers.insert(name);
                 }
                 ObjectName::Link(number) => {
+                    self.listed = self.listed.max(Some(number));
                     wanted.push((Purpose::LookLink(number), ObjectName::Link(number)));
                 }
                 ObjectName::Assignment(revision) => {

@@ -225,7 +225,7 @@ fn upgraded(store: &mut Objects, checkpoint: bool, fits: bool) -> Rig {
     running(store).assign(store, assignment(2, "b", 1));
     let mut options = guided("b", "b");
     if !fits {
-        let operator = options.plan.operators[&crate::rig::sum()].clone();
+        let operator = options.plan.operators[&sum()].clone();
         options.plan.operators.insert(OperatorId("new".to_owned()), operator);
     }
     let mut rig = Rig::begun_with(store, options);

@@ -1,10 +1,12 @@
 //! Named histories of two leaders, one of which must not act.
 
 use crate::rig::{Objects, Rig, execute, go_on, head, links, maintain, options};
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use weir_protocol::chain::Stop;
-use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Running, Then};
-use weir_protocol::{Generation, Now};
+use std::rc::Rc;
+use weir_protocol::chain::{Link, ObjectName, Origin, Prefix, Stop};
+use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Request, Running, Then};
+use weir_protocol::{Generation, LinkNumber, Now};
 
 #[test]
 fn nobody_goes_on_with_a_job_that_was_deleted() {
@@ -252,4 +254,85 @@ fn a_leader_that_was_replaced_notices_although_the_job_never_stands_still() {
         }
     }
     panic!("it looks for ever");
+}
+
+/// A leader begins while another one completes a checkpoint before each of these requests.
+fn check_claim_beside_checkpoints(retain: u32, before: fn(&Request) -> bool) {
+    let mut store = Objects::new();
+    let mut at_work = options("a", go_on());
+    (at_work.checkpoint.interval_ms, at_work.checkpoint.retain) = (Some(10), retain);
+    let mut at_work = Rig::begun_with(&mut store, at_work);
+    at_work.wait(&mut store);
+    let before_it = Rc::new(RefCell::new(at_work));
+    let at_work = Rc::clone(&before_it);
+    let mut next = Rig::new();
+    next.meanwhile = Some(Box::new(move |store, request| {
+        let mut at_work = at_work.borrow_mut();
+        if before(request) && at_work.end.is_none() {
+            at_work.writes = Some(format!("x{}", at_work.listed.len()).leak());
+            at_work.wait(store);
+        }
+    }));
+    next.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    assert!(!store.contains_key("generations/00000000000000000003"), "one claim is enough");
+    next.settle(&mut store);
+    let before_it = before_it.borrow();
+    assert!(matches!(before_it.end, Some(End::Fenced { .. })), "{:?}", before_it.end);
+    let [(start, restore)] = next.deployed.as_slice() else { panic!("it has begun {} times", next.deployed.len()) };
+    let manifests: Vec<LinkNumber> = links(&store)
+        .values()
+        .filter_map(|link| Some(link.manifest()?.number))
+        .filter(|at| *at < start.number)
+        .collect();
+    assert_eq!(start.origin, Origin::Link(*manifests.last().expect("there was a checkpoint")), "the newest there is");
+    assert!(restore.is_some());
+    let newest = format!("x{}", before_it.listed.len() - 1);
+    assert_eq!(next.committed, [newest], "what is not confirmed yet");
+    assert!(before_it.listed.iter().all(|id| before_it.committed.contains(id) || next.committed.contains(id)));
+}
+
+#[test]
+fn a_new_leader_claims_although_the_old_one_checkpoints_between_any_two_of_its_looks() {
+    let listing = |request: &Request| matches!(request, Request::List { prefix: Prefix::Chain });
+    check_claim_beside_checkpoints(1, listing);
+    check_claim_beside_checkpoints(3, listing);
+    // Whatever it reads: of what it has listed, all but the head is gone by then.
+    let listing_and_reading = |request: &Request| match request {
+        Request::List { prefix } => *prefix == Prefix::Chain,
+        Request::Get { key } => *key == ObjectName::Link(LinkNumber(1)),
+        _ => false,
+    };
+    check_claim_beside_checkpoints(2, listing_and_reading);
+}
+
+#[test]
+fn what_lands_in_a_retired_heads_place_permits_no_claim() {
+    let mut store = Objects::new();
+    let mut first = Rig::begun(&mut store, "a", go_on());
+    let mut second = Rig::new();
+    second.hold_puts_of = Some("chain/");
+    second.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    let (op, late) = second.take_held();
+    // Its start loses the place behind the head to the manifest of the one before.
+    first.savepoint(&mut store, "s", Then::Continue);
+    assert!(matches!(first.end, Some(End::Fenced { .. })));
+    let head_then = ObjectName::Link(head(&store).number());
+    let mut next = Rig::new();
+    let mut second = Some((second, op, late));
+    next.meanwhile = Some(Box::new(move |store, request| {
+        if *request != (Request::Get { key: head_then.clone() }) {
+            return;
+        }
+        let Some((mut second, op, late)) = second.take() else { return };
+        second.hold_puts_of = None;
+        second.tell(store, Event::Stored { op, outcome: Outcome::Exists });
+        second.tell(store, Event::SavepointReleased { name: "s".to_owned() });
+        second.savepoint(store, "t", Then::Continue);
+        assert_eq!(execute(store, late.clone()), Outcome::Done, "its place is retired");
+    }));
+    next.tell(&mut store, Event::Begin(Box::new(options("c", go_on()))));
+    assert!(!store.contains_key("generations/00000000000000000003"), "{:?}", head(&store));
+    next.settle(&mut store);
+    let Link::Start(start) = head(&store) else { panic!("it has begun") };
+    assert_eq!(start.generation, Generation(3));
 }

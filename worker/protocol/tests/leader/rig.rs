@@ -14,6 +14,7 @@ use weir_protocol::{CheckpointId, EventTime, Generation, KeyGroup, LinkNumber, N
 pub(crate) const TASK: TaskId = TaskId { chain: 0, subtask: 0 };
 
 pub(crate) type Objects = BTreeMap<String, Vec<u8>>;
+pub(crate) type Meanwhile = Box<dyn FnMut(&mut Objects, &Request)>;
 
 /// A leader whose actions are performed at once, as far as nothing is held back. Its tasks repeat what they wrote until
 /// they hear that a checkpoint holds it.
@@ -35,6 +36,8 @@ pub(crate) struct Rig {
     pub(crate) hold_tasks: bool,
     pub(crate) hold_preparation: bool,
     pub(crate) held: Vec<Action>,
+    /// What others do while a request is on its way to the store.
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// The process dies instead of sending one request more than this to the store.
     pub(crate) dies_after: Option<usize>,
     pub(crate) dead: bool,
@@ -145,6 +148,7 @@ impl Rig {
             hold_tasks: false,
             hold_preparation: false,
             held: Vec::new(),
+            meanwhile: None,
             dies_after: None,
             dead: false,
             last_one_lands: false,
@@ -267,6 +271,9 @@ impl Rig {
     }
 
     fn request(&mut self, store: &mut Objects, op: weir_protocol::leader::OpId, request: Request) -> Option<Event> {
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile(store, &request);
+        }
         if let Some(left) = &mut self.dies_after {
             self.dead = *left == 0;
             *left = left.saturating_sub(1);
