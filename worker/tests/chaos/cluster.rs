@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use weir_worker::tls::{Authority, Role, self_made};
 
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
@@ -38,6 +39,8 @@ pub struct Cluster {
     gateway: Gateway,
     network: Network,
     folder: tempfile::TempDir,
+    /// The job's certificates.
+    authority: Authority,
     shape: Shape,
     revision: u64,
     attempts: u64,
@@ -65,6 +68,7 @@ impl Cluster {
         let gateway = Gateway::start()?;
         let network = Network::new();
         let proxy = Proxy::listen(network.store(), gateway.address, gateway.data());
+        let folder = tempfile::tempdir().unwrap();
         let cluster = Self {
             workers: BTreeMap::new(),
             zombies: Vec::new(),
@@ -72,7 +76,8 @@ impl Cluster {
             proxy,
             gateway,
             network,
-            folder: tempfile::tempdir().unwrap(),
+            authority: self_made(&folder.path().join("certificates")).unwrap(),
+            folder,
             shape,
             revision: 0,
             attempts: 0,
@@ -166,7 +171,8 @@ impl Cluster {
             command.arg("--state-dir").arg(self.path("state"));
         }
         let (exchange, advertised) = machine.exchange();
-        command.args(["--insecure", "--workers", &self.shape.workers.to_string()]);
+        command.arg("--tls").arg(self.authority.folder_of(Role::Worker));
+        command.args(["--workers", &self.shape.workers.to_string()]);
         command.args(["--exchange", &exchange.to_string(), "--advertise", &advertised.to_string()]);
         command.args(["--heartbeat", "400ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
         command.args(["--attempt", &attempt.to_string(), "--pod", &format!("pod-{attempt}")]);
@@ -357,7 +363,8 @@ impl Cluster {
 
     /// The status and the body of the leader's answer; `None` when nobody answers.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        ask(self.workers.get(&0)?.machine.at(API), method, path, body)
+        let identity = self.authority.folder_of(Role::Controller);
+        ask(&identity, self.workers.get(&0)?.machine.at(API), method, path, body)
     }
 
     /// How far the job is, as its chain says.

@@ -1,6 +1,7 @@
 //! Workers and leaders that are cut off from the others, or stand still, are replaced, and come back: they end by themselves
 //! and touch nothing.
 
+use super::bucket::proxy::Change;
 use super::cluster::{Cluster, Progress};
 use super::network::From;
 use super::output;
@@ -16,6 +17,12 @@ const LONG: Duration = Duration::from_secs(3_600);
 
 /// So long a leader and its worker stand still. Every connection and every request that they know of is over by then.
 const FROZEN: Duration = Duration::from_secs(31);
+
+const PART: &str = "partNumber=";
+
+/// What a request concerns that changes the job's chain or its output. The last is a part of an upload, which counts when
+/// the upload is completed: who stood still may find itself within the writing of one.
+const COUNTS: [&str; 6] = ["/chain/", "/generations/", "/savepoints/", "/assignments/", "uploadId=", PART];
 
 /// A job that has changed nothing in its store for so long is between two checkpoints.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -59,7 +66,7 @@ fn run(name: &str, cut: Replaced) {
             assert!(cluster.cut(ordinal, from, LONG));
             cluster.replace(ordinal);
             goes_on_without(&mut cluster, before);
-            come_back(name, &mut cluster);
+            come_back(name, &mut cluster, &COUNTS);
         }
         Replaced::Frozen => {
             between_checkpoints(&mut cluster);
@@ -70,7 +77,7 @@ fn run(name: &str, cut: Replaced) {
             }
             goes_on_without(&mut cluster, before);
             cluster.until("their time to go on", PATIENCE, |_| stopped.elapsed() >= FROZEN);
-            come_back(name, &mut cluster);
+            come_back(name, &mut cluster, &COUNTS[..COUNTS.len() - 1]);
         }
         Replaced::Nobody { ordinal, from } => {
             // Longer than it is waited for, and than a put is tried.
@@ -106,26 +113,27 @@ fn goes_on_without(cluster: &mut Cluster, before: Progress) {
     });
 }
 
-/// Those that were replaced end by themselves, with the exit code for that.
-fn come_back(name: &str, cluster: &mut Cluster) {
+/// Those that were replaced end by themselves, with the exit code for that, and change nothing of these.
+fn come_back(name: &str, cluster: &mut Cluster, counts: &[&str]) {
     let changes = cluster.proxy.changes().len();
     let back = cluster.join_zombies();
     let ended = |cluster: &mut Cluster| cluster.counts.get("zombies that ended by themselves").copied().unwrap_or(0);
     cluster.until("the end of all that were replaced", PATIENCE, |cluster| ended(cluster) == back.len() as u64);
     if cluster.tells_machines_apart() {
-        touched_nothing(name, cluster, changes, &back);
+        let changes = cluster.proxy.changes().split_off(changes);
+        touched_nothing(name, &changes, &back, counts);
     }
 }
 
-/// Nothing of the job's chain, and no output, was written or deleted from there since. Parts of an upload that nobody
-/// completes are no output.
-fn touched_nothing(name: &str, cluster: &Cluster, since: usize, by: &[IpAddr]) {
-    let counts = ["/chain/", "/generations/", "/savepoints/", "/assignments/", "uploadId="];
-    let changes = cluster.proxy.changes();
-    let touched = changes[since..].iter().filter(|change| {
-        let counts = counts.iter().any(|part| change.target.contains(part)) && !change.target.contains("partNumber=");
-        by.contains(&change.by) && (change.method == "DELETE" || counts)
-    });
+/// Nothing of the job's chain, and no output, was written or deleted from there.
+fn touched_nothing(name: &str, changes: &[Change], by: &[IpAddr], counts: &[&str]) {
+    let counts = |target: &str| match target.contains(PART) {
+        true => counts.contains(&PART),
+        false => counts.iter().any(|part| target.contains(part)),
+    };
+    let touched = changes
+        .iter()
+        .filter(|change| by.contains(&change.by) && (change.method == "DELETE" || counts(&change.target)));
     let touched: Vec<_> = touched.collect();
     assert!(touched.is_empty(), "{name}: {touched:?}");
 }

@@ -406,6 +406,13 @@ impl Pod {
         })
     }
 
+    /// How many rows the job has read, as a leader says when it ends.
+    pub fn rows_in_at_the_end(&self) -> u64 {
+        let log = self.shown();
+        let read = log.lines().rev().find_map(|line| line.split_once(" rows in, ")?.0.rsplit(' ').next()?.parse().ok());
+        read.unwrap_or_else(|| panic!("no rows are told: {log}"))
+    }
+
     fn shown(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

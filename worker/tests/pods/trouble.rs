@@ -43,13 +43,14 @@ fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
 
 #[test]
 fn a_plan_that_does_not_fit_stands_still_until_something_else_is_assigned() {
-    let job = Job::new(Storage::Directory, 1_000);
-    let manifest = job.manifest("job", &Spec::default());
+    let job = Job::new(Storage::Directory, 20_000);
+    let manifest = job.manifest("job", &Spec { rate: Some(500), ..Spec::default() });
     let sums = "SELECT bidder, count(*), max(price) FROM bid GROUP BY bidder";
     let changed = job.manifest("changed", &Spec { counts: Some(sums), ..Spec::default() });
     let first = job.leader(&manifest, "a", 1);
     first.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
-    first.reports("ending", "finished");
+    first.in_force(1);
+    first.completes_a_checkpoint();
     drop(first);
     let second = job.leader(&changed, "b", 2);
     let misfit = json!({"revision": 2, "parallelism": 1, "workers": 1, "code": "b", "force": true});
@@ -64,7 +65,9 @@ fn a_plan_that_does_not_fit_stands_still_until_something_else_is_assigned() {
     let answer = second.ask(Put, "/v1/assignment", Some(&misfit));
     assert_eq!(answer.0, 202, "the same request again changes nothing: {answer:?}");
     assert_eq!((stands_still(), job.objects()), (generation, objects));
-    let anew = json!({"revision": 3, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": "nothing"});
+    let anew = json!({
+        "revision": 3, "parallelism": 1, "workers": 1, "code": "b", "force": true, "restoreFrom": "nothing",
+    });
     second.assign(&anew);
     second.reports("ending", "finished");
     let stale = second.ask(Put, "/v1/assignment", Some(&misfit));
@@ -137,6 +140,25 @@ fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
     leader.signal(Signal::TERM);
     leader.ends_with(0);
     assert!(leader.last_words().contains("has finished"), "{}", leader.last_words());
+    job.check_output();
+}
+
+#[test]
+fn a_leader_that_is_told_to_go_leaves_nothing_to_be_read_again() {
+    let events = 40_000;
+    let job = Job::new(Storage::Directory, events);
+    let manifest = job.manifest("job", &Spec { rate: Some(4_000), ..Spec::default() });
+    let mut leader = job.leader(&manifest, "a", 1);
+    leader.assign(&json!({"revision": 1, "parallelism": 2, "workers": 1, "code": "a"}));
+    leader.in_force(1);
+    leader.completes_a_checkpoint();
+    leader.signal(Signal::TERM);
+    leader.ends_with(5);
+    let before = leader.rows_in_at_the_end();
+    assert!(before > 0);
+    leader.start_again();
+    let ended = leader.reports("ending", "finished");
+    assert_eq!(ended["totals"]["rowsIn"].as_u64().map(|after| before + after), Some(events), "{before}: {ended}");
     job.check_output();
 }
 
