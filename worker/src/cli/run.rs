@@ -4,9 +4,8 @@ use super::exit::{self, Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
 use super::restore;
-use super::worker::fleet;
+use super::worker::{Compress, fleet};
 use crate::api::{self, Server, View};
-use crate::exchange::Compression;
 use crate::job::budget;
 use crate::job::message::Handle;
 use crate::job::runner::{Job, Runner};
@@ -65,7 +64,7 @@ pub(super) struct Arguments {
     workers: Option<u32>,
     /// How rows between these processes are compressed.
     #[arg(long, value_name = "NAME", value_enum, requires = "workers")]
-    pub(super) compress: Option<Compression>,
+    pub(super) compress: Option<Compress>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
     pub(super) quiet: bool,

@@ -69,7 +69,7 @@ pub struct Settings {
 }
 
 /// Whether rows are compressed on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
     /// As they are: the best choice for a fast network.
     #[default]
