@@ -1,12 +1,15 @@
 //! Processes start, die, freeze and thaw, objects are damaged, and users ask for things.
 
+use crate::Rule;
+use crate::registration::members_options;
 use crate::tasks::{EXTRA_CODE, SPLITS, channel, extra, sink, source, sum};
-use crate::world::{Item, Proc, Process, Start, WORKERS, World};
+use crate::world::{Item, Proc, Process, Start, WorkerId, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
     CheckpointOptions, Direction, Event, Guide, Leader, Mode, Operation, Options, Resume, Running, Stops, Then,
 };
+use weir_protocol::members::Members;
 use weir_protocol::restart::Strategy;
 
 /// The codes that may be assigned.
@@ -39,14 +42,23 @@ impl World {
         }
         let index = self.processes.len();
         let options = self.options(index, kind);
+        let members = members_options(&options.direction.code);
         self.processes.push(Process {
-            leader: self.rule.map_or_else(Leader::new, Leader::without),
+            leader: match self.rule {
+                Some(Rule::Leader(rule)) => Leader::without(rule),
+                _ => Leader::new(),
+            },
+            members: match self.rule {
+                Some(Rule::Members(rule)) => Members::without(rule, members),
+                _ => Members::new(members),
+            },
+            members_tick_at: None,
+            pending: None,
             kind: kind.clone(),
             alive: true,
             frozen: false,
             stash: Vec::new(),
             tick_at: None,
-            deployment: None,
         });
         self.trace(|| format!("p{index} starts: {kind:?}"));
         self.step(index, Event::Begin(Box::new(options)));
@@ -150,6 +162,7 @@ impl World {
             0 | 1 => {
                 self.trace(|| format!("p{process} dies"));
                 self.processes[process].alive = false;
+                self.hang_up(process);
                 self.start_later();
             }
             2 | 3 => {
@@ -225,11 +238,16 @@ impl World {
     }
 
     fn strike_worker(&mut self) {
-        let worker = self.rng.within(0, WORKERS as u64 - 1) as usize;
-        match self.workers[worker].alive && !self.workers[worker].frozen {
-            true if self.rng.chance(50) => self.kill_worker(worker),
-            true => self.freeze_worker(worker),
-            false => {}
+        let there: Vec<WorkerId> =
+            (0..self.workers.len()).filter(|at| self.workers[*at].alive && !self.workers[*at].frozen).collect();
+        if there.is_empty() {
+            return;
+        }
+        let worker = there[self.rng.within(0, there.len() as u64 - 1) as usize];
+        match self.rng.within(0, 9) {
+            0 => self.start_stranger(worker),
+            1..5 => self.freeze_worker(worker),
+            _ => self.kill_worker(worker),
         }
     }
 
@@ -237,7 +255,7 @@ impl World {
         self.store.repair_all();
         let frozen: Vec<Proc> = (0..self.processes.len()).filter(|at| self.processes[*at].frozen).collect();
         frozen.into_iter().for_each(|process| self.thaw(process));
-        (0..WORKERS).for_each(|worker| self.thaw_worker(worker));
+        (0..self.workers.len()).for_each(|worker| self.thaw_worker(worker));
         if !self.finished {
             if self.controller.is_none() {
                 self.after(0, Item::Start(Start::Lifting));

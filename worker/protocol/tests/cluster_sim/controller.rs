@@ -3,7 +3,7 @@
 use crate::chaos::{CODES, plan};
 use crate::rng::Rng;
 use crate::tasks::SPLITS;
-use crate::world::{Item, Proc, Start, World};
+use crate::world::{Item, Proc, Start, WORKERS, World};
 use std::collections::BTreeMap;
 use weir_protocol::chain::{Assignment, ObjectName, RestoreFrom, check_fit};
 use weir_protocol::key_group::MaxParallelism;
@@ -24,7 +24,7 @@ impl Controller {
         let first = Assignment {
             revision: 1,
             parallelism: rng.within(1, 3) as u32,
-            workers: 1,
+            workers: rng.within(1, u64::from(WORKERS)) as u32,
             code: CODES[0].to_owned(),
             force: false,
             rollback: None,
@@ -109,6 +109,7 @@ impl World {
         }
         for process in self.pods(Some(1 - code)) {
             self.processes[process].alive = false;
+            self.hang_up(process);
         }
     }
 
@@ -118,6 +119,7 @@ impl World {
         let mut wanted = Assignment {
             revision: before.revision + 1,
             parallelism,
+            workers: self.rng.within(1, u64::from(WORKERS)) as u32,
             force: false,
             rollback: None,
             restore_from: None,

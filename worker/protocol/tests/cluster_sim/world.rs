@@ -1,15 +1,19 @@
 //! The world of one history: leaders in processes, workers with tasks, the store, the outside that sinks commit to, and
 //! everything that goes wrong between them.
 
+use crate::Rule;
+use crate::chaos::CODES;
 use crate::controller::Controller;
 use crate::oracle::Ledger;
+use crate::registration::{Answer, Connection};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Row, Sums, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request, Rule};
+use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request};
+use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::snapshot::TaskSnapshot;
-use weir_protocol::{CheckpointId, Generation, LinkNumber};
+use weir_protocol::{CheckpointId, Generation, LinkNumber, TaskId};
 
 /// How often what goes wrong, in percent.
 #[derive(Debug, Clone, Copy)]
@@ -30,20 +34,31 @@ pub(crate) struct Faults {
 pub(crate) type Proc = usize;
 pub(crate) type WorkerId = usize;
 
-/// How many workers there are.
-pub(crate) const WORKERS: usize = 3;
+/// How many workers a job of one code has at most.
+pub(crate) const WORKERS: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) enum Item {
     /// Something reaches a leader.
     Event(Proc, Event),
     Tick(Proc),
-    /// Tasks that have not confirmed are sent again, or given up.
-    Deploying(Proc, Generation),
-    /// Workers that have not confirmed a cancel are not waited for any longer.
-    Cancelling(Proc, Generation),
+    /// The members of a leader's process hear something.
+    Members(Proc, members::Event),
+    MembersTick(Proc),
+    /// A worker introduces itself.
+    Hello(Proc, Session, Box<Registration>),
+    /// A worker's heartbeat.
+    Heard(Proc, Session),
+    /// A worker says something that is for the leader.
+    Said(Proc, Session, Event),
+    /// A worker looks for its leader.
+    Dial(WorkerId, u64),
+    /// It is time for a heartbeat over this connection.
+    Beat(WorkerId, Session),
+    /// A leader's process answers over this connection.
+    Answer(WorkerId, Session, Answer),
     /// Something reaches a worker: from the leader of this process about this generation.
-    Order((WorkerId, u64), (Proc, Generation), Order),
+    Order((WorkerId, Session), (Proc, Generation), Order),
     /// The tasks of a worker read some rows.
     Run(WorkerId, u64, Generation),
     Upload(WorkerId, u64, Box<Uploaded>),
@@ -56,7 +71,6 @@ pub(crate) enum Item {
     Thaw(Proc),
     ThawWorker(WorkerId),
     ReviveWorker(WorkerId),
-    WorkerMissed(Proc, Generation, WorkerId),
     Repair(String),
     Reconcile,
     Chaos,
@@ -75,7 +89,7 @@ pub(crate) enum Order {
 /// A snapshot on its way to the store.
 #[derive(Debug)]
 pub(crate) struct Uploaded {
-    pub(crate) process: Proc,
+    pub(crate) session: Session,
     pub(crate) generation: Generation,
     pub(crate) checkpoint: CheckpointId,
     pub(crate) snapshot: Box<TaskSnapshot>,
@@ -114,23 +128,17 @@ pub(crate) struct Process {
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
     pub(crate) tick_at: Option<u64>,
-    pub(crate) deployment: Option<Deployment>,
+    pub(crate) members: Members,
+    pub(crate) members_tick_at: Option<u64>,
+    /// The generation that is to run, and its tasks.
+    pub(crate) pending: Option<(Generation, Vec<Task>)>,
 }
 
-/// Where a leader's process has its tasks.
-pub(crate) struct Deployment {
-    pub(crate) generation: Generation,
-    /// The tasks of each worker.
-    pub(crate) tasks: BTreeMap<WorkerId, Vec<Task>>,
-    /// Workers that have not said that they have them, or that they have them no more.
-    pub(crate) open: BTreeSet<WorkerId>,
-    pub(crate) deployed: bool,
-    pub(crate) cancelling: bool,
-    pub(crate) tries: u32,
-}
-
-#[derive(Default)]
+/// A process of a worker.
 pub(crate) struct Worker {
+    pub(crate) who: Registration,
+    /// To whom it is connected.
+    pub(crate) connection: Option<Connection>,
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
@@ -150,6 +158,12 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) processes: Vec<Process>,
     pub(crate) workers: Vec<Worker>,
+    /// Whose each connection is, and of which life.
+    pub(crate) callers: BTreeMap<Session, (WorkerId, u64)>,
+    /// How many workers a job is run on by hand.
+    pub(crate) by_hand: u32,
+    /// Whose acknowledgements counted.
+    pub(crate) acknowledged: BTreeMap<(Generation, TaskId), (WorkerId, u64)>,
     pub(crate) rule: Option<Rule>,
     pub(crate) staged: BTreeMap<String, Vec<Row>>,
     pub(crate) committed: BTreeSet<String>,
@@ -187,7 +201,10 @@ impl World {
         let retain = rng.within(1, 3) as u32;
         let interval_ms = rng.within(10, 60);
         let controller = rng.chance(50).then(|| Controller::new(&mut rng));
-        let workers = (0..WORKERS).map(|_| Worker { alive: true, ..Worker::default() }).collect();
+        let codes: &[&str] = if controller.is_some() { &CODES } else { &[""] };
+        let places = codes.iter().flat_map(|code| (0..WORKERS).map(move |ordinal| (*code, ordinal)));
+        let workers = places.map(|(code, ordinal)| Worker::new(code, ordinal, 1)).collect();
+        let by_hand = rng.within(1, u64::from(WORKERS)) as u32;
         Self {
             rng,
             faults,
@@ -197,6 +214,9 @@ impl World {
             store: Store::default(),
             processes: Vec::new(),
             workers,
+            callers: BTreeMap::new(),
+            by_hand,
+            acknowledged: BTreeMap::new(),
             rule,
             staged: BTreeMap::new(),
             committed: BTreeSet::new(),
@@ -237,6 +257,10 @@ impl World {
     }
 
     fn begin(&mut self) {
+        for worker in 0..self.workers.len() {
+            let delay = self.rng.within(0, 30);
+            self.after(delay, Item::Dial(worker, 0));
+        }
         if self.controller.is_some() {
             return self.after(0, Item::Reconcile);
         }
@@ -299,12 +323,14 @@ impl World {
     /// What is for a dead one is lost, what is for a frozen one waits.
     fn not_stashed(&mut self, item: Item) -> Option<Item> {
         let process = match &item {
-            Item::Event(process, _) | Item::Tick(process) | Item::WorkerMissed(process, ..) => Some(*process),
-            Item::Deploying(process, _) | Item::Cancelling(process, _) => Some(*process),
+            Item::Event(process, _) | Item::Tick(process) | Item::Members(process, _) => Some(*process),
+            Item::MembersTick(process) | Item::Hello(process, ..) | Item::Heard(process, _) => Some(*process),
+            Item::Said(process, ..) => Some(*process),
             _ => None,
         };
         let worker = match &item {
             Item::Order((worker, _), ..) | Item::Run(worker, ..) | Item::Upload(worker, ..) => Some(*worker),
+            Item::Dial(worker, _) | Item::Beat(worker, _) | Item::Answer(worker, ..) => Some(*worker),
             _ => None,
         };
         let (alive, frozen, stash) = match (process, worker) {
@@ -332,13 +358,22 @@ impl World {
                 self.processes[process].tick_at = None;
                 self.step(process, Event::Tick);
             }
-            Item::Deploying(process, generation) => self.deploying(process, generation),
-            Item::Cancelling(process, generation) => self.cancelled(process, generation),
-            // A connection ends with the worker's life.
-            Item::Order((worker, life), ..) if self.workers[worker].life != life => {}
-            Item::Order((worker, _), from, order) => self.order(worker, from, order),
+            Item::Members(process, event) => self.step_members(process, event),
+            Item::MembersTick(process) => {
+                self.processes[process].members_tick_at = None;
+                self.step_members(process, members::Event::Tick);
+            }
+            Item::Hello(process, session, who) => self.hello(process, session, &who),
+            Item::Heard(process, session) => self.heard(process, session),
+            Item::Said(process, session, event) => self.said(process, session, event),
+            Item::Dial(worker, life) => self.dial(worker, life),
+            Item::Beat(worker, session) => self.beat(worker, session),
+            Item::Answer(worker, session, answer) => self.answered_by_leader(worker, session, answer),
+            Item::Order((worker, session), from, order) => self.order((worker, session), from, order),
             Item::Run(worker, life, generation) => self.run_tasks(worker, life, generation),
-            Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => self.uploaded(*uploaded),
+            Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => {
+                self.uploaded(worker, *uploaded);
+            }
             Item::Upload(..) => {}
             Item::Execute(reply_to, request, reply) => self.execute(reply_to, &request, reply),
             Item::Commit(process, ids) => self.commit(process, ids),
@@ -353,8 +388,7 @@ impl World {
             Item::Start(start) => self.start(&start),
             Item::Thaw(process) => self.thaw(process),
             Item::ThawWorker(worker) => self.thaw_worker(worker),
-            Item::ReviveWorker(worker) => self.workers[worker].alive = true,
-            Item::WorkerMissed(process, generation, worker) => self.worker_missed(process, generation, worker),
+            Item::ReviveWorker(worker) => self.revive_worker(worker),
             Item::Repair(name) => self.store.repair(&name),
             Item::Reconcile => self.reconcile(),
             Item::Chaos => self.chaos(),
