@@ -3,7 +3,6 @@
 //! A status is written when it has changed, over the version that it was decided from.
 
 use kube::Resource;
-use weir_crds::StreamJobStatus;
 
 use crate::apply::{Effect, Error, Round};
 use crate::cluster::JobKey;
@@ -20,13 +19,15 @@ pub async fn report(
     decision: &Decision,
     round: &mut Round<'_>,
 ) -> Result<Effect, Error> {
-    ctx.metrics.jobs.set(&key.namespace, &key.name, numbers(observed, &decision.status));
+    ctx.metrics.jobs.set(&key.namespace, &key.name, numbers(observed, decision));
     let written = round.write_status(&decision.status).await;
     events::tell(ctx, observed.uid(), &observed.job.object_ref(&()), &decision.events, ctx.now()).await;
     written
 }
 
-fn numbers(observed: &Observed, status: &StreamJobStatus) -> JobNumbers {
+/// A checkpoint counts when the leader tells of it, not when it is in the status: alerts look at its age.
+fn numbers(observed: &Observed, decision: &Decision) -> JobNumbers {
+    let (status, checkpoint) = (&decision.status, decision.last_checkpoint.as_ref());
     let condition =
         |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
     JobNumbers {
@@ -36,7 +37,7 @@ fn numbers(observed: &Observed, status: &StreamJobStatus) -> JobNumbers {
         parallelism: observed.job.spec.parallelism,
         workers: (status.workers, status.ready_workers),
         restarts: status.restarts,
-        last_checkpoint_unix_s: status.last_checkpoint.as_ref().map(|of| of.completed_at.0.as_second() as f64),
-        state_bytes: status.last_checkpoint.as_ref().and_then(|of| of.state_bytes),
+        last_checkpoint_unix_s: checkpoint.map(|of| of.completed_at.0.as_second() as f64),
+        state_bytes: checkpoint.and_then(|of| of.state_bytes),
     }
 }

@@ -8,6 +8,7 @@ use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 use weir_worker::connector::options::Options;
 use weir_worker::connector::{Environment, Poll, ReaderContext, SourceReader, TableShape, source};
+use weir_worker::stop::Stop;
 
 fn row(numbers: &[&str], times: &[&str], texts: &[&str]) -> DataType {
     let fields = |names: &[&str], data_type: DataType| -> Vec<Field> {
@@ -34,8 +35,13 @@ fn reader() -> Box<dyn SourceReader> {
     };
     let options = Options::of("events", &[("connector", "nexmark")]);
     let source = source(&options, &shape, &Environment::default()).expect("the options are sound");
-    let context =
-        ReaderContext { projection: vec![0, 1, 2, 3], subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH };
+    let context = ReaderContext {
+        projection: vec![0, 1, 2, 3],
+        subtask: 0,
+        parallelism: 1,
+        max_rows: ReaderContext::FULL_BATCH,
+        stop: Stop::default(),
+    };
     let mut reader = source.reader(context).expect("a generator needs nothing to start");
     let splits = source.enumerator().and_then(|mut splits| splits.discover()).expect("splits are known beforehand");
     for split in splits {
@@ -53,7 +59,9 @@ fn nexmark(criterion: &mut Criterion) {
     group.bench_function("nexmark", |bencher| {
         bencher.iter(|| match reader.poll().expect("making events does not fail") {
             Poll::Rows(rows) => black_box(rows.batch.num_rows()),
-            Poll::NotBefore(_) | Poll::NeedSplit => unreachable!("a source without end at full speed has rows"),
+            Poll::NotBefore(_) | Poll::Away(_) | Poll::NeedSplit => {
+                unreachable!("a source without end at full speed has rows")
+            }
         });
     });
     group.finish();

@@ -27,6 +27,8 @@ pub struct Failure {
     pub kind: Kind,
     /// The step of the job that failed, where one did.
     pub step: Option<String>,
+    /// A store that has answered before does not now, and that is all: whoever can wait asks again later.
+    pub away: bool,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -38,7 +40,7 @@ impl Failure {
     /// A failure that says what went wrong on what.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, step: None, message: message.into(), source: None }
+        Self { kind, step: None, away: false, message: message.into(), source: None }
     }
 
     /// The user must change something.

@@ -18,4 +18,5 @@ pub mod operator;
 pub mod plan;
 pub mod sql;
 pub mod state;
+pub mod stop;
 pub mod tls;

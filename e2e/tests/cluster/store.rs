@@ -6,17 +6,18 @@ use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 use serde_json::{Value, json};
 
-/// A job whose checkpoints take 20 seconds at most; it runs and has written rows.
+/// A job whose checkpoints take 20 seconds at most, and which survives any number of those that take longer; it runs and has
+/// written rows.
 fn started(name: &str) -> (Namespace, Job) {
     let namespace = Namespace::new(name);
     let mut job = Job::endless(name, 2);
-    job.checkpoint = "{interval: 1s, timeout: 20s}".to_owned();
+    job.checkpoint = "{interval: 1s, timeout: 20s, tolerableFailures: 1000}".to_owned();
     job.start(&namespace);
     job.wrote(&namespace);
     (namespace, job)
 }
 
-/// How many requests to the store have failed, as the metrics of the job's workers say.
+/// How many requests to the store have failed, those of tables too, as the metrics of the job's workers say.
 fn failed_requests(namespace: &Namespace, job: &Job) -> u64 {
     let of = |pod: &Value| {
         let name = pod["metadata"]["name"].as_str()?;
@@ -28,7 +29,8 @@ fn failed_requests(namespace: &Namespace, job: &Job) -> u64 {
     pods::all(namespace, job).iter().filter_map(of).sum()
 }
 
-/// Waits until so many requests to the store have failed while it is away: about one in a second does.
+/// Waits until so many requests to the store have failed while it is away. Each of the two sinks tries one every few seconds:
+/// so many take about a minute.
 fn is_missed(namespace: &Namespace, job: &Job, requests: u64) {
     let before = failed_requests(namespace, job);
     watch::ask("requests fail", || (failed_requests(namespace, job) >= before + requests).then_some(()));
@@ -40,13 +42,17 @@ fn a_store_that_is_away_for_a_minute_holds_a_job_up_and_loses_nothing() {
     let Some(_turn) = cluster::enter(scenario, Beside::Nobody) else { return };
     let (namespace, job) = started("store");
     let before = pods::uids(&namespace, &job);
+    let generation = job.status(&namespace)["jobGeneration"].clone();
     let away = output::Away::new();
-    is_missed(&namespace, &job, 60);
+    is_missed(&namespace, &job, 30);
     drop(away);
     job.until(&namespace, "the job goes on", |job| is(job, "Ready", "True", "Running"));
     assert_eq!(pods::uids(&namespace, &job), before, "pods were replaced");
     assert_eq!(pods::restarts(&namespace, &job), 0, "a worker has ended");
+    assert_eq!(job.status(&namespace)["jobGeneration"], generation, "the job has begun again");
     job.check_output_so_far(&namespace);
+    let newest = output::files(&job.folder(&namespace)).iter().map(|file| file.generation).max();
+    assert_eq!(newest, generation.as_u64(), "another generation has gone on");
 }
 
 #[test]
@@ -61,7 +67,7 @@ fn an_upgrade_outlives_a_store_that_is_away() {
         steps.iter().any(|step| job["status"]["change"]["step"] == *step)
     });
     let away = output::Away::new();
-    is_missed(&namespace, &job, 60);
+    is_missed(&namespace, &job, 30);
     drop(away);
     job.until(&namespace, "the new SQL runs", |job| settled(job) && job["status"]["revision"] != revision);
     job.check_output_so_far(&namespace);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use weir_crds::{ChangeKind, ChangeStep, JobState, Reason};
+use weir_crds::{ChangeKind, ChangeStep, CheckpointStatus, JobState, Reason};
 
 use crate::model::{Action, Event, EventKind};
 
@@ -21,6 +21,8 @@ pub(super) struct Draft {
     /// What the job is doing, if that does not follow from its leader.
     pub(super) state: Option<JobState>,
     pub(super) paused: bool,
+    /// The newest that is known, whether the status tells it or not.
+    pub(super) last_checkpoint: Option<CheckpointStatus>,
 }
 
 /// A change that is on its way.

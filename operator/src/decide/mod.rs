@@ -81,7 +81,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         draft.look_again(STEADY_POLL);
     }
     let status = report::status(&view, &mut draft);
-    Decision { status, actions: draft.actions, events: draft.events, again: draft.again }
+    let Draft { actions, events, again, last_checkpoint, .. } = draft;
+    Decision { status, actions, events, again, last_checkpoint }
 }
 
 /// Name of the savepoint with which a job holds on to the state of another one that it begins with.

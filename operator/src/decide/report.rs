@@ -52,6 +52,7 @@ pub(super) fn status(view: &View<'_>, draft: &mut Draft) -> StreamJobStatus {
     {
         draft.warn(reason, message);
     }
+    draft.last_checkpoint.clone_from(&status.last_checkpoint);
     unless_only_a_checkpoint(&view.status, status)
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use weir_crds::{SavepointStatus, StreamJobStatus};
+use weir_crds::{CheckpointStatus, SavepointStatus, StreamJobStatus};
 
 use super::{Ask, Content, Mark};
 
@@ -22,6 +22,8 @@ pub struct Decision {
     pub events: Vec<Event>,
     /// Look again after so long at the latest, even if nothing happens.
     pub again: Option<Duration>,
+    /// The job's newest checkpoint that is known: the status may tell of an older one, as it is not written for each.
+    pub last_checkpoint: Option<CheckpointStatus>,
 }
 
 /// One thing that is to be done.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::leader::FIRST_CHECKPOINT_S;
 use crate::store::Place;
 use crate::world::{NAME, NAMESPACE, World, job_place, kind, manifest};
 
@@ -36,6 +37,22 @@ async fn a_job_at_rest_causes_no_writes() {
     let writes = world.server.script.lock().seen[before..].to_vec();
     // A checkpoint every second; the status tells of one a minute.
     assert!(writes.len() <= 1, "{writes:#?}");
+}
+
+#[tokio::test]
+async fn the_metric_of_a_checkpoint_is_newer_than_the_status() {
+    let mut world = running(1).await;
+    world.turn().await;
+    for _ in 0..5 {
+        let known = world.job.lock().checkpoints;
+        world.turn().await;
+        let text = String::from_utf8(world.ctx.metrics.text()).unwrap();
+        let name = "weir_streamjob_last_checkpoint_timestamp_seconds{";
+        let value = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.rsplit(' ').next());
+        assert_eq!(value.unwrap(), (FIRST_CHECKPOINT_S + known).to_string(), "{text}");
+    }
+    let told = world.streamjob()["status"]["lastCheckpoint"]["number"].as_u64().unwrap();
+    assert!(told + 1 < world.job.lock().checkpoints, "the status told of each of them");
 }
 
 #[tokio::test]

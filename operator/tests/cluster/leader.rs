@@ -51,6 +51,9 @@ pub(crate) struct Job {
     addresses: u64,
 }
 
+/// When checkpoint 0 would have been complete, in seconds since 1970; each takes a second.
+pub(crate) const FIRST_CHECKPOINT_S: u64 = 1_767_225_600;
+
 const PODS: &str = "pods";
 
 fn env(pod: &Value, name: &str) -> Option<String> {
@@ -200,7 +203,7 @@ impl Job {
             ("GET", "/v1/savepoints") => {
                 let savepoints = self.savepoints.iter().map(|(name, (uid, checkpoint))| {
                     json!({"name": name, "requestUid": uid, "state": "completed", "link": checkpoint,
-                        "checkpoint": checkpoint, "completedUnixMs": 1_767_225_600_000_u64})
+                        "checkpoint": checkpoint, "completedUnixMs": FIRST_CHECKPOINT_S * 1_000})
                 });
                 (200, json!({"savepoints": savepoints.collect::<Vec<_>>()}))
             }
@@ -244,7 +247,7 @@ impl Job {
         let completed = self.completed.get(&uid(pod)).copied().unwrap_or(0);
         let sizes = json!({"writtenBytes": 10, "totalBytes": 1000});
         let retained = json!([{"link": self.checkpoints, "checkpoint": self.checkpoints,
-            "completedUnixMs": 1_767_225_600_000_u64 + self.checkpoints * 1000, "sizes": sizes}]);
+            "completedUnixMs": (FIRST_CHECKPOINT_S + self.checkpoints) * 1_000, "sizes": sizes}]);
         let retained = if self.checkpoints == 0 { json!([]) } else { retained };
         json!({"completed": completed, "failed": {}, "history": [], "retained": retained})
     }

@@ -24,7 +24,7 @@ mod server;
 mod tests;
 
 pub use health::{Probe, Vitals};
-pub use metrics::{JobNumbers, ProcessNumbers, TaskNumbers};
+pub use metrics::{JobNumbers, ProcessNumbers, TableNumbers, TaskNumbers};
 pub use server::Server;
 
 use crate::failure::Result;
@@ -68,6 +68,7 @@ pub fn serve(address: &str, view: View) -> Result<Server> {
         Arc::new(TaskNumbers(move || tasks.readings())),
         Arc::new(JobNumbers(Arc::clone(&board))),
         Arc::new(ProcessNumbers),
+        Arc::new(TableNumbers(Arc::clone(&board.plan))),
         Arc::clone(&board.reused) as _,
     ];
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));

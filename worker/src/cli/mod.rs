@@ -19,6 +19,7 @@ mod time;
 mod upkeep;
 mod worker;
 
+use crate::checkpoint::store::s3::AWAY;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -74,7 +75,8 @@ pub fn main() -> ExitCode {
             error.exit()
         }
     };
-    let log = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "error".into());
+    let log =
+        tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| format!("error,{AWAY}=warn").into());
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),

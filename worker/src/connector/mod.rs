@@ -14,7 +14,9 @@ mod random;
 mod text_column;
 
 use crate::batch::Batch;
+use crate::checkpoint::store::s3::meter::Meter;
 use crate::failure::Result;
+use crate::stop::Stop;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use options::Options;
@@ -62,6 +64,11 @@ pub trait Source: Send + Sync {
 
     /// A reader for one task. It starts without splits.
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>>;
+
+    /// What is counted of requests to the bucket that it reads; `None` for a source that reads none.
+    fn meter(&self) -> Option<Arc<Meter>> {
+        None
+    }
 }
 
 /// A split as its source first names it.
@@ -83,7 +90,7 @@ pub trait Enumerator: Send {
     }
 
     /// All splits that can be seen now, in the order in which they are to be read. The caller keeps track of which ones
-    /// were seen before and hands out none twice.
+    /// were seen before and hands out none twice, and asks again after a failure because of a store that is away.
     fn discover(&mut self) -> Result<Vec<Split>>;
 
     /// When to look again; `None` when no more splits can appear.
@@ -101,6 +108,8 @@ pub struct ReaderContext {
     pub parallelism: u32,
     /// The most rows that a batch should have.
     pub max_rows: usize,
+    /// Told when the task is to end: the reader then waits for nothing.
+    pub stop: Stop,
 }
 
 impl ReaderContext {
@@ -128,6 +137,8 @@ pub enum Poll {
     Rows(SourceRows),
     /// Nothing before this moment (a rate, a file to be looked at again).
     NotBefore(Instant),
+    /// The store of the splits in hand does not answer; it is asked again at this moment.
+    Away(Instant),
     /// The splits in hand are read to their ends: give another one, or end.
     NeedSplit,
 }
@@ -164,6 +175,11 @@ pub trait Sink: Send + Sync {
     /// A writer for one task.
     fn writer(&self, context: WriterContext) -> Result<Box<dyn SinkWriter>>;
 
+    /// What is counted of requests to the bucket that it writes to; `None` for a sink that writes to none.
+    fn meter(&self) -> Option<Arc<Meter>> {
+        None
+    }
+
     /// True when rows become visible by a commit; false for a sink that shows them at once.
     fn commits(&self) -> bool {
         false
@@ -195,6 +211,8 @@ pub struct WriterContext {
     pub job_uid: String,
     /// What the writers of the restored checkpoint left, this task's share of it.
     pub restored: Vec<serde_json::Value>,
+    /// Told when the task is to end: the writer then waits for nothing.
+    pub stop: Stop,
 }
 
 /// What a committer is told when it is made.
@@ -204,7 +222,8 @@ pub struct CommitterContext {
     pub job_uid: String,
 }
 
-/// Writes rows for one task.
+/// Writes rows for one task. A call waits for a store that is away until it is back, or the task is to end; then it fails
+/// with kind `Cancelled`.
 pub trait SinkWriter: Send {
     /// Takes rows.
     fn write(&mut self, batch: &Batch) -> Result<()>;

@@ -83,6 +83,8 @@ enum Phase {
 enum Turn {
     Worked,
     Wait(Option<Instant>),
+    /// There may be rows in a store that is away.
+    Away(Instant),
 }
 
 impl SourceTask {
@@ -113,6 +115,7 @@ impl SourceTask {
             match running.turn()? {
                 Turn::Worked => running.worked(),
                 Turn::Wait(until) => running.rest(until)?,
+                Turn::Away(until) => running.wait_for_store(until)?,
             }
         }
     }
@@ -144,6 +147,7 @@ impl Running {
                 Ok(wait.map_or(Turn::Worked, |wait| Turn::Wait(Some(Instant::now() + wait))))
             }
             Poll::NotBefore(moment) => Ok(Turn::Wait(Some(moment))),
+            Poll::Away(moment) => Ok(Turn::Away(moment)),
             Poll::NeedSplit => self.next_split(),
         }
     }
@@ -285,12 +289,23 @@ impl Running {
         if self.phase == Phase::Reading {
             self.fall_idle(now)?;
         }
-        self.worked();
-        let latest = now + Duration::from_secs(1);
-        let until = [until, self.mark.next_idle(now), Some(latest)].into_iter().flatten().min();
-        self.task.inbox.wait(until);
-        self.watch.waited(&self.task.metrics);
+        let until = [until, self.mark.next_idle(now)].into_iter().flatten().min();
+        self.wait(until);
         Ok(())
+    }
+
+    /// That no row comes from a store that is away says nothing about event time: the source does not fall idle.
+    fn wait_for_store(&mut self, until: Instant) -> Result<()> {
+        self.let_go()?;
+        self.wait(Some(until));
+        Ok(())
+    }
+
+    fn wait(&mut self, until: Option<Instant>) {
+        self.worked();
+        let latest = Instant::now() + Duration::from_secs(1);
+        self.task.inbox.wait(Some(until.map_or(latest, |until| until.min(latest))));
+        self.watch.waited(&self.task.metrics);
     }
 
     fn fall_idle(&mut self, now: Instant) -> Result<()> {

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
+/// A store that is away is asked again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The splits of one source.
 pub struct SplitQueue {
     inner: Inner,
@@ -148,7 +151,8 @@ impl SplitQueue {
         Ok(Self { inner: Inner { enumerator, known, waiting, look_again, assignment } })
     }
 
-    /// Splits for a task: the next one, or all of its share where tasks read theirs at the same time.
+    /// Splits for a task: the next one, or all of its share where tasks read theirs at the same time. While a store is
+    /// away, what would be found there later comes later.
     pub fn next(&mut self, subtask: u32, now: Instant) -> Result<SplitAnswer> {
         let inner = &mut self.inner;
         let queue = subtask as usize % inner.waiting.len();
@@ -172,7 +176,15 @@ impl SplitQueue {
 
 impl Inner {
     fn discover(&mut self, now: Instant) -> Result<()> {
-        let found = self.enumerator.discover()?;
+        let began = Instant::now();
+        let found = match self.enumerator.discover() {
+            Err(failure) if failure.away => {
+                // It took its time to find out.
+                self.look_again = Some(now + began.elapsed() + ASK_AGAIN);
+                return Ok(());
+            }
+            found => found?,
+        };
         let queues = self.waiting.len();
         for split in found {
             if self.known.insert(split.name.clone()) {
@@ -200,6 +212,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::failure::Failure;
     use std::time::Duration;
 
     struct Growing(Vec<Vec<&'static str>>, Option<Duration>);
@@ -265,6 +278,37 @@ mod tests {
         let (names, then) = drain(&mut queue, 0, now + 2 * every);
         assert_eq!(names, ["b@0"]);
         assert!(matches!(then, Then::LaterMs(59_000..)), "{then:?}");
+    }
+
+    /// Finds a split at first and another one when its store is back.
+    struct Absent(VecDeque<Option<&'static str>>);
+
+    impl Enumerator for Absent {
+        fn discover(&mut self) -> Result<Vec<Split>> {
+            let found = self.0.pop_front().expect("it is asked no more often");
+            let mut away = Failure::transient("nobody answers");
+            away.away = true;
+            found.map(|name| vec![Split { name: name.into(), start: 0.into() }]).ok_or(away)
+        }
+
+        fn look_again(&self) -> Option<Duration> {
+            (!self.0.is_empty()).then_some(Duration::from_secs(1))
+        }
+    }
+
+    #[test]
+    fn a_look_into_a_store_that_is_away_is_repeated() {
+        let enumerator = Box::new(Absent(VecDeque::from([Some("a"), None, None, Some("b")])));
+        let mut queue = SplitQueue::new(Assignment::Ordered, 1, enumerator, Vec::new(), BTreeSet::new()).unwrap();
+        let mut now = Instant::now();
+        assert_eq!(drain(&mut queue, 0, now).0, ["a@0"]);
+        for _ in 0..2 {
+            now += Duration::from_secs(60);
+            let (names, then) = drain(&mut queue, 0, now);
+            assert!(names.is_empty() && matches!(then, Then::LaterMs(5_000..)), "{names:?} {then:?}");
+        }
+        now += Duration::from_secs(60);
+        assert_eq!(drain(&mut queue, 0, now), (vec!["b@0".to_owned()], Then::Done));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use weir_worker::connector::{
     Source, SourceReader, Split, TableShape, WriterContext,
 };
 use weir_worker::failure::{Failure, Kind};
+use weir_worker::stop::Stop;
 
 /// An option as it is written.
 type Pair = Option<(&'static str, &'static str)>;
@@ -74,6 +75,11 @@ fn sink(address: SocketAddr, shape: &TableShape, pairs: &[(&str, &str)]) -> Arc<
 }
 
 fn writer(sink: &dyn Sink, job: &str, generation: u64) -> Result<Box<dyn SinkWriter>, Failure> {
+    writer_until(sink, (job, generation), &Stop::default())
+}
+
+/// A writer that waits no longer when it is told.
+fn writer_until(sink: &dyn Sink, (job, generation): (&str, u64), stop: &Stop) -> Result<Box<dyn SinkWriter>, Failure> {
     sink.writer(WriterContext {
         operator: OperatorId("sink".to_owned()),
         schema: shape().schema,
@@ -83,6 +89,7 @@ fn writer(sink: &dyn Sink, job: &str, generation: u64) -> Result<Box<dyn SinkWri
         generation: Generation(generation),
         job_uid: job.to_owned(),
         restored: Vec::new(),
+        stop: stop.clone(),
     })
 }
 
@@ -124,7 +131,9 @@ fn fresh(split: Split) -> SplitProgress {
 
 fn reader(source: &dyn Source, columns: usize) -> Box<dyn SourceReader> {
     let projection = (0..columns).collect();
-    source.reader(ReaderContext { projection, subtask: 0, parallelism: 1, max_rows: 8192 }).unwrap()
+    source
+        .reader(ReaderContext { projection, subtask: 0, parallelism: 1, max_rows: 8192, stop: Stop::default() })
+        .unwrap()
 }
 
 /// Reads all splits. After each batch another reader goes on.
@@ -139,7 +148,7 @@ fn numbers(source: &dyn Source) -> Vec<i64> {
                 match reader.poll().unwrap() {
                     Poll::Rows(read) => break read,
                     // It passes over what was read before.
-                    Poll::NotBefore(_) => {}
+                    Poll::NotBefore(_) | Poll::Away(_) => {}
                     Poll::NeedSplit => panic!("there is a split"),
                 }
             };
@@ -372,6 +381,140 @@ fn only_leftovers_of_the_own_earlier_generations_are_aborted() {
     committer(&*sink).remove_leftovers(Generation(5), &keep).unwrap();
     assert_eq!(stems(), names(&["job-t-3", "job-t-5", "other-t-1"]));
     done(committer(&*sink).commit(&kept));
+}
+
+/// A sink that has begun, and a store behind a proxy.
+fn away(gateway: &Gateway) -> (Proxy, Arc<dyn Sink>) {
+    let proxy = Proxy::start(gateway.address, gateway.data());
+    let path = format!("s3://{BUCKET}/out");
+    let sink = sink(proxy.address, &shape(), &[("path", &path), ("format", "csv")]);
+    (proxy, sink)
+}
+
+/// A file is written while the store is away, for longer than requests are tried that have their limits.
+fn written_while_away(gateway: &Gateway, stop: &Stop, then: impl FnOnce(&Proxy)) -> Result<Committable, Failure> {
+    let (proxy, sink) = away(gateway);
+    let mut writer = writer_until(&*sink, ("job", 1), stop).unwrap();
+    proxy.is_away(true);
+    std::thread::scope(|scope| {
+        let written = scope.spawn(|| {
+            // More than one part.
+            (0..400_000).step_by(8000).try_for_each(|from| writer.write(&rows(from..from + 8000)))?;
+            writer.prepare(CheckpointId(1), false)
+        });
+        while proxy.tries_while_away("POST", "?uploads") < 7 {
+            assert!(!written.is_finished(), "it does not wait");
+            std::thread::yield_now();
+        }
+        then(&proxy);
+        written.join().unwrap().map(|mut prepared| prepared.committables.remove(0))
+    })
+}
+
+#[test]
+fn a_sink_waits_for_a_store_that_is_away_and_writes_each_row_once() {
+    let Some(gateway) = Gateway::start() else { return };
+    let bucket = Bucket::open(gateway.settings()).unwrap();
+    let committable = written_while_away(&gateway, &Stop::default(), |proxy| proxy.is_away(false)).unwrap();
+    done(committer(&*away(&gateway).1).commit(&committable));
+    let expected: String = (0..400_000).map(|n| format!("{n},{}\n", text(n))).collect();
+    assert!(bucket.get(&format!("out/{}", committable.id)).unwrap().unwrap() == expected.as_bytes());
+    assert_eq!(bucket.list_uploads("out").unwrap(), []);
+}
+
+#[test]
+fn a_sink_that_waits_for_a_store_ends_when_it_is_told() {
+    let Some(gateway) = Gateway::start() else { return };
+    let stop = Stop::default();
+    let ended = written_while_away(&gateway, &stop, |_| stop.stop()).unwrap_err();
+    assert_eq!(ended.kind, Kind::Cancelled, "{}", ended.chain());
+}
+
+#[test]
+fn a_sink_waits_for_nothing_that_does_not_pass() {
+    let Some(gateway) = Gateway::start() else { return };
+    let table = [
+        ("POST", "?uploads", Fault::Denied, "the credentials may not do this"),
+        ("PUT", "partNumber=", Fault::Denied, "the credentials may not do this"),
+        ("PUT", "partNumber=", Fault::NotImplemented, "refuses the request"),
+    ];
+    for (method, target, fault, expected) in table {
+        let (proxy, sink) = away(&gateway);
+        let mut writer = writer(&*sink, "job", 1).unwrap();
+        proxy.fault(method, target, fault, usize::MAX);
+        writer.write(&rows(0..10)).unwrap();
+        let failure = writer.prepare(CheckpointId(1), false).unwrap_err();
+        assert!(failure.kind == Kind::User && failure.chain().contains(expected), "{}", failure.chain());
+        assert_eq!(proxy.met(), 1);
+    }
+}
+
+#[test]
+fn a_part_whose_answer_is_lost_is_in_the_file_once() {
+    let Some(gateway) = Gateway::start() else { return };
+    let bucket = Bucket::open(gateway.settings()).unwrap();
+    // Once more often than requests are tried that have their limits.
+    let table = [
+        ("POST", "?uploads", Fault::AppliedThenError, 2),
+        ("POST", "?uploads", Fault::AppliedThenCut, 1),
+        ("PUT", "partNumber=1", Fault::AppliedThenError, 1),
+        ("PUT", "partNumber=1", Fault::AppliedThenCut, 2),
+        ("PUT", "partNumber=2", Fault::AppliedThenCut, 6),
+    ];
+    for (method, target, fault, times) in table {
+        let (proxy, sink) = away(&gateway);
+        proxy.fault(method, target, fault, times);
+        let committable = prepare(&*sink, 0..250_000).remove(0);
+        assert_eq!(proxy.met(), times);
+        done(committer(&*sink).commit(&committable));
+        let key = format!("out/{}", committable.id);
+        let expected: String = (0..250_000).map(|n| format!("{n},{}\n", text(n))).collect();
+        assert!(bucket.get(&key).unwrap().unwrap() == expected.as_bytes(), "{target} {fault:?}");
+        bucket.delete(&[key]).unwrap();
+        // An upload whose name was lost is given up by the next generation.
+        committer(&*sink).remove_leftovers(Generation(4), &Leftovers::default()).unwrap();
+        assert_eq!(bucket.list_uploads("out").unwrap(), []);
+    }
+}
+
+#[test]
+fn a_source_comes_back_to_a_store_that_is_away_where_it_was() {
+    let Some(gateway) = Gateway::start() else { return };
+    let bucket = Bucket::open(gateway.settings()).unwrap();
+    let lines: String = (0..80_000).map(|n| format!("{{\"n\": {n}, \"s\": \"{}\"}}\n", text(n))).collect();
+    put(&bucket, "in/a.json.zst", zstd::encode_all(lines.as_bytes(), 1).unwrap());
+    put(&bucket, "in/b.json", lines);
+    let proxy = Proxy::start(gateway.address, gateway.data());
+    let path = format!("s3://{BUCKET}/in/");
+    let source = source(proxy.address, &shape(), &[("path", &path), ("format", "json")]);
+    let mut enumerator = source.enumerator().unwrap();
+    let splits = enumerator.discover().unwrap();
+    proxy.is_away(true);
+    let failure = enumerator.discover().unwrap_err();
+    assert!(failure.away && failure.kind == Kind::Transient, "{}", failure.chain());
+    for split in splits {
+        proxy.is_away(true);
+        let mut reader = reader(&*source, 2);
+        let start = fresh(split);
+        reader.add_split(&start).unwrap();
+        let mut found = Vec::new();
+        loop {
+            match reader.poll().unwrap() {
+                Poll::Rows(read) => {
+                    found.extend_from_slice(read.batch.column(0).as_primitive::<Int64Type>().values());
+                    if read.last {
+                        break;
+                    }
+                }
+                Poll::Away(_) => {
+                    assert_eq!(reader.positions(), std::slice::from_ref(&start), "a checkpoint says where it is");
+                    proxy.is_away(false);
+                }
+                poll => assert!(matches!(poll, Poll::NotBefore(_)), "{poll:?}"),
+            }
+        }
+        assert!(found == (0..80_000).collect::<Vec<i64>>(), "{}: {} rows", start.split, found.len());
+    }
 }
 
 #[test]

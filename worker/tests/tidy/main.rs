@@ -307,6 +307,50 @@ fn a_file_is_named_for_what_it_holds() {
 }
 
 #[test]
+fn what_the_programs_include_is_sent_to_the_build_of_the_images() {
+    let include = pattern(r#"include_(?:str|bytes)!\("([^"]+)"\)"#);
+    check("what_the_programs_include_is_sent_to_the_build_of_the_images", |tree| {
+        let rules = ignore_rules(&tree.text(".dockerignore"));
+        let mut missing = Vec::new();
+        for file in tree.sources.iter().filter(|file| !file.is_test) {
+            for found in include.captures_iter(&file.text) {
+                let path = beside(&file.path, &found[1]);
+                let last = rules.iter().rfind(|(pattern, _)| pattern.is_match(&path));
+                if last.is_some_and(|(_, is_ignored)| *is_ignored) {
+                    let what = format!(".dockerignore keeps {path} out of the build");
+                    missing.push(Violation::of(&file.path, file.line(found.get(0).unwrap().start()), what));
+                }
+            }
+        }
+        missing
+    });
+}
+
+/// What each line of a .dockerignore matches, a file or a folder above it, and whether it is ignored then.
+fn ignore_rules(text: &str) -> Vec<(Regex, bool)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rule = |line: &str| {
+        let (path, is_ignored) = line.strip_prefix('!').map_or((line, true), |path| (path, false));
+        let parts = regex::escape(path).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*");
+        (pattern(&format!("^{parts}(?:/|$)")), is_ignored)
+    };
+    lines.map(rule).collect()
+}
+
+/// A path that is relative to the folder of a file, from the workspace.
+fn beside(file: &str, relative: &str) -> String {
+    let mut parts: Vec<&str> = file.split('/').collect();
+    parts.pop();
+    for part in relative.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
 fn the_readme_links_every_page() {
     check("the_readme_links_every_page", |tree| {
         let readme = tree.text("README.md");

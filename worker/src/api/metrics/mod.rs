@@ -2,10 +2,12 @@
 
 mod job;
 mod process;
+mod tables;
 mod tasks;
 
 pub use job::JobNumbers;
 pub use process::ProcessNumbers;
+pub use tables::TableNumbers;
 pub use tasks::TaskNumbers;
 
 use super::refusal::Refusal;

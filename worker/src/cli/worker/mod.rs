@@ -10,7 +10,7 @@ mod lead;
 use super::exit::{Code, Refusal};
 use super::job::Planned;
 use super::run;
-use crate::api::{self, JobNumbers, ProcessNumbers, Server, TaskNumbers, View, Vitals};
+use crate::api::{self, JobNumbers, ProcessNumbers, Server, TableNumbers, TaskNumbers, View, Vitals};
 use crate::checkpoint::store::Store;
 use crate::checkpoint::store::copies::Copies;
 use crate::checkpoint::store::s3::settings;
@@ -262,6 +262,7 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     if let Security::Mutual(identity) = security {
         numbers.push(Arc::clone(identity) as _);
     }
+    numbers.push(Arc::new(TableNumbers(Arc::clone(&board.plan))));
     numbers.push(Arc::clone(&board.reused) as _);
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
     numbers.extend(board.copies.get().map(|copies| Arc::clone(copies) as _));

@@ -2,8 +2,10 @@
 
 use super::super::Environment;
 use super::super::options::Options;
-use crate::checkpoint::store::s3::{Bucket, Credentials, Settings};
+use crate::checkpoint::store::s3::meter::Meter;
+use crate::checkpoint::store::s3::{Bucket, Credentials, Patience, Settings};
 use crate::failure::{Failure, Result};
+use crate::stop::Stop;
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +25,13 @@ pub(super) struct BucketFolder {
     access: Arc<Access>,
     /// Ends with a slash, unless it is empty.
     prefix: String,
+    /// When whoever asks leaves, and how long they wait for a store that is away.
+    until: Option<(Stop, Patience)>,
 }
 
 struct Access {
     settings: Settings,
+    meter: Arc<Meter>,
     opened: Mutex<Option<Bucket>>,
     /// What uploads are begun with has been found to be in order.
     writable: Mutex<bool>,
@@ -149,6 +154,24 @@ impl Place {
         }
     }
 
+    /// The same place for one who is told by `stop` when to leave, and waits so long for a store that is away.
+    pub(super) fn until(&self, stop: &Stop, patience: Patience) -> Self {
+        match self {
+            Self::Folder(folder) => Self::Folder(folder.clone()),
+            Self::Bucket(folder) => {
+                Self::Bucket(BucketFolder { until: Some((stop.clone(), patience)), ..folder.clone() })
+            }
+        }
+    }
+
+    /// What is counted of requests to its bucket, if it is in one.
+    pub(super) fn meter(&self) -> Option<Arc<Meter>> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Bucket(folder) => Some(Arc::clone(&folder.access.meter)),
+        }
+    }
+
     /// A file's whole name, for people and for metadata.
     pub(super) fn shown(&self, file: &str) -> String {
         match self {
@@ -162,8 +185,9 @@ impl BucketFolder {
     /// The objects of a bucket below a folder; all for an empty one.
     pub(super) fn new(settings: Settings, folder: &str) -> Self {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let access = Access { settings, opened: Mutex::new(None), writable: Mutex::new(false) };
-        Self { access: Arc::new(access), prefix }
+        let (opened, writable) = (Mutex::new(None), Mutex::new(false));
+        let access = Access { settings, meter: Arc::default(), opened, writable };
+        Self { access: Arc::new(access), prefix, until: None }
     }
 
     /// The bucket's name.
@@ -188,18 +212,17 @@ impl BucketFolder {
 
     /// The bucket.
     pub(super) fn bucket(&self) -> Result<Bucket> {
-        let mut opened = self.access.opened.lock();
-        if let Some(bucket) = opened.as_ref() {
-            return Ok(bucket.clone());
-        }
-        let bucket = Bucket::open(self.access.settings.clone())?;
-        *opened = Some(bucket.clone());
-        Ok(bucket)
+        let bucket = self.access.bucket()?;
+        Ok(match &self.until {
+            Some((stop, patience)) => bucket.until(stop.clone(), *patience),
+            None => bucket,
+        })
     }
 
     /// Another bucket of the same store.
     pub(super) fn other(&self, name: &str) -> Result<Bucket> {
-        Bucket::open(Settings { bucket: name.to_owned(), ..self.access.settings.clone() })
+        let settings = Settings { bucket: name.to_owned(), ..self.access.settings.clone() };
+        Bucket::open_counted(settings, Arc::clone(&self.access.meter))
     }
 
     /// The bucket, for writing: the first time it is asked whether it can be used so, with names that begin with `stem`.
@@ -223,6 +246,18 @@ impl BucketFolder {
             }
             *writable = true;
         }
+        Ok(bucket)
+    }
+}
+
+impl Access {
+    fn bucket(&self) -> Result<Bucket> {
+        let mut opened = self.opened.lock();
+        if let Some(bucket) = opened.as_ref() {
+            return Ok(bucket.clone());
+        }
+        let bucket = Bucket::open_counted(self.settings.clone(), Arc::clone(&self.meter))?;
+        *opened = Some(bucket.clone());
         Ok(bucket)
     }
 }

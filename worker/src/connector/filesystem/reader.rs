@@ -4,9 +4,11 @@ use super::content::Content;
 use super::location::unreadable;
 use super::object::Trouble;
 use super::path_columns;
+use super::place;
 use super::position::{Position, Progress};
 use super::source::{Compression, Config};
 use crate::batch::{self, Batch};
+use crate::checkpoint::store::s3::Patience;
 use crate::connector::{BadRecord, Poll, ReaderContext, SourceReader, SourceRows};
 use crate::failure::{Failure, Result};
 use crate::format::parquet::{RowGroupReader, Selection};
@@ -17,7 +19,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
@@ -27,16 +29,23 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Bytes of a compressed file that are passed over before the task looks after its messages again.
 const SKIPPED_AT_ONCE: u64 = 4 << 20;
 
+/// A store that is away is asked again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// How much of a bad record a message shows.
 const SHOWN: usize = 200;
 
 /// Reads files for one task.
 pub(super) struct FileReader {
     config: Arc<Config>,
+    /// Where the files lie, for this task.
+    place: place::Place,
     columns: Columns,
     max_rows: usize,
     waiting: VecDeque<Part>,
     current: Option<Open>,
+    /// The store is away, and is asked again then.
+    away_until: Option<Instant>,
 }
 
 /// Which columns come from where.
@@ -55,6 +64,7 @@ enum Place {
 }
 
 /// A split in hand.
+#[derive(Clone)]
 struct Part {
     name: Arc<str>,
     /// The file's whole name, for people.
@@ -98,7 +108,36 @@ enum Input {
 impl FileReader {
     pub(super) fn new(config: Arc<Config>, context: &ReaderContext) -> Self {
         let columns = Columns::new(&config, &context.projection);
-        Self { config, columns, max_rows: context.max_rows.max(1), waiting: VecDeque::new(), current: None }
+        // A task has barriers to look after: it waits for a store by coming back.
+        let place = config.location.place.until(&context.stop, Patience::Limited);
+        let max_rows = context.max_rows.max(1);
+        Self { config, place, columns, max_rows, waiting: VecDeque::new(), current: None, away_until: None }
+    }
+
+    /// Goes on in the split that is open.
+    fn go_on(&self, open: &mut Open) -> Result<Poll> {
+        let skipped = open.skip(&self.config, &self.columns);
+        if skipped.map_err(|failure| open.part.trouble.take().unwrap_or(failure))? == Skipped::ThereIsMore {
+            // The task looks after barriers and comes back.
+            return Ok(Poll::NotBefore(Instant::now()));
+        }
+        let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
+            let file = format!("table '{}', file {}", self.config.shape.name, open.part.path);
+            open.part.trouble.take().unwrap_or(failure).within(file)
+        })?;
+        Ok(Poll::Rows(rows))
+    }
+
+    /// A failure in a split. If only the store is away, the split is opened again later and goes on where the last rows
+    /// ended, as after a restart.
+    fn failed(&mut self, part: Part, failure: Failure) -> Result<Poll> {
+        if !failure.away {
+            return Err(failure);
+        }
+        let until = Instant::now() + ASK_AGAIN;
+        self.waiting.push_front(part);
+        self.away_until = Some(until);
+        Ok(Poll::Away(until))
     }
 }
 
@@ -112,32 +151,31 @@ impl SourceReader for FileReader {
     }
 
     fn poll(&mut self) -> Result<Poll> {
+        if let Some(until) = self.away_until.filter(|until| *until > Instant::now()) {
+            return Ok(Poll::Away(until));
+        }
         let mut open = match self.current.take() {
             Some(open) => open,
-            None => match self.waiting.pop_front() {
-                Some(part) => {
-                    let trouble = part.trouble.clone();
-                    let opened = Open::new(&self.config, &self.columns, part, self.max_rows);
-                    opened.map_err(|failure| trouble.take().unwrap_or(failure))?
+            None => {
+                let Some(part) = self.waiting.pop_front() else { return Ok(Poll::NeedSplit) };
+                match Open::new(&self.config, &self.place, &self.columns, part.clone(), self.max_rows) {
+                    Ok(open) => open,
+                    Err(failure) => {
+                        let failure = part.trouble.take().unwrap_or(failure);
+                        return self.failed(part, failure);
+                    }
                 }
-                None => return Ok(Poll::NeedSplit),
-            },
+            }
         };
-        let skipped = open.skip(&self.config, &self.columns);
-        if skipped.map_err(|failure| open.part.trouble.take().unwrap_or(failure))? == Skipped::ThereIsMore {
-            self.current = Some(open);
-            // The task looks after barriers and comes back.
-            return Ok(Poll::NotBefore(Instant::now()));
+        match self.go_on(&mut open) {
+            Err(failure) => self.failed(open.part, failure),
+            Ok(poll) => {
+                if !matches!(&poll, Poll::Rows(rows) if rows.last) {
+                    self.current = Some(open);
+                }
+                Ok(poll)
+            }
         }
-        let path = open.part.path.clone();
-        let rows = open.read(&self.config, &self.columns, self.max_rows).map_err(|failure| {
-            let file = format!("table '{}', file {path}", self.config.shape.name);
-            open.part.trouble.take().unwrap_or(failure).within(file)
-        })?;
-        if !rows.last {
-            self.current = Some(open);
-        }
-        Ok(Poll::Rows(rows))
     }
 
     fn positions(&self) -> Vec<SplitProgress> {
@@ -197,8 +235,8 @@ impl Columns {
 }
 
 impl Open {
-    fn new(config: &Config, columns: &Columns, part: Part, max_rows: usize) -> Result<Self> {
-        let file = Content::open(&config.location.place, &part.position, &part.trouble)?;
+    fn new(config: &Config, place: &place::Place, columns: &Columns, part: Part, max_rows: usize) -> Result<Self> {
+        let file = Content::open(place, &part.position, &part.trouble)?;
         let wanted = columns.places.iter().filter_map(|place| match place {
             Place::Partition(column) => Some(*column),
             Place::Data(_) | Place::Metadata(_) => None,

@@ -4,6 +4,7 @@ use super::listing::Listing;
 use super::location::{self, Location};
 use super::path_columns;
 use super::reader::FileReader;
+use crate::checkpoint::store::s3::meter::Meter;
 use crate::connector::options::Options;
 use crate::connector::{Assignment, Enumerator, Environment, ReaderContext, Source, SourceReader, TableShape};
 use crate::diagnostic::{Diagnostic, nearest};
@@ -112,6 +113,10 @@ impl Source for FileSource {
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader>> {
         Ok(Box::new(FileReader::new(Arc::clone(&self.config), &context)))
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        self.config.location.place.meter()
     }
 }
 

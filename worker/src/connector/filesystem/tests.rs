@@ -3,6 +3,7 @@ use crate::batch::Batch;
 use crate::connector::options::Options;
 use crate::connector::{self, BadRecord, Environment, Poll, ReaderContext, Source, TableShape};
 use crate::failure::{Failure, Kind};
+use crate::stop::Stop;
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
@@ -50,6 +51,7 @@ fn context(columns: usize) -> ReaderContext {
         subtask: 0,
         parallelism: 1,
         max_rows: ReaderContext::FULL_BATCH,
+        stop: Stop::default(),
     }
 }
 
@@ -76,7 +78,7 @@ fn read_all(source: &dyn Source, columns: usize) -> Result<(Vec<Batch>, Vec<BadR
                 Some(split) => reader.add_split(&fresh(split))?,
                 None => return Ok((batches, bad)),
             },
-            Poll::NotBefore(_) => unreachable!("files do not wait"),
+            Poll::NotBefore(_) | Poll::Away(_) => unreachable!("files do not wait"),
         }
     }
 }
@@ -533,7 +535,7 @@ fn read_with_restarts(source: &dyn Source, max_rows: usize, restart_every: usize
                     Some(split) => reader.add_split(&fresh(split)).unwrap(),
                     None => return rows_read,
                 },
-                Poll::NotBefore(_) => unreachable!("files do not wait"),
+                Poll::NotBefore(_) | Poll::Away(_) => unreachable!("files do not wait"),
             }
         }
         for split in reader.positions() {
@@ -670,6 +672,7 @@ fn what_was_read_of_a_compressed_file_is_passed_over_in_pieces() {
                 }
                 Poll::Rows(rows) => numbers.extend(firsts(&[rows.batch])),
                 Poll::NeedSplit => break,
+                Poll::Away(_) => unreachable!("files of this machine are there"),
             }
         }
         assert!(turns >= 3, "{name}: {turns} turns over {offset} bytes");

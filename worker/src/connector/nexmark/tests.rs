@@ -4,6 +4,7 @@
 
 use super::super::{Environment, Poll, ReaderContext, Source, TableShape, source as table_source};
 use super::*;
+use crate::stop::Stop;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
@@ -47,7 +48,8 @@ fn open(pairs: &[(&str, &str)], shape: &TableShape) -> Result<Arc<dyn Source>, V
 
 fn context(shape: &TableShape) -> ReaderContext {
     let projection = (0..shape.schema.fields().len()).collect();
-    ReaderContext { projection, subtask: 0, parallelism: 1, max_rows: ReaderContext::FULL_BATCH }
+    let (max_rows, stop) = (ReaderContext::FULL_BATCH, Stop::default());
+    ReaderContext { projection, subtask: 0, parallelism: 1, max_rows, stop }
 }
 
 fn splits(source: &Arc<dyn Source>) -> Vec<SplitProgress> {
@@ -76,7 +78,7 @@ fn read(
     while batches.len() < polls {
         match reader.poll().unwrap() {
             Poll::Rows(rows) => batches.push(rows.batch.rows),
-            Poll::NotBefore(_) => panic!("a source at full speed does not wait"),
+            Poll::NotBefore(_) | Poll::Away(_) => panic!("a source at full speed does not wait"),
             Poll::NeedSplit => break,
         }
     }

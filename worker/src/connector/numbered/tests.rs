@@ -118,7 +118,7 @@ fn a_reader_far_ahead_waits_for_the_last_one_while_there_is_one() {
         while rows < 4 * convoy::LEAD {
             match reader.poll().unwrap() {
                 Poll::Rows(more) => rows += more.batch.num_rows() as u64,
-                Poll::NotBefore(_) => break,
+                Poll::NotBefore(_) | Poll::Away(_) => break,
                 Poll::NeedSplit => panic!("the source has no end"),
             }
         }

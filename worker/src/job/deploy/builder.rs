@@ -19,6 +19,7 @@ use crate::job::in_flight::{EdgesInto, InFlightOf};
 use crate::operator::calc::Calculation;
 use crate::operator::{OperatorContext, build};
 use crate::plan::{Changelog, Node, NodeIndex, NodeKind, SinkNode, SourceNode};
+use crate::stop::Stop;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +35,16 @@ pub(super) struct Builder<'a> {
     inboxes: BTreeMap<TaskId, Arc<Inbox>>,
     pub(super) desks: Desks,
     pace: Option<Arc<Pace>>,
+    /// Ends what tasks wait for outside of their inboxes.
+    pub(super) stop: Stop,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(blueprint: &'a Blueprint) -> Self {
         let parallelism = blueprint.key_groups.parallelism();
         let pace = blueprint.work.speed.map(|speed| Arc::new(Pace::new(speed)));
-        let mut builder = Self { blueprint, parallelism, inboxes: BTreeMap::new(), desks: BTreeMap::new(), pace };
+        let (inboxes, desks) = (BTreeMap::new(), BTreeMap::new());
+        let mut builder = Self { blueprint, parallelism, inboxes, desks, pace, stop: Stop::default() };
         for (number, chain) in blueprint.work.graph.chains.iter().enumerate() {
             for subtask in builder.subtasks().collect::<Vec<u32>>() {
                 let inbox = Inbox::new(channels_into(&blueprint.work.graph, number, parallelism));
@@ -189,6 +193,7 @@ impl<'a> Builder<'a> {
             subtask: id.subtask,
             parallelism: self.parallelism,
             max_rows: if self.blueprint.work.speed.is_some() { PACED_ROWS } else { ReaderContext::FULL_BATCH },
+            stop: self.stop.clone(),
         })
     }
 
@@ -255,6 +260,7 @@ impl<'a> Builder<'a> {
             generation: self.blueprint.generation,
             job_uid: self.blueprint.work.job_uid.clone(),
             restored: share.map(|(_, writer)| writer.clone()).collect(),
+            stop: self.stop.clone(),
         })
     }
 

@@ -19,6 +19,7 @@ use crate::job::agent::{Reports, Work};
 use crate::job::deploy::warm::Warmed;
 use crate::job::in_flight::InFlightOf;
 use crate::plan::NodeIndex;
+use crate::stop::Stop;
 use builder::Builder;
 pub(super) use builder::channels_of;
 use restore::{RestoreOf, find, find_step};
@@ -62,6 +63,7 @@ pub struct Prepared<'a> {
     blueprint: &'a Blueprint,
     tasks: Vec<(RunningTask, Task, Vec<RestoreOf>)>,
     desks: Desks,
+    stop: Stop,
 }
 
 /// The running tasks of a generation on this worker.
@@ -69,6 +71,7 @@ pub struct Deployment {
     /// By task.
     pub tasks: BTreeMap<TaskId, RunningTask>,
     desks: Desks,
+    stop: Stop,
 }
 
 /// Where source tasks get their splits.
@@ -106,7 +109,7 @@ impl<'a> Prepared<'a> {
                 tasks.push((RunningTask { inbox, metrics, operators, owned, thread: None }, task, restore));
             }
         }
-        Ok(Self { blueprint, tasks, desks: builder.desks })
+        Ok(Self { blueprint, tasks, desks: builder.desks, stop: builder.stop })
     }
 
     /// Each task with the operators it snapshots and the key groups it owns.
@@ -116,7 +119,7 @@ impl<'a> Prepared<'a> {
 
     /// Starts them all. When one cannot be started, those that were are told to stop.
     pub fn start(self) -> Result<Deployment> {
-        let mut deployment = Deployment { tasks: BTreeMap::new(), desks: self.desks };
+        let mut deployment = Deployment { tasks: BTreeMap::new(), desks: self.desks, stop: self.stop };
         for (mut running, task, restore) in self.tasks {
             let id = running.metrics.task;
             match spawn(id, task, restore, self.blueprint) {
@@ -138,9 +141,12 @@ impl Deployment {
         self.tasks.iter().filter(|(_, task)| task.metrics.ends.source).map(|(id, _)| *id)
     }
 
-    /// Tells all tasks something.
+    /// Tells all tasks something. A cancellation also ends what they wait for outside.
     pub fn tell(&self, control: Control) {
         self.tasks.values().for_each(|task| task.inbox.tell(control));
+        if control == Control::Cancel {
+            self.stop.stop();
+        }
     }
 
     /// Tells those tasks something that read sources.

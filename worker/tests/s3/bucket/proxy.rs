@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Conflict,
     /// The server does not do such things; nothing happens.
     NotImplemented,
+    /// Who asks may not do this; nothing happens.
+    Denied,
     /// A write happens whatever its condition says.
     IgnoreCondition,
 }
@@ -66,6 +68,8 @@ struct Shared {
     met: Mutex<BTreeMap<String, usize>>,
     changes: Mutex<Vec<Change>>,
     away: AtomicBool,
+    /// Requests that nobody answered because the server was away, by method and target.
+    unanswered: Mutex<BTreeMap<(String, String), usize>>,
     ended: AtomicBool,
     /// How often what hangs was released.
     released: Mutex<u64>,
@@ -97,6 +101,7 @@ impl Proxy {
             met: Mutex::default(),
             changes: Mutex::default(),
             away: AtomicBool::new(false),
+            unanswered: Mutex::default(),
             ended: AtomicBool::new(false),
             released: Mutex::default(),
             release: Condvar::new(),
@@ -134,6 +139,13 @@ impl Proxy {
     /// Nobody gets an answer from now on, or everybody does again.
     pub(crate) fn is_away(&self, away: bool) {
         self.shared.away.store(away, Ordering::Relaxed);
+    }
+
+    /// How often one request of this kind was tried while the server was away, at most.
+    pub(crate) fn tries_while_away(&self, method: &str, target: &str) -> usize {
+        let unanswered = self.shared.unanswered.lock();
+        let of_kind = unanswered.iter().filter(|((by, to), _)| by == method && to.contains(target));
+        of_kind.map(|(_, tries)| *tries).max().unwrap_or(0)
     }
 
     /// How many requests have met their faults.
@@ -178,6 +190,7 @@ impl Shared {
                 Some(held) => self.answer_held(client, &request, &held),
                 None if self.away.load(Ordering::Relaxed) => {
                     self.meets("Away");
+                    *self.unanswered.lock().entry((request.method, request.target)).or_default() += 1;
                     Ok(false)
                 }
                 None => self.answer(client, &request),
@@ -222,6 +235,7 @@ impl Shared {
             Some(Fault::NotImplemented) => {
                 client.write_all(error("501 Not Implemented", "NotImplemented").as_bytes())?;
             }
+            Some(Fault::Denied) => client.write_all(error("403 Forbidden", "AccessDenied").as_bytes())?,
             Some(Fault::AppliedThenError) => {
                 self.forward(client, request)?;
                 client.write_all(error("500 Internal Server Error", "InternalError").as_bytes())?;

@@ -3,9 +3,10 @@
 use super::client::connect;
 use super::fault::{Cause, Effect, Fault};
 use super::meter::{Meter, Operation};
-use super::retry::{GivenUp, Requests};
+use super::retry::{GivenUp, Patience, Requests};
 use super::settings::Settings;
 use crate::failure::{Failure, Result};
+use crate::stop::Stop;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
@@ -31,14 +32,14 @@ const THREADS: usize = 2;
 /// mend (name, credentials, region, address, certificate) is of kind `User` until a request of that kind has succeeded,
 /// then it is trouble that may pass: `Transient`, as all others.
 #[derive(Clone)]
-pub struct Bucket(Arc<Driven>);
-
-/// Requests and the threads that drive them.
-struct Driven {
+pub struct Bucket {
     requests: Arc<Requests>,
-    /// Taken when dropped.
-    runtime: Option<Runtime>,
+    threads: Arc<Threads>,
+    stop: Option<Stop>,
 }
+
+/// The threads that drive requests; taken when dropped.
+struct Threads(Option<Runtime>);
 
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,13 +108,25 @@ impl<T> Pending<Result<T>> {
 impl Bucket {
     /// Prepares a bucket for use; nothing is asked of it yet. Fails with kind `User` when the settings alone do not do.
     pub fn open(settings: Settings) -> Result<Self> {
+        Self::open_counted(settings, Arc::default())
+    }
+
+    /// The same, with its requests counted there.
+    pub fn open_counted(settings: Settings, meter: Arc<Meter>) -> Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(THREADS).thread_name("s3").enable_all().build();
         let runtime = runtime.map_err(|error| Failure::transient("no threads for requests to S3").because(error))?;
         let for_connecting = settings.clone();
         let connected = drive(&runtime, async move { connect(&for_connecting).await }).wait()?;
-        let requests = Arc::new(Requests::new(settings, connected));
-        Ok(Self(Arc::new(Driven { requests, runtime: Some(runtime) })))
+        let requests = Arc::new(Requests::new(settings, connected, meter));
+        Ok(Self { requests, threads: Arc::new(Threads(Some(runtime))), stop: None })
+    }
+
+    /// The same bucket for one who is told by `stop` when to leave: requests then end with kind `Cancelled`, whatever
+    /// they may have done. Until then they are tried with this patience.
+    #[must_use]
+    pub fn until(&self, stop: Stop, patience: Patience) -> Self {
+        Self { requests: Arc::new(self.requests.with(patience)), threads: Arc::clone(&self.threads), stop: Some(stop) }
     }
 
     /// Its name.
@@ -210,7 +223,7 @@ impl Bucket {
     }
 
     pub(super) fn requests(&self) -> &Arc<Requests> {
-        &self.0.requests
+        &self.requests
     }
 
     /// Begins work on the bucket's threads.
@@ -219,8 +232,17 @@ impl Bucket {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let runtime = self.0.runtime.as_ref().expect("the runtime lives as long as the bucket");
-        drive(runtime, work(Arc::clone(self.requests())))
+        let runtime = self.threads.0.as_ref().expect("the runtime lives as long as the bucket");
+        let (work, stop) = (work(Arc::clone(self.requests())), self.stop.clone());
+        drive(runtime, async move {
+            match stop {
+                None => work.await,
+                Some(stop) => tokio::select! {
+                    outcome = work => outcome,
+                    () = stop.stopped() => Err(Failure::cancelled()),
+                },
+            }
+        })
     }
 
     /// Has work done on the bucket's threads.
@@ -233,11 +255,11 @@ impl Bucket {
     }
 }
 
-impl Drop for Driven {
+impl Drop for Threads {
     fn drop(&mut self) {
         // Whoever waited for a request still has the bucket: nothing that matters is under way. Blocking here would
         // panic in a thread that drives other asynchronous work.
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }

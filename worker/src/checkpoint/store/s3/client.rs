@@ -24,6 +24,7 @@ use std::sync::Arc;
 const USUAL_REGION: &str = "us-east-1";
 
 /// A client, and who gives it credentials.
+#[derive(Clone)]
 pub(super) struct Connected {
     pub(super) client: Client,
     pub(super) credentials: Arc<Renewed>,

@@ -78,6 +78,17 @@ impl Cause {
         }
     }
 
+    /// True when the store does not do its work at all for a while, or nobody reaches it.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::Throttled(_) | Self::Trouble | Self::Unreachable => true,
+            // The next attempts tell whether these pass; they do not pass with time alone.
+            Self::Conflict | Self::Credentials => false,
+            Self::NotFound | Self::Condition | Self::Range | Self::Bucket | Self::Denied | Self::Region => false,
+            Self::Certificate | Self::Clock | Self::Unsupported => false,
+        }
+    }
+
     /// True when it is for the user to change something, unless it has worked before.
     pub(super) fn is_of_user(&self) -> bool {
         match self {
@@ -261,5 +272,37 @@ mod tests {
         for (status, code, retry_after, expected) in table {
             assert_eq!(cause(status, code, retry_after), expected, "{status} {code} {retry_after:?}");
         }
+    }
+
+    #[test]
+    fn only_a_store_that_does_not_work_for_a_while_is_away() {
+        let table = [
+            (503, "SlowDown", true),
+            (429, "", true),
+            (503, "ServiceUnavailable", true),
+            (500, "InternalError", true),
+            (502, "", true),
+            (507, "XMinioStorageFull", true),
+            (200, "InternalError", true),
+            (400, "RequestTimeout", true),
+            (403, "AccessDenied", false),
+            (403, "ExpiredToken", false),
+            (403, "SignatureDoesNotMatch", false),
+            (404, "NoSuchBucket", false),
+            (404, "NoSuchUpload", false),
+            (409, "OperationAborted", false),
+            (412, "PreconditionFailed", false),
+            (400, "EntityTooSmall", false),
+            (400, "InvalidPart", false),
+            (301, "PermanentRedirect", false),
+            (403, "RequestTimeTooSkewed", false),
+            (501, "NotImplemented", false),
+        ];
+        for (status, code, expected) in table {
+            let cause = cause(status, code, None);
+            assert_eq!(cause.is_absence(), expected, "{status} {code}: {cause:?}");
+            assert!(!cause.is_absence() || cause.may_pass());
+        }
+        assert!(Cause::Unreachable.is_absence() && !Cause::Certificate.is_absence());
     }
 }

@@ -60,6 +60,24 @@ impl Operation {
             Self::ListUploads => "list_uploads",
         }
     }
+
+    /// Whether it changes something in the bucket, or only reads there: a store may do one and not the other.
+    pub(super) fn direction(self) -> Direction {
+        match self {
+            Self::Get | Self::Head | Self::List | Self::ListUploads => Direction::Read,
+            Self::Put | Self::Delete | Self::CreateUpload | Self::UploadPart => Direction::Write,
+            Self::CompleteUpload | Self::AbortUpload => Direction::Write,
+        }
+    }
+}
+
+/// What requests do to a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// They read.
+    Read,
+    /// They change something.
+    Write,
 }
 
 /// Upper bounds of the latencies that are told apart, in milliseconds; above the last one is one more.
@@ -165,13 +183,31 @@ impl Counters {
     }
 }
 
-impl Numbers for Meter {
-    fn families(&self) -> Vec<Family> {
-        let mut readings = self.read();
+impl Reading {
+    /// Both together; of the same kind.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.attempts += other.attempts;
+        self.errors += other.errors;
+        self.throttled += other.throttled;
+        self.retries += other.retries;
+        self.bytes += other.bytes;
+        self.latency_us += other.latency_us;
+        self.latencies.iter_mut().zip(&other.latencies).for_each(|(sum, count)| *sum += count);
+        self
+    }
+
+    /// The families of what several meters have read; `label` says whose requests they are, where the kind of request
+    /// does not.
+    #[must_use]
+    pub fn families(label: Option<(&'static str, &str)>, readings: &[Self]) -> Vec<Family> {
         // What was never asked for says nothing.
-        readings.retain(|reading| reading.attempts > 0);
-        let labels = |reading: &Reading| vec![("operation", reading.operation.name().to_owned())];
-        let counted = |name, help, count: fn(&Reading) -> u64| {
+        let readings: Vec<&Self> = readings.iter().filter(|reading| reading.attempts > 0).collect();
+        let labels = |reading: &Self| {
+            let operation = ("operation", reading.operation.name().to_owned());
+            [operation].into_iter().chain(label.map(|(name, value)| (name, value.to_owned()))).collect::<Vec<_>>()
+        };
+        let counted = |name, help, count: fn(&Self) -> u64| {
             let samples = readings.iter().map(|reading| (labels(reading), count(reading) as f64));
             Family::counter(name, help).with_all(samples)
         };
@@ -190,6 +226,12 @@ impl Numbers for Meter {
             counted("weir_store_retries_total", "Requests that followed one that failed.", |reading| reading.retries),
             counted("weir_store_bytes_total", "Bytes of content that requests moved.", |reading| reading.bytes),
         ]
+    }
+}
+
+impl Numbers for Meter {
+    fn families(&self) -> Vec<Family> {
+        Reading::families(None, &self.read())
     }
 }
 

@@ -23,5 +23,6 @@ pub use growing::{GrowingUpload, WholeUpload};
 pub use lifecycle::AbortRule;
 pub use multipart::{Completed, IfAbsent, Part, Upload};
 pub use objects::S3Store;
+pub use retry::{AWAY, Patience};
 pub use settings::{Credentials, Limits, Settings};
 pub use version::VersionRead;

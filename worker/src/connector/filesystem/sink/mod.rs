@@ -24,6 +24,8 @@ mod writer;
 use super::super::options::Options;
 use super::super::{Committer, CommitterContext, Environment, Outside, Sink, SinkWriter, TableShape, WriterContext};
 use super::place::Place;
+use crate::checkpoint::store::s3::Patience;
+use crate::checkpoint::store::s3::meter::Meter;
 use crate::diagnostic::Diagnostic;
 use crate::failure::Result;
 use commit::RenameCommitter;
@@ -138,7 +140,7 @@ impl Sink for FileSink {
             folder.writable(&stem(&context.job_uid, &self.table))?;
         }
         let writer = FileSinkWriter::new(
-            self.place.clone(),
+            self.place.until(&context.stop, Patience::Endless),
             &self.table,
             self.format.clone(),
             self.partitioning.clone(),
@@ -146,6 +148,10 @@ impl Sink for FileSink {
             context,
         )?;
         Ok(Box::new(writer))
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        self.place.meter()
     }
 
     fn commits(&self) -> bool {

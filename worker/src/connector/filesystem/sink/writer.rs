@@ -271,6 +271,7 @@ mod tests {
 
     use super::super::super::super::{TableShape, options::Options};
     use super::*;
+    use crate::stop::Stop;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
     use std::path::Path;
@@ -299,6 +300,7 @@ mod tests {
             generation: Generation(1),
             job_uid: "job".into(),
             restored: Vec::new(),
+            stop: Stop::default(),
         };
         FileSinkWriter::new(Place::Folder(root.to_path_buf()), "t", Format::Json, partitioning, rolling, context)
             .unwrap()
