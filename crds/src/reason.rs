@@ -72,7 +72,7 @@ reasons! {
     Unschedulable,
     /// The cluster refuses to make a pod or an object: a quota, a policy, a missing service account.
     Denied,
-    /// A Secret that the SQL or the storage names, or a key of it, is missing.
+    /// A Secret that the SQL, the storage or a volume names, or a key of it, is missing.
     SecretMissing,
     /// The container cannot be made or started; the message is the kubelet's.
     ContainerNotStarted,

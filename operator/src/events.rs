@@ -32,9 +32,9 @@ impl Recorder {
         let note = event.message.chars().take(LONGEST_NOTE).collect::<String>();
         let event = events::Event {
             type_,
-            reason: event.reason.clone(),
+            reason: event.reason.name().to_owned(),
             note: Some(note),
-            action: event.reason.clone(),
+            action: event.reason.name().to_owned(),
             secondary: None,
         };
         limited(self.0.publish(&event, regarding)).await
@@ -47,9 +47,9 @@ pub async fn tell(ctx: &Context, uid: &str, regarding: &ObjectReference, events:
         if !ctx.notes.edit(uid, |note| note.tells(event, now)) {
             continue;
         }
-        tracing::info!(reason = event.reason, message = event.message, "told");
+        tracing::info!(reason = event.reason.name(), message = event.message, "told");
         if let Err(error) = ctx.events.publish(event, regarding).await {
-            tracing::warn!(error = %error, reason = event.reason, "an event could not be told");
+            tracing::warn!(error = %error, reason = event.reason.name(), "an event could not be told");
         }
     }
 }

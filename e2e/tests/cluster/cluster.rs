@@ -169,6 +169,24 @@ pub(crate) fn enter(scenario: &str, beside: Beside) -> Option<Turn> {
     Some(turn)
 }
 
+/// Like [`enter`], for a scenario that lays hands on nodes: on a cluster whose nodes are elsewhere it is passed over by name.
+pub(crate) fn enter_nodes(scenario: &str, beside: Beside) -> Option<Turn> {
+    let turn = enter(scenario, beside)?;
+    if nodes_are_containers() {
+        return Some(turn);
+    }
+    eprintln!("{scenario}: passed over, as the nodes are no containers of this machine");
+    None
+}
+
+/// Whether the nodes are containers of this machine's docker, as those of kind are.
+pub(crate) fn nodes_are_containers() -> bool {
+    let nodes = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]).good();
+    let mut command = Command::new("docker");
+    command.args(["container", "inspect"]).args(nodes.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// Installs the chart with the images of the environment, or upgrades it.
 pub(crate) fn install(further: &[&str]) -> Answer {
     let chart = repository().join("charts/weir");

@@ -1,6 +1,6 @@
 //! What fails under a running job, and what its output shows of it: nothing.
 
-use crate::cluster::{self, Beside, kubectl};
+use crate::cluster::{self, Beside, Turn, kubectl};
 use crate::job::{Job, is};
 use crate::namespace::Namespace;
 use crate::pods;
@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A job runs at parallelism 2, something is done to it, it runs again and its output is the quiet run's.
-fn check(scenario: &str, name: &str, beside: Beside, harm: impl FnOnce(&Namespace, &Job)) {
-    let Some(_turn) = cluster::enter(scenario, beside) else { return };
+fn check(turn: Option<Turn>, name: &str, harm: impl FnOnce(&Namespace, &Job)) {
+    let Some(_turn) = turn else { return };
     let namespace = Namespace::new(name);
     let job = Job::endless(name, 2);
     job.start(&namespace);
@@ -37,14 +37,18 @@ fn runs_on_other_pods(namespace: &Namespace, job: &Job, gone: &BTreeSet<String>)
 
 #[test]
 fn a_container_that_is_killed_is_restarted_and_restores() {
-    let scenario = "a_container_that_is_killed_is_restarted_and_restores";
-    check(scenario, "killed", Beside::Others, |namespace, job| {
+    let turn = cluster::enter_nodes("a_container_that_is_killed_is_restarted_and_restores", Beside::Others);
+    check(turn, "killed", |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         kill_container(namespace, &pod);
-        let selection = ["pods", "-l", &pods::selector(job)];
-        namespace.until("the container is restarted", &selection, |pods| {
-            pods.get(&pod).filter(|pod| pods::restarts_of(pod) == 1).map(|_| ())
-        });
+        is_restarted(namespace, job, &pod);
+    });
+}
+
+/// Waits until the container of a pod was restarted once.
+pub(crate) fn is_restarted(namespace: &Namespace, job: &Job, pod: &str) {
+    namespace.until("the container is restarted", &["pods", "-l", &pods::selector(job)], |pods| {
+        pods.get(pod).filter(|pod| pods::restarts_of(pod) == 1).map(|_| ())
     });
 }
 
@@ -65,7 +69,7 @@ pub(crate) fn signal(pod: &Value, signal: &str) -> f64 {
 
 /// The pods with these ordinals are deleted.
 fn check_deleted(scenario: &str, name: &str, ordinals: &[u32]) {
-    check(scenario, name, Beside::Others, |namespace, job| {
+    check(cluster::enter(scenario, Beside::Others), name, |namespace, job| {
         let before = pods::uids_of(namespace, job, |ordinal| ordinals.contains(&ordinal));
         let names: Vec<String> = ordinals.iter().map(|ordinal| pods::with_ordinal(namespace, job, *ordinal)).collect();
         delete(namespace, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -90,7 +94,8 @@ fn all_pods_are_replaced() {
 
 #[test]
 fn pods_are_evicted_while_a_node_is_drained() {
-    check("pods_are_evicted_while_a_node_is_drained", "drained", Beside::Nobody, |namespace, job| {
+    let turn = cluster::enter("pods_are_evicted_while_a_node_is_drained", Beside::Nobody);
+    check(turn, "drained", |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let selector = pods::selector(job);
@@ -104,7 +109,8 @@ fn pods_are_evicted_while_a_node_is_drained() {
 
 #[test]
 fn the_pods_of_a_lost_node_are_replaced() {
-    check("the_pods_of_a_lost_node_are_replaced", "lost", Beside::Nobody, |namespace, job| {
+    let turn = cluster::enter_nodes("the_pods_of_a_lost_node_are_replaced", Beside::Nobody);
+    check(turn, "lost", |namespace, job| {
         let pod = pods::with_ordinal(namespace, job, 1);
         let node = namespace.get("pod", &pod)["spec"]["nodeName"].as_str().unwrap().to_owned();
         let paused = Paused::new(&node);

@@ -66,10 +66,6 @@ fn pause(folder: &str, from: f64, to: f64) -> f64 {
     within.map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
 }
 
-fn newest(folder: &str) -> u64 {
-    output::files(folder).iter().map(|file| file.generation).max().unwrap_or(0)
-}
-
 fn runs(namespace: &Namespace, job: &Job) {
     job.until(namespace, "the job runs", |job| is(job, "Ready", "True", "Running"));
     let wanted = job.parallelism as usize;
@@ -84,7 +80,7 @@ fn figures() {
     if env::var_os("WEIR_E2E_FIGURES").is_none() {
         return eprintln!("figures: passed over, as WEIR_E2E_FIGURES is not set (see e2e/run)");
     }
-    let Some(_turn) = cluster::enter("figures", Beside::Nobody) else { return };
+    let Some(_turn) = cluster::enter_nodes("figures", Beside::Nobody) else { return };
     let started = Instant::now();
     let namespace = Namespace::new("figures");
     let mut first = Figure::of("apply to first output row");
@@ -103,7 +99,7 @@ fn figures() {
             [(&mut killed, 1, Harm::Kill), (&mut deleted, 1, Harm::Delete), (&mut lost, 0, Harm::Delete)]
         {
             runs(&namespace, &job);
-            let (pod, generation) = (pods::with_ordinal(&namespace, &job, ordinal), newest(&folder));
+            let (pod, generation) = (pods::with_ordinal(&namespace, &job, ordinal), output::newest(&folder));
             let before = match harm {
                 Harm::Kill => kill_container(&namespace, &pod),
                 Harm::Delete => {
@@ -115,7 +111,7 @@ fn figures() {
             figure.seconds.push(first_after(&folder, generation).at - before);
         }
         runs(&namespace, &job);
-        let (before, generation) = (now(), newest(&folder));
+        let (before, generation) = (now(), output::newest(&folder));
         namespace.kubectl(&["scale", "streamjob", &job.name, "--replicas=3"]).good();
         job.until(&namespace, "the job is scaled", |job| runs_at(job, 3));
         settled.seconds.push(now() - before);

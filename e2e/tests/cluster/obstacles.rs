@@ -6,6 +6,7 @@ use crate::namespace::Namespace;
 use crate::output;
 use crate::watch::condition;
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// A label of nodes: the namespace that has room there.
 const ROOM: &str = "weir.dev/room";
@@ -18,15 +19,24 @@ struct Obstacle<'a> {
     words: &'a str,
 }
 
-/// A job meets an obstacle, says so, and runs once it is gone.
-fn check(scenario: &str, obstacle: &Obstacle<'_>, meet: impl FnOnce(&mut Meeting), cure: impl FnOnce(&Meeting)) {
+/// A job meets an obstacle, says so, and runs once it is gone. `meet` puts the obstacle there and gives the manifest. How long
+/// the job took to say so is printed, and not judged.
+fn check(
+    scenario: &str,
+    obstacle: &Obstacle<'_>,
+    meet: impl FnOnce(&mut Meeting) -> String,
+    cure: impl FnOnce(&Meeting),
+) {
     let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
     let mut meeting = Meeting { namespace: Namespace::new(obstacle.name), job: Job::endless(obstacle.name, 1) };
-    meet(&mut meeting);
+    let manifest = meet(&mut meeting);
     let Meeting { namespace, job } = &meeting;
+    let applied = Instant::now();
+    namespace.apply(&manifest).good();
     let met = job.until(namespace, "the job says what it lacks", |job| {
         condition(job, "Ready").is_some_and(|(_, reason)| reason == obstacle.reason)
     });
+    eprintln!("apply to the condition {}: {:.2} s", obstacle.reason, applied.elapsed().as_secs_f64());
     let message = met["status"]["message"].to_string();
     assert!(message.contains(obstacle.words), "no {:?} in {message}", obstacle.words);
     cure(&meeting);
@@ -40,8 +50,8 @@ struct Meeting {
 }
 
 impl Meeting {
-    fn apply(&self) {
-        self.namespace.apply(&self.job.manifest(&self.namespace)).good();
+    fn manifest(&self) -> String {
+        self.job.manifest(&self.namespace)
     }
 }
 
@@ -50,7 +60,7 @@ fn an_image_that_is_missing_is_said_and_corrected() {
     let image = Obstacle { name: "no-image", reason: "ImageUnavailable", words: "that-is-not-there" };
     let meet = |meeting: &mut Meeting| {
         meeting.job.worker["image"] = "weir/worker:that-is-not-there".into();
-        meeting.apply();
+        meeting.manifest()
     };
     check("an_image_that_is_missing_is_said_and_corrected", &image, meet, |meeting| {
         let patch = json!({"spec": {"worker": {"image": next_image()}}}).to_string();
@@ -64,7 +74,7 @@ fn a_job_without_room_says_so_and_waits_for_it() {
     let meet = |meeting: &mut Meeting| {
         let place = json!({ROOM: meeting.namespace.name});
         meeting.job.worker["podTemplate"]["spec"]["nodeSelector"] = place;
-        meeting.apply();
+        meeting.manifest()
     };
     check("a_job_without_room_says_so_and_waits_for_it", &room, meet, |meeting| {
         let label = format!("{ROOM}={}", meeting.namespace.name);
@@ -82,7 +92,7 @@ fn a_job_beyond_the_quota_says_so_and_waits() {
         meeting.namespace.until("the quota is in force", &quota, |quotas| {
             quotas.get("none").filter(|quota| quota["status"]["used"]["pods"] == "0").map(|_| ())
         });
-        meeting.apply();
+        meeting.manifest()
     };
     check("a_job_beyond_the_quota_says_so_and_waits", &quota, meet, |meeting| {
         meeting.namespace.kubectl(&["delete", "quota", "none"]).good();
@@ -94,7 +104,7 @@ fn a_secret_that_is_missing_is_said_and_waited_for() {
     let secret = Obstacle { name: "no-secret", reason: "SecretMissing", words: "s3" };
     let meet = |meeting: &mut Meeting| {
         meeting.namespace.kubectl(&["delete", "secret", "s3"]).good();
-        meeting.apply();
+        meeting.manifest()
     };
     check("a_secret_that_is_missing_is_said_and_waited_for", &secret, meet, |meeting| {
         meeting.namespace.apply(&output::secret(&meeting.namespace.name)).good();
@@ -112,9 +122,7 @@ fn sql_in_a_config_map_that_is_missing_is_said_and_waited_for() {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "script"}, "data": {"job.sql": sql}});
         (job.to_string(), map.to_string())
     };
-    let meet = |meeting: &mut Meeting| {
-        meeting.namespace.apply(&parts(meeting).0).good();
-    };
+    let meet = |meeting: &mut Meeting| parts(meeting).0;
     check("sql_in_a_config_map_that_is_missing_is_said_and_waited_for", &sql, meet, |meeting| {
         meeting.namespace.apply(&parts(meeting).1).good();
     });

@@ -104,6 +104,11 @@ pub(crate) fn files(folder: &str) -> Vec<File> {
     text.lines().filter_map(file).collect()
 }
 
+/// The newest generation that has written to a folder of the bucket; 0: none.
+pub(crate) fn newest(folder: &str) -> u64 {
+    files(folder).iter().map(|file| file.generation).max().unwrap_or(0)
+}
+
 /// Names of the objects below a folder of the bucket.
 pub(crate) fn objects(folder: &str) -> Vec<String> {
     let text = shell(&format!("cd /data/{BUCKET}/{folder} 2>/dev/null && find . -type f | sort || true"));

@@ -80,11 +80,8 @@ fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
 
 #[test]
 fn a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate() {
-    let Some(_turn) =
-        cluster::enter("a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate", Beside::Others)
-    else {
-        return;
-    };
+    let scenario = "a_worker_has_no_token_and_its_leader_answers_nobody_without_a_certificate";
+    let Some(_turn) = cluster::enter_nodes(scenario, Beside::Others) else { return };
     let namespace = Namespace::new("closed");
     let job = Job::lasting("closed", 600, 1);
     job.start(&namespace);

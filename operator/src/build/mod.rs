@@ -10,10 +10,10 @@ mod secrets;
 mod template;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::{StreamJob, StreamJobSpec};
 
-use crate::model::{Action, Decision, Mark, Object, Observed, RevisionSeen, Write, name};
+use crate::model::{Action, Decision, Mark, Needed, Object, Observed, RevisionSeen, Write, name};
 
 /// The writes that a decision becomes, in order.
 #[must_use]
@@ -21,14 +21,19 @@ pub fn build(observed: &Observed, decision: &Decision) -> Vec<Write> {
     decision.actions.iter().flat_map(|action| writes(observed, action)).collect()
 }
 
-/// The Secrets that the pods of the job mount: named by its SQL (`'${secret:name/key}'`) and by its storage.
+/// What the pods of the job mount: Secrets that its SQL (`'${secret:name/key}'`) and its storage name, and what the
+/// volumes of its template are made of. Sorted.
 #[must_use]
-pub fn secrets(observed: &Observed) -> Vec<String> {
-    let mut names: Vec<String> =
-        observed.revisions.iter().filter_map(spec_of).flat_map(|spec| secrets::of(&spec)).collect();
-    names.sort();
-    names.dedup();
-    names
+pub fn needed(observed: &Observed) -> BTreeSet<Needed> {
+    let specs = observed.revisions.iter().filter_map(spec_of);
+    specs
+        .flat_map(|spec| {
+            let template = spec.worker.pod_template.clone().unwrap_or_default();
+            let volumes = template.spec.unwrap_or_default().volumes;
+            let ours = secrets::of(&spec).into_iter().map(Needed::Secret);
+            ours.chain(secrets::in_volumes(&volumes)).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// The folder of a job's state, as paths name it; none for a storage that other jobs cannot read.

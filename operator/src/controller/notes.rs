@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use weir_crds::Reason;
 
 use crate::certificates::Credentials;
-use crate::model::{Event, Refused};
+use crate::model::{Event, Needed, Refused};
 
 /// How long an event is not told again.
 const TOLD: SignedDuration = SignedDuration::from_mins(10);
@@ -33,12 +34,12 @@ pub struct Note {
     pub applied: BTreeMap<(&'static str, String), (u64, String)>,
     /// Until when the job's certificates are known to be right.
     pub certified: Option<Timestamp>,
-    /// Secrets that were there, and until when that is believed.
-    pub secrets: BTreeMap<String, Timestamp>,
+    /// Secrets and ConfigMaps that were there, and until when that is believed.
+    pub found: BTreeMap<Needed, Timestamp>,
     /// Looks in a row that failed.
     pub failures: u32,
     /// Events that were told, by reason and message.
-    told: BTreeMap<(String, String), Timestamp>,
+    told: BTreeMap<(Reason, String), Timestamp>,
 }
 
 impl Notes {
@@ -77,6 +78,6 @@ impl Note {
     /// Whether an event is to be told now; then it counts as told.
     pub fn tells(&mut self, event: &Event, now: Timestamp) -> bool {
         self.told.retain(|_, at| now.duration_since(*at) < TOLD);
-        self.told.insert((event.reason.clone(), event.message.clone()), now).is_none()
+        self.told.insert((event.reason, event.message.clone()), now).is_none()
     }
 }

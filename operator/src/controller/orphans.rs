@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use weir_crds::{Savepoint, SavepointState};
+use weir_crds::{Reason, Savepoint, SavepointState};
 
 use super::{Context, limited};
 use crate::cluster::{Entry, JobKey, KeptSavepoint};
@@ -64,7 +64,7 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
         let patch = json!({"metadata": {"resourceVersion": savepoint.version, "finalizers": others}});
         let message =
             format!("there is no StreamJob {} any more: the state of this savepoint stays in the store", key.name);
-        let event = Event { kind: EventKind::Warning, reason: "StateRetained".to_owned(), message };
+        let event = Event { kind: EventKind::Warning, reason: Reason::StateLeft, message };
         events::tell(ctx, &savepoint.uid, &reference(key, savepoint), &[event], ctx.now()).await;
         return limited(api.patch(&seen.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop);
     }

@@ -1,5 +1,6 @@
 //! Whether the state fits a new program: asked of a short pod of the new image, before anything stops.
 
+use serde::Deserialize;
 use weir_crds::{ChangeStep, Reason};
 
 use super::draft::{Draft, Trouble};
@@ -7,8 +8,22 @@ use super::health::{Standing, last_words, standing};
 use super::view::View;
 use crate::model::{Action, CheckVerdict, Exit, PodSeen, RevisionSeen, Role};
 
-/// The exit code of a check that has found a misfit.
-const MISFIT: i32 = 2;
+/// What a check that has come to an end says.
+#[derive(Deserialize)]
+struct Said {
+    verdict: Word,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Word {
+    Fits,
+    Misfit,
+    /// It could not look.
+    Unknown,
+}
 
 /// Whether a revision has to be checked before it is told to anybody.
 pub(super) fn is_needed(view: &View<'_>, target: &RevisionSeen) -> bool {
@@ -34,18 +49,39 @@ pub(super) fn verdict(view: &View<'_>, target: &RevisionSeen) -> Option<CheckVer
     if !is_needed(view, target) {
         return Some(CheckVerdict::Fits);
     }
-    pods(view, target).find_map(|pod| match pod.exit() {
-        Some(exit) if exit.code == 0 => Some(CheckVerdict::Fits),
-        Some(exit) if exit.code == MISFIT => Some(CheckVerdict::Misfit { message: told(exit) }),
-        _ => None,
+    pods(view, target).find_map(|pod| match said(pod.exit()?)? {
+        Said { verdict: Word::Fits, .. } => Some(CheckVerdict::Fits),
+        Said { verdict: Word::Misfit, message } => Some(CheckVerdict::Misfit { message }),
+        Said { verdict: Word::Unknown, .. } => None,
     })
 }
 
-/// What the check says is JSON; if that was cut it is shown as it is.
-fn told(exit: &Exit) -> String {
-    let verdict = serde_json::from_str::<serde_json::Value>(&exit.message).ok();
-    let message = verdict.as_ref().and_then(|verdict| verdict["message"].as_str());
-    message.map_or_else(|| last_words(exit), str::to_owned)
+/// Only its words count: an image may hold any program, and that one may end with any code.
+fn said(exit: &Exit) -> Option<Said> {
+    serde_json::from_str(exit.message.trim()).ok()
+}
+
+/// Why a check that has ended came to no verdict.
+fn why_none(pod: &PodSeen) -> String {
+    match pod.exit().map(|exit| (said(exit), exit)) {
+        Some((Some(Said { message, .. }), _)) if !message.is_empty() => message,
+        Some((_, exit)) => last_words(exit),
+        None => pod.phase_message.clone().unwrap_or_else(|| "its pod is gone".to_owned()),
+    }
+}
+
+/// What hinders the check, if it is needed and has not come to a verdict.
+pub(super) fn trouble(view: &View<'_>, target: &RevisionSeen) -> Option<Trouble> {
+    if verdict(view, target).is_some() {
+        return None;
+    }
+    pods(view, target).find_map(|pod| match standing(pod) {
+        Standing::Stuck(trouble) => Some(trouble),
+        Standing::Gone(_) | Standing::Crashing(_) | Standing::Refused(_) => {
+            Some(Trouble::new(Reason::CrashLooping, format!("the check could not be done: {}", why_none(pod))))
+        }
+        Standing::Well => None,
+    })
 }
 
 /// Has it checked; what hinders that is told.
@@ -53,17 +89,12 @@ pub(super) fn check(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
     if let Some(change) = &mut draft.change {
         change.step = ChangeStep::Checking;
     }
+    draft.troubles.extend(trouble(view, target));
     let mut waits = false;
     for pod in pods(view, target) {
         match standing(pod) {
-            Standing::Stuck(trouble) => {
-                draft.troubles.push(trouble);
-                waits = true;
-            }
             // It could not look, as when the store is away: another one may.
-            Standing::Gone(_) | Standing::Crashing(_) => {
-                let why = pod.exit().map_or_else(|| "its pod is gone".to_owned(), last_words);
-                draft.troubles.push(Trouble::new(Reason::CrashLooping, format!("the check ended: {why}")));
+            Standing::Gone(_) | Standing::Crashing(_) | Standing::Refused(_) => {
                 let ended = pod.exit().and_then(|exit| exit.finished).unwrap_or(pod.created);
                 let due = ended.checked_add(jiff::SignedDuration::from_secs(10)).unwrap_or(view.now);
                 if due <= view.now {

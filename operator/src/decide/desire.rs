@@ -2,7 +2,7 @@
 //!
 //! Two programs are the same if the manifests that their workers read mean the same to this version of the controller:
 //! stored ones are read again and compared, hashes are not. So a new controller, which may know more fields, and a new
-//! default image restart no job.
+//! default image restart no job. Only what has not begun yet takes up a new default image: a wrong one may be why.
 
 use serde_json::{Map, Value, json};
 use weir_crds::{Reason, StreamJobSpec, UpgradeMode, ValidatedJob};
@@ -103,7 +103,7 @@ pub(super) fn used(view: &View<'_>) -> Option<String> {
 /// Whether the newest revision, which has not begun, is this program and begins with this state.
 fn is_recorded(view: &View<'_>, program: &Program, found: &Restore) -> bool {
     let Some(newest) = view.newest() else { return false };
-    let Some(recorded) = view.revision(newest.content.program).filter(|recorded| program.is(recorded)) else {
+    let Some(recorded) = view.revision(newest.content.program).filter(|recorded| program.is(view, recorded)) else {
         return false;
     };
     let path = |manifest: &Value| manifest["spec"]["restoreFrom"]["path"].as_str().map(str::to_owned);
@@ -182,19 +182,24 @@ fn meaning(manifest: &Value) -> String {
 }
 
 impl Program {
-    /// Whether a recorded program is this one.
-    pub(super) fn is(&self, recorded: &RevisionSeen) -> bool {
+    /// Whether a recorded program is this one. The image that a manifest does not name counts until it has begun.
+    pub(super) fn is(&self, view: &View<'_>, recorded: &RevisionSeen) -> bool {
         let content = &recorded.content;
-        content.restart == self.restart
+        (content.image == self.image || view.has_begun(recorded.number))
+            && content.restart == self.restart
             && content.restored_from == self.restored_from
             && content.manifest.as_ref().is_some_and(|manifest| meaning(manifest) == meaning(&self.manifest))
     }
 
-    /// Whether even the parts of the manifest that count only once are the same.
-    pub(super) fn is_exactly(&self, recorded: &RevisionSeen) -> bool {
+    /// Whether pods of a recorded program can be used for this one: even the parts of the manifest that count only once
+    /// are the same, and the image, unless it is the program in force.
+    pub(super) fn is_exactly(&self, view: &View<'_>, recorded: &RevisionSeen) -> bool {
         let dropped = |manifest: &Value| manifest["spec"]["allowDroppedState"].clone();
         let manifest = recorded.content.manifest.as_ref();
-        self.is(recorded) && manifest.is_some_and(|manifest| dropped(manifest) == dropped(&self.manifest))
+        let runs = view.current().is_some_and(|current| current.content.program == recorded.number);
+        (runs || recorded.content.image == self.image)
+            && self.is(view, recorded)
+            && manifest.is_some_and(|manifest| dropped(manifest) == dropped(&self.manifest))
     }
 
     /// What runs, for the leader.

@@ -85,6 +85,6 @@ impl Draft {
     }
 
     fn event(&mut self, kind: EventKind, reason: Reason, message: String) {
-        self.events.push(Event { kind, reason: reason.name().to_owned(), message });
+        self.events.push(Event { kind, reason, message });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use weir_crds::{Reason, RestartStrategy};
 
-use super::check::verdict;
+use super::check::{self, verdict};
 use super::health::{Pace, Standing, last_words, pace, standing};
 use super::strategy;
 use super::view::View;
@@ -71,12 +71,7 @@ fn given_up(view: &View<'_>, newest: &RevisionSeen) -> Option<String> {
             Standing::Well | Standing::Gone(_) => {}
         }
     }
-    let check = view.seen.pods.iter().filter(|pod| pod.role == crate::model::Role::Check && pod.revision == program);
-    for pod in check {
-        if let Standing::Stuck(stuck) = standing(pod) {
-            trouble = Some(stuck.message);
-        }
-    }
+    let trouble = trouble.or_else(|| check::trouble(view, newest).map(|trouble| trouble.message));
     let (limit, since) = deadline(view, newest)?;
     // As long as the old version runs and nothing is wrong with the new one, nothing is lost by waiting.
     let late = view.since(since) >= limit && (view.in_force >= newest.number || trouble.is_some());

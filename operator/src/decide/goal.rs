@@ -206,7 +206,7 @@ fn record_wish<'a>(view: &View<'a>, newest: Option<&'a RevisionSeen>, wanted: &D
     let fresh = wanted.restore.is_some();
     let known = |revision: &&&RevisionSeen| {
         let usable = revision.content.program == revision.number && !view.is_given_up(revision.number);
-        usable && !fresh && wanted.program.is_exactly(revision)
+        usable && !fresh && wanted.program.is_exactly(view, revision)
     };
     if let Some(known) = view.revisions.iter().rev().find(known) {
         content = Content { program: known.number, manifest: None, image: known.content.image.clone(), ..content };
@@ -235,13 +235,16 @@ fn change(kind: ChangeKind, revision: u64) -> Change {
 
 /// Whether the pods of this revision are those that are wished for.
 fn is_program(view: &View<'_>, revision: &RevisionSeen, wanted: &Desired) -> bool {
-    view.revision(revision.content.program).is_some_and(|program| wanted.program.is(program))
+    view.revision(revision.content.program).is_some_and(|program| wanted.program.is(view, program))
 }
 
-/// Why this wish is not tried again.
+/// Why this wish is not tried again. What has not even begun is, with another image.
 fn failed(view: &View<'_>, wanted: &Desired) -> Option<Trouble> {
     let revision = view.revisions.iter().rev().find(|revision| {
-        revision.content.key == wanted.key && revision.content.takes_back.is_none() && revision.failed().is_some()
+        let content = &revision.content;
+        let same = content.key == wanted.key && content.takes_back.is_none();
+        let image = content.image == wanted.program.image || view.has_begun(content.program);
+        same && image && revision.failed().is_some()
     });
     trouble_of(revision?)
 }

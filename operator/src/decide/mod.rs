@@ -47,7 +47,8 @@ use jiff::Timestamp;
 use weir_crds::{JobState, Reason, RestartStrategy};
 
 use crate::model::{
-    Action, Ask, ContainerState, Decision, LeaderRequest, LeaderSeen, Mark, Observed, OriginSeen, Then, Wish, name,
+    Action, Ask, ContainerState, Decision, LeaderRequest, LeaderSeen, Mark, Needed, Observed, OriginSeen, Then, Wish,
+    name,
 };
 use draft::{Draft, Trouble};
 use goal::Goal;
@@ -194,10 +195,10 @@ fn ask_origin(view: &View<'_>, request: LeaderRequest, draft: &mut Draft) {
 
 /// What hinders that no pod can tell.
 fn hindrances(view: &View<'_>, draft: &mut Draft) {
-    if !view.seen.missing_secrets.is_empty() && view.workers().any(|pod| !health::is_up(pod)) {
-        let names = view.seen.missing_secrets.join(", ");
-        let message = format!("Secrets that the job names are missing: {names}; the pods start when they are there");
-        draft.troubles.insert(0, Trouble::new(Reason::SecretMissing, message));
+    if view.workers().any(|pod| !health::is_up(pod))
+        && let Some(trouble) = absence(&view.seen.missing)
+    {
+        draft.troubles.insert(0, trouble);
     }
     if let Some(trouble) = silence(view) {
         draft.troubles.push(trouble);
@@ -206,6 +207,23 @@ fn hindrances(view: &View<'_>, draft: &mut Draft) {
         draft.troubles.insert(0, Trouble::new(Reason::Denied, denied));
         draft.look_again(Duration::from_secs(5));
     }
+}
+
+/// What the pods cannot mount: the kubelet only says that it creates their containers.
+fn absence(missing: &[Needed]) -> Option<Trouble> {
+    let of = |name: fn(&Needed) -> Option<&str>| missing.iter().filter_map(name).collect::<Vec<_>>().join(", ");
+    let secrets = of(|needed| if let Needed::Secret(name) = needed { Some(name) } else { None });
+    let config_maps = of(|needed| if let Needed::ConfigMap(name) = needed { Some(name) } else { None });
+    let (reason, words) = match (secrets.as_str(), config_maps.as_str()) {
+        ("", "") => return None,
+        (_, "") => (Reason::SecretMissing, format!("Secrets that the job names are missing: {secrets}")),
+        ("", _) => (Reason::ContainerNotStarted, format!("ConfigMaps that the job names are missing: {config_maps}")),
+        _ => {
+            let words = format!("Secrets that the job names are missing: {secrets}; so are ConfigMaps: {config_maps}");
+            (Reason::SecretMissing, words)
+        }
+    };
+    Some(Trouble::new(reason, format!("{words}; the pods start when they are there")))
 }
 
 /// A leader that does not answer although its process has been up for a while.

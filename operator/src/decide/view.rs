@@ -85,6 +85,15 @@ impl<'a> View<'a> {
         self.revisions.iter().any(|revision| revision.content.program == program && revision.is_stable())
     }
 
+    /// Whether this program runs the job, or has, as far as that is known.
+    pub(super) fn has_begun(&self, program: u64) -> bool {
+        let of = |number: u64| self.revision(number).map_or(number, |revision| revision.content.program);
+        let undone = self.revisions.iter().filter_map(|revision| revision.content.takes_back.as_ref());
+        (self.in_force > 0 && of(self.in_force) == program)
+            || self.is_stable(program)
+            || undone.map(|undone| of(undone.revision)).any(|undone| undone == program)
+    }
+
     pub(super) fn workers(&self) -> impl Iterator<Item = &'a PodSeen> + use<'a> {
         self.seen.pods.iter().filter(|pod| pod.role == Role::Worker)
     }
@@ -126,19 +135,10 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The leader of what is in force, if the job has ended there: by its own words, or by its exit code. A pod that is
-    /// told to go may end as if it had stopped.
+    /// How the job has ended, by the words of the leader of this program. An exit code says nothing: leaders stay after an
+    /// end, and an image may hold any program.
     pub(super) fn ended(&self, program: u64) -> Option<Ending> {
-        let pod = self.leader(program)?;
-        if let Some(report) = self.report(program) {
-            return report.ending;
-        }
-        let exit = pod.exit().filter(|_| !pod.deleting && pod.phase == crate::model::Phase::Running)?;
-        match exit.code {
-            0 => Some(Ending::Finished),
-            3 => Some(Ending::Stopped),
-            _ => None,
-        }
+        self.report(program)?.ending
     }
 
     /// Whether the job was told to stop, and did: nothing of it is to be kept running.

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use weir_crds::{CheckpointStatus, SavepointStatus, StreamJobStatus};
+use weir_crds::{CheckpointStatus, Reason, SavepointStatus, StreamJobStatus};
 
 use super::{Ask, Content, Mark};
 
@@ -172,8 +172,8 @@ pub struct Maintenance {
 pub struct Event {
     /// Whether it needs attention.
     pub kind: EventKind,
-    /// From the list of reasons.
-    pub reason: String,
+    /// From the closed list.
+    pub reason: Reason,
     /// For humans.
     pub message: String,
 }

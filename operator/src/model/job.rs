@@ -31,12 +31,21 @@ pub struct Observed {
     pub savepoints: Vec<SavepointSeen>,
     /// Where `spec.restoreFrom` leads, if it names a Savepoint or a job.
     pub origin: Option<OriginSeen>,
-    /// Secrets that the job's pods mount and that do not exist; `build::secrets` names those to look for.
-    pub missing_secrets: Vec<String>,
+    /// What the job's pods mount and does not exist; `build::needed` names what to look for.
+    pub missing: Vec<Needed>,
     /// Writes that the cluster refused lately, such as pods for which there is no quota, for humans.
     pub denied: Option<String>,
     /// The namespace is being deleted: nothing new can be made in it.
     pub namespace_ends: bool,
+}
+
+/// An object in the job's namespace, by name, without which its pods do not start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needed {
+    /// A Secret.
+    Secret(String),
+    /// A ConfigMap.
+    ConfigMap(String),
 }
 
 /// What a job asks for.

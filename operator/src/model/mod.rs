@@ -21,7 +21,7 @@ mod revision;
 mod savepoint;
 
 pub use decision::{Action, Decision, Event, EventKind, Finalizer, Maintenance, NewPod, Object, Write};
-pub use job::{CheckVerdict, Observed, OriginSeen, ServiceSeen, Wish};
+pub use job::{CheckVerdict, Needed, Observed, OriginSeen, ServiceSeen, Wish};
 pub use leader::{
     Ask, Assign, Change, CheckpointSeen, Ending, Failure, FailureKind, LeaderReport, LeaderRequest, LeaderSeen,
     LeaderState, Refused, RestorePoint, SavepointReport, SavepointSeenState, SwitchStep, Then,

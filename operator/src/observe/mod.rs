@@ -36,9 +36,9 @@ pub use leaders::{chain, credentials, peer};
 use crate::build;
 use crate::cluster::{Entry, JobKey, KeptJob};
 use crate::controller::{Context, limited};
-use crate::model::{Observed, Phase, Wish};
+use crate::model::{Needed, Observed, Phase, Wish};
 
-/// How long a Secret that was there is not looked for again.
+/// How long a Secret or ConfigMap that was there is not looked for again.
 const BELIEVED: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why a look failed.
@@ -79,13 +79,13 @@ pub async fn observe(
         refused: note.refused,
         savepoints: ctx.cluster.savepoints.of(key).iter().map(|(_, of)| of.kept.seen.clone()).collect(),
         origin: None,
-        missing_secrets: Vec::new(),
+        missing: Vec::new(),
         denied: note.denied,
         namespace_ends: false,
     };
     observed.origin = origin::origin(ctx, key, &entry.uid, &observed.wish).await;
     if !is_steady(&observed) {
-        observed.missing_secrets = missing_secrets(ctx, key, &entry.uid, &observed).await?;
+        observed.missing = missing(ctx, key, &entry.uid, &observed).await?;
     }
     if observed.deleted().is_some() {
         observed.namespace_ends = namespace_ends(ctx, &key.namespace).await;
@@ -140,21 +140,34 @@ fn is_steady(observed: &Observed) -> bool {
         && observed.pods.iter().all(|pod| pod.phase == Phase::Running && pod.container.ready && !pod.deleting)
 }
 
-async fn missing_secrets(ctx: &Context, key: &JobKey, uid: &str, observed: &Observed) -> Result<Vec<String>, Error> {
-    let api: Api<Secret> = ctx.api(&key.namespace);
+async fn missing(ctx: &Context, key: &JobKey, uid: &str, observed: &Observed) -> Result<Vec<Needed>, Error> {
     let mut missing = Vec::new();
-    for name in build::secrets(observed) {
+    for needed in build::needed(observed) {
         let now = ctx.now();
-        if ctx.notes.get(uid).secrets.get(&name).is_some_and(|until| now < *until) {
+        if ctx.notes.get(uid).found.get(&needed).is_some_and(|until| now < *until) {
             continue;
         }
-        let found = limited(api.get_metadata_opt(&name)).await;
-        match found.map_err(|error| unread(format!("Secret {name}"), error))? {
-            Some(_) => drop(ctx.notes.edit(uid, |note| note.secrets.insert(name, now + BELIEVED))),
-            None => missing.push(name),
+        if is_there(ctx, key, &needed).await? {
+            ctx.notes.edit(uid, |note| note.found.insert(needed, now + BELIEVED));
+        } else {
+            missing.push(needed);
         }
     }
     Ok(missing)
+}
+
+async fn is_there(ctx: &Context, key: &JobKey, needed: &Needed) -> Result<bool, Error> {
+    let (found, what) = match needed {
+        Needed::Secret(name) => {
+            let api: Api<Secret> = ctx.api(&key.namespace);
+            (limited(api.get_metadata_opt(name)).await.map(|secret| secret.is_some()), format!("Secret {name}"))
+        }
+        Needed::ConfigMap(name) => {
+            let api: Api<ConfigMap> = ctx.api(&key.namespace);
+            (limited(api.get_metadata_opt(name)).await.map(|found| found.is_some()), format!("ConfigMap {name}"))
+        }
+    };
+    found.map_err(|error| unread(what, error))
 }
 
 /// Whether nothing new can be made in a namespace. Where this may not be known, it is taken to be usable.

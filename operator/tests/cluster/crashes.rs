@@ -1,4 +1,4 @@
-//! The controller dies before and after each of its writes: the end is always the same.
+//! The controller dies before and after each of its writes, or acts on what it saw long ago: the end is always the same.
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -12,7 +12,12 @@ struct Story {
     name: &'static str,
     before: Before,
     change: fn(&World),
+    /// What the user does when the change has been under way for a while.
+    then: Option<fn(&World)>,
 }
+
+/// Turns of the controller until a user changes something once more.
+const A_WHILE: usize = 12;
 
 type Before = fn(&mut World) -> LocalBoxFuture<'_, ()>;
 
@@ -24,6 +29,28 @@ const CHANGES: &[Story] = &[
     story("upgrade", running, |world| world.apply(&json!({"spec": {"worker": {"image": "weir:2"}}}))),
     story("suspend", running, |world| world.apply(&json!({"spec": {"state": "Suspended"}}))),
     story("resume", suspended, |world| world.apply(&json!({"spec": {"state": "Running"}}))),
+];
+
+/// Changes that a newer spec overtakes: the first one cannot come to an end until then.
+const OVERTAKEN: &[Story] = &[
+    Story {
+        name: "upgrade, then another one",
+        before: running,
+        change: |world| held_up(world, &json!({"spec": {"worker": {"image": "weir:2"}}})),
+        then: Some(|world| world.apply(&json!({"spec": {"worker": {"image": "weir:3"}}}))),
+    },
+    Story {
+        name: "upgrade, then as it was, but wider",
+        before: running,
+        change: |world| held_up(world, &json!({"spec": {"worker": {"image": "weir:2"}}})),
+        then: Some(|world| world.apply(&json!({"spec": {"parallelism": 3, "worker": {"image": "weir:1"}}}))),
+    },
+    Story {
+        name: "scale up, then down",
+        before: running,
+        change: |world| held_up(world, &json!({"spec": {"parallelism": 4}})),
+        then: Some(|world| world.apply(&json!({"spec": {"parallelism": 1}}))),
+    },
 ];
 
 /// What begins with another state, and what goes back to the version before.
@@ -54,7 +81,13 @@ const ENDS: &[Story] = &[
 ];
 
 const fn story(name: &'static str, before: Before, change: fn(&World)) -> Story {
-    Story { name, before, change }
+    Story { name, before, change, then: None }
+}
+
+/// The first change of a job, for which it cannot stop.
+fn held_up(world: &World, change: &Value) {
+    world.job.lock().cannot_stop = Some((2, "the bucket is away".to_owned()));
+    world.apply(change);
 }
 
 fn nothing(_: &mut World) -> LocalBoxFuture<'_, ()> {
@@ -123,6 +156,12 @@ async fn told(story: &Story, begin: &World, fault: Option<(usize, Fault)>) -> (V
     let (at, fault) = fault.unwrap_or((usize::MAX, Fault::None));
     world.script(at, fault);
     (story.change)(&world);
+    if let Some(then) = story.then {
+        for _ in 0..A_WHILE {
+            world.turn().await;
+        }
+        then(&world);
+    }
     world.settle().await;
     let writes = world.server.script.lock().seen.clone();
     (world.summary(), writes)
@@ -158,6 +197,54 @@ async fn refused_and_unanswered_writes_of_a_change_change_nothing_in_the_end() {
     always_the_same_end(CHANGES, ANSWERS).await;
 }
 
+/// A controller looks at everything and is frozen then; another one takes over. The first one wakes, acts on what it saw,
+/// and ends; by then the other one has done some of its work, or all.
+async fn frozen(stories: &[Story]) {
+    for story in stories {
+        let mut begin = World::new();
+        (story.before)(&mut begin).await;
+        let (quiet, _) = told(story, &begin, None).await;
+        for turns in [1, 4, 7] {
+            for asleep in [Some(4), None] {
+                let mut world = begin.again();
+                (story.change)(&world);
+                for _ in 0..turns {
+                    world.turn().await;
+                }
+                let frozen = world.freeze();
+                match asleep {
+                    Some(asleep) => {
+                        for _ in 0..asleep {
+                            world.turn().await;
+                        }
+                    }
+                    None => world.settle().await,
+                }
+                world.wake(frozen).await;
+                world.settle().await;
+                let end = world.summary();
+                let what = format!("{}: frozen after {turns} turns, for {asleep:?}", story.name);
+                assert_eq!(end, quiet, "{what}\n{end:#}\nquiet: {quiet:#}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_controller_that_wakes_during_a_change_changes_nothing_in_the_end() {
+    frozen(CHANGES).await;
+}
+
+#[tokio::test]
+async fn a_frozen_controller_that_wakes_during_a_return_changes_nothing_in_the_end() {
+    frozen(RETURNS).await;
+}
+
+#[tokio::test]
+async fn a_frozen_controller_that_wakes_at_an_end_changes_nothing_in_the_end() {
+    frozen(ENDS).await;
+}
+
 #[tokio::test]
 async fn a_controller_that_dies_during_a_return_changes_nothing_in_the_end() {
     always_the_same_end(RETURNS, DEATHS).await;
@@ -182,7 +269,7 @@ async fn refused_and_unanswered_writes_at_an_end_change_nothing_in_the_end() {
 /// and those that are kept, and what pods did that worked on the state.
 #[tokio::test]
 async fn stories_end_as_they_should() {
-    let endings = CHANGES.iter().chain(RETURNS).chain(ENDS).map(async |story| {
+    let endings = CHANGES.iter().chain(OVERTAKEN).chain(RETURNS).chain(ENDS).map(async |story| {
         let mut begin = World::new();
         (story.before)(&mut begin).await;
         let (end, writes) = told(story, &begin, None).await;
@@ -201,6 +288,9 @@ const ENDINGS: &[&str] = &[
     r#"upgrade: "Running" [1,2] 0 [] []"#,
     r#"suspend: "Suspended" [1] 1 ["suspend-1"] []"#,
     r#"resume: "Running" [1,2] 1 [] []"#,
+    r#"upgrade, then another one: "Running" [1,3] 0 [] []"#,
+    r#"upgrade, then as it was, but wider: "Running" [1,3] 0 [] []"#,
+    r#"scale up, then down: "Running" [1,3] 0 [] []"#,
     r#"first start from a savepoint of another job: "Running" [1] 0 [] []"#,
     r#"back to a savepoint of its own: "Running" [1,2] 1 ["monday"] []"#,
     r#"rollback of an upgrade: "Running" [1,2,3] 0 [] []"#,

@@ -125,6 +125,36 @@ async fn quota_is_told_and_healed() {
 }
 
 #[tokio::test]
+async fn what_volumes_are_made_of_is_missed_by_name_and_the_job_goes_on_when_it_is_there() {
+    for (volume, plural, reason) in [
+        (json!({"name": "ca", "secret": {"secretName": "own-ca"}}), "secrets", "SecretMissing"),
+        (json!({"name": "ca", "configMap": {"name": "own-ca"}}), "configmaps", "ContainerNotStarted"),
+    ] {
+        let mut world = World::new();
+        let mut job = manifest(2, "weir:1");
+        let optional = json!({"name": "maybe", "secret": {"secretName": "not-there", "optional": true}});
+        job["spec"]["worker"]["podTemplate"] = json!({"spec": {"volumes": [volume, optional]}});
+        world.apply(&job);
+        for _ in 0..20 {
+            world.turn().await;
+        }
+        let job = world.streamjob();
+        let reconciling = condition(&job, "Reconciling");
+        assert_eq!((&reconciling["status"], &reconciling["reason"]), (&json!("True"), &json!(reason)), "{job:#}");
+        let message = reconciling["message"].as_str().unwrap();
+        assert!(message.contains("own-ca") && !message.contains("not-there"), "{message}");
+        let object = json!({"apiVersion": "v1", "metadata": {"name": "own-ca", "namespace": NAMESPACE}});
+        world.server.edit(|store| store.create(&kind("", plural), NAMESPACE, object)).unwrap();
+        world.settle().await;
+        let job = world.streamjob();
+        assert_eq!(
+            (&job["status"]["state"], condition(&job, "Reconciling")["status"].as_str()),
+            (&json!("Running"), Some("False"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn objects_that_people_change_or_delete_are_as_they_should_be_again() {
     let mut world = running(2).await;
     let quiet = world.summary();
@@ -197,6 +227,49 @@ async fn a_misfit_is_refused_and_the_old_job_goes_on() {
     assert_eq!(condition(&job, "Stalled")["status"], "True", "{job:#}");
     assert!(job["status"].to_string().contains("another key"), "{job:#}");
     assert_eq!(world.job.lock().history, [1]);
+}
+
+#[tokio::test]
+async fn a_savepoint_that_fails_leaves_the_old_job_running_says_why_and_is_tried_again() {
+    let changes = [
+        json!({"spec": {"parallelism": 4}}),
+        json!({"spec": {"parallelism": 1}}),
+        json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}),
+    ];
+    for change in changes {
+        let mut world = running(2).await;
+        let uids = |world: &World| -> Vec<Value> {
+            let active = world.pods().into_iter().filter(|pod| pod["metadata"]["labels"]["weir.dev/active"] == "true");
+            active.map(|pod| pod["metadata"]["uid"].clone()).collect()
+        };
+        let before = uids(&world);
+        world.job.lock().cannot_stop = Some((u64::MAX, "the bucket states answers 503".to_owned()));
+        world.apply(&change);
+        let mut told = 0;
+        for _ in 0..60 {
+            world.turn().await;
+            let job = world.streamjob();
+            assert_eq!(condition(&job, "Ready")["reason"], "Running", "{change}: {job:#}");
+            assert_eq!(condition(&job, "Stalled")["status"], "False", "{change}: {job:#}");
+            let reconciling = condition(&job, "Reconciling");
+            let says_why = reconciling["message"].to_string().contains("the bucket states answers 503");
+            told += u32::from(reconciling["reason"] == "StopFailed" && says_why);
+        }
+        assert!(told > 5, "{change}: told {told} times\n{:#}", world.streamjob());
+        assert_eq!(uids(&world), before, "{change}");
+        let failures = {
+            let mut job = world.job.lock();
+            assert_eq!(job.history, [1], "{change}");
+            job.cannot_stop = None;
+            job.failures
+        };
+        assert!(failures > 1, "{change}: it is tried again");
+        world.settle().await;
+        let job = world.streamjob();
+        assert_eq!(world.job.lock().history, [1, 2], "{change}");
+        assert_eq!((&job["status"]["state"], &job["status"]["change"]), (&json!("Running"), &Value::Null), "{job:#}");
+        assert_eq!(condition(&job, "Reconciling")["status"], "False", "{job:#}");
+    }
 }
 
 #[tokio::test]

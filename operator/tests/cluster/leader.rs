@@ -48,6 +48,14 @@ pub(crate) struct Job {
     pub(crate) unable: Vec<(String, &'static str)>,
     /// Images whose check finds that the state does not fit.
     pub(crate) misfits: Vec<String>,
+    /// The savepoint with which a job stops for revisions up to this one fails, with these words.
+    pub(crate) cannot_stop: Option<(u64, String)>,
+    /// The change for which it failed, and why, until it is asked for again.
+    failed: Option<(u64, String)>,
+    /// Stops that failed.
+    pub(crate) failures: u64,
+    /// Who led, by revision and attempt of its pod.
+    claims: BTreeMap<(u64, u64), String>,
     addresses: u64,
 }
 
@@ -75,8 +83,27 @@ fn label<'a>(pod: &'a Value, name: &str) -> &'a str {
     pod["metadata"]["labels"][name].as_str().unwrap_or_default()
 }
 
+/// Whether everything is there that the volumes of a pod are made of.
+fn is_mountable(store: &Store, pod: &Value) -> bool {
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+    let is_there = |plural: &str, source: &Value, field: &str| match source[field].as_str() {
+        Some(name) if source["optional"] != true => {
+            store.objects.contains_key(&((String::new(), plural.to_owned()), namespace.to_owned(), name.to_owned()))
+        }
+        _ => true,
+    };
+    let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.all(|volume| {
+        is_there("secrets", &volume["secret"], "secretName") && is_there("configmaps", &volume["configMap"], "name")
+    })
+}
+
 fn leads(pod: &Value) -> bool {
     label(pod, "weir.dev/role") == "worker" && label(pod, "weir.dev/ordinal") == "0"
+}
+
+fn attempt(pod: &Value) -> u64 {
+    label(pod, "weir.dev/attempt").parse().unwrap_or_default()
 }
 
 fn uid(pod: &Value) -> String {
@@ -105,7 +132,16 @@ impl Job {
             && self.in_force.as_ref().is_none_or(|(revision, _)| *revision < target)
             && self.stopped.is_none_or(|stopped| stopped < target)
         {
-            self.lead(target, &pods);
+            let running = self.in_force.as_ref().is_some_and(|(_, pod)| alive(pod));
+            match self.cannot_stop.clone().filter(|(newest, _)| running && target <= *newest) {
+                None => self.lead(target, &pods),
+                Some((_, why)) => {
+                    if self.failed.is_none() && self.leader(target, &pods).is_some() {
+                        self.failed = Some((target, why));
+                        self.failures += 1;
+                    }
+                }
+            }
         }
         let is_barren = |of: &String| pods.iter().any(|pod| uid(pod) == *of && self.barren.contains(&image(pod)));
         if let Some((revision, pod)) = self.in_force.clone()
@@ -119,9 +155,9 @@ impl Job {
         }
     }
 
-    /// A revision comes into force when its leader and all of its workers are there.
-    fn lead(&mut self, revision: u64, pods: &[Value]) {
-        let Some(assignment) = self.assignments.get(&revision) else { return };
+    /// Who leads a revision, once all of its workers are there.
+    fn leader<'p>(&self, revision: u64, pods: &'p [Value]) -> Option<&'p Value> {
+        let assignment = self.assignments.get(&revision)?;
         let code = assignment["code"].as_str().map(str::to_owned);
         let of_code: Vec<&Value> = pods
             .iter()
@@ -130,15 +166,27 @@ impl Job {
             .collect();
         let places: std::collections::BTreeSet<&str> =
             of_code.iter().map(|pod| label(pod, "weir.dev/ordinal")).collect();
-        let attempt = |pod: &Value| label(pod, "weir.dev/attempt").parse::<u64>().unwrap_or_default();
-        let leader = of_code.iter().filter(|pod| leads(pod)).max_by_key(|pod| attempt(pod));
-        if let Some(leader) = leader
-            && places.len() as u64 >= assignment["workers"].as_u64().unwrap_or(1)
-        {
-            self.in_force = Some((revision, uid(leader)));
-            if self.history.last() != Some(&revision) {
-                self.history.push(revision);
-            }
+        let complete = places.len() as u64 >= assignment["workers"].as_u64().unwrap_or(1);
+        of_code.into_iter().filter(|pod| leads(pod) && complete).max_by_key(|pod| attempt(pod))
+    }
+
+    /// A revision comes into force with its leader, who claims as the attempt of its pod. As in the store of a job, no
+    /// other pod ever has the same attempt, and none of an earlier one comes after it.
+    fn lead(&mut self, revision: u64, pods: &[Value]) {
+        let Some(leader) = self.leader(revision, pods) else { return };
+        let pair = (revision, attempt(leader));
+        if let Some((last, known)) = self.claims.last_key_value() {
+            assert!(pair >= *last, "{pair:?} leads after {last:?}");
+            assert!(pair > *last || *known == uid(leader), "two pods lead as {pair:?}");
+        }
+        if let Some((current, _)) = self.in_force.as_ref().filter(|(_, pod)| pods.iter().any(|of| uid(of) == *pod)) {
+            assert!(revision > *current, "a second leader of revision {revision}, while the first one is there");
+        }
+        self.claims.insert(pair, uid(leader));
+        self.failed = None;
+        self.in_force = Some((revision, uid(leader)));
+        if self.history.last() != Some(&revision) {
+            self.history.push(revision);
         }
     }
 
@@ -159,14 +207,17 @@ impl Job {
         let ended = |code: i32, message: &str| json!({"terminated": {"exitCode": code, "reason": "Error", "message": message, "finishedAt": at}});
         let (phase, ready, state) = match label(pod, "weir.dev/role") {
             "check" if self.misfits.contains(&image(pod)) => {
-                ("Succeeded", false, ended(2, "operator 3 has another key now"))
+                ("Failed", false, ended(2, r#"{"verdict": "misfit", "message": "operator 3 has another key now"}"#))
             }
-            "check" => ("Succeeded", false, ended(0, "{}")),
+            "check" => ("Succeeded", false, ended(0, r#"{"verdict": "fits"}"#)),
             "maintenance" => {
                 let words = pod["spec"]["containers"][0]["args"].as_array().into_iter().flatten();
                 let words: Vec<&str> = words.filter_map(Value::as_str).collect();
                 self.worked.insert(uid(pod), words.join(" "));
                 ("Succeeded", false, ended(0, "{}"))
+            }
+            _ if !is_mountable(store, pod) => {
+                ("Pending", false, json!({"waiting": {"reason": "ContainerCreating", "message": ""}}))
             }
             _ if self.missing.contains(&image(pod)) => {
                 ("Pending", false, json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
@@ -238,9 +289,11 @@ impl Job {
         let revision = self.is_leading(pod).unwrap_or(0);
         let terms = self.assignments.get(&revision).cloned().unwrap_or(json!({}));
         let assigned = self.assignments.last_key_value().map_or(0, |(revision, _)| *revision);
+        let failed = self.failed.as_ref().filter(|(failed, _)| *failed == assigned && revision > 0);
+        let failed = failed.map(|(failed, why)| json!({"revision": failed, "message": why}));
         json!({"revision": revision, "parallelism": terms["parallelism"].as_u64().unwrap_or(0),
             "workers": terms["workers"].as_u64().unwrap_or(0), "code": terms["code"].as_str().unwrap_or_default(),
-            "assigned": assigned, "change": null, "failed": null})
+            "assigned": assigned, "change": null, "failed": failed})
     }
 
     fn checkpoints(&self, pod: &Value) -> Value {
@@ -255,11 +308,15 @@ impl Job {
     fn assign(&mut self, body: &Value) -> (u16, Value) {
         let revision = body["revision"].as_u64().unwrap_or(0);
         match self.assignments.get(&revision) {
-            Some(known) if known == body => (202, json!({"revision": revision, "state": "accepted"})),
+            Some(known) if known == body => {
+                self.failed = self.failed.take().filter(|(failed, _)| *failed != revision);
+                (202, json!({"revision": revision, "state": "accepted"}))
+            }
             Some(_) => (409, json!({"error": format!("revision {revision} has another content")})),
             None if self.assignments.keys().any(|known| *known > revision) => (409, json!({"error": "stale"})),
             None => {
                 self.assignments.insert(revision, body.clone());
+                self.failed = None;
                 (202, json!({"revision": revision, "state": "accepted"}))
             }
         }

@@ -173,6 +173,17 @@ impl World {
         self.pass(1);
     }
 
+    /// The controller has seen everything, and does nothing any more; another one takes its place.
+    pub(crate) fn freeze(&mut self) -> Arc<Context> {
+        self.see();
+        std::mem::replace(&mut self.ctx, Arc::new(context(&self.server, &self.job, &self.now)))
+    }
+
+    /// A controller acts on what it saw last, whatever has happened since.
+    pub(crate) async fn wake(&self, frozen: Arc<Context>) {
+        let _ = reconcile(&frozen, &JobKey::new(NAMESPACE, NAME)).await.is_ok();
+    }
+
     /// Time passes without the controller.
     pub(crate) fn pass(&self, seconds: i64) {
         let mut now = self.now.lock();

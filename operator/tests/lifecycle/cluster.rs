@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DesiredState, Savepoint, SavepointStatus, StreamJob, StreamJobStatus, validate};
 use weir_operator::model::{
-    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Object, Observed, OriginSeen, PodSeen, Refused,
-    RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
+    Action, Assign, Decision, Finalizer, LeaderRequest, LeaderSeen, Needed, Object, Observed, OriginSeen, PodSeen,
+    Refused, RestorePoint, RevisionSeen, Role, SavepointSeen, ServiceSeen, Wish, Write, name,
 };
 use weir_operator::{build::build, decide::decide};
 
@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
     pub(crate) refused: Vec<Refused>,
     pub(crate) finalizer_removed: bool,
+    /// The image of jobs that name none.
+    pub(crate) default_image: String,
     /// Images that cannot be pulled.
     pub(crate) no_image: BTreeSet<String>,
     /// The verdict of checks: exit code and message.
@@ -42,7 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) maintenance: (i32, String),
     /// Leaders answer every request with this.
     pub(crate) refuses: Option<(u16, String)>,
-    pub(crate) missing_secrets: Vec<String>,
+    pub(crate) missing: Vec<Needed>,
     pub(crate) denied: Option<String>,
     /// Reasons of conditions and events so far.
     pub(crate) told: BTreeSet<String>,
@@ -68,6 +70,11 @@ pub(crate) fn job() -> StreamJob {
     .unwrap()
 }
 
+/// How a check ends that finds nothing wrong.
+pub(crate) fn fits() -> (i32, String) {
+    (0, r#"{"verdict": "fits"}"#.to_owned())
+}
+
 impl Cluster {
     pub(crate) fn new() -> Self {
         Self {
@@ -81,15 +88,16 @@ impl Cluster {
             now: Timestamp::from_second(1_767_225_600).unwrap(),
             refused: Vec::new(),
             finalizer_removed: false,
+            default_image: "weir:default".to_owned(),
             no_image: BTreeSet::new(),
-            check: (0, r#"{"verdict": "fits"}"#.to_owned()),
+            check: fits(),
             namespace_ends: false,
             origin: None,
             asked_of_origin: Vec::new(),
             pending: None,
             maintenance: (0, "done".to_owned()),
             refuses: None,
-            missing_secrets: Vec::new(),
+            missing: Vec::new(),
             denied: None,
             told: BTreeSet::new(),
             written: Vec::new(),
@@ -155,7 +163,7 @@ impl Cluster {
         Observed {
             job: self.job.clone(),
             wish,
-            default_image: "weir:default".to_owned(),
+            default_image: self.default_image.clone(),
             revisions: self.revisions.values().filter_map(RevisionSeen::of).collect(),
             pods: self.seen_pods(),
             services: self.services.clone(),
@@ -163,7 +171,7 @@ impl Cluster {
             refused: self.refused.clone(),
             savepoints: self.savepoints.values().map(SavepointSeen::of).collect(),
             origin: self.origin.clone().filter(|_| self.job.spec.restore_from.is_some()),
-            missing_secrets: self.missing_secrets.clone(),
+            missing: self.missing.clone(),
             denied: self.denied.clone(),
             namespace_ends: self.namespace_ends,
         }
@@ -206,7 +214,7 @@ impl Cluster {
         });
         let conditions = savepoints.chain([&decision.status.conditions]).flatten();
         self.told.extend(conditions.map(|condition| condition.reason.clone()));
-        self.told.extend(decision.events.iter().map(|event| event.reason.clone()));
+        self.told.extend(decision.events.iter().map(|event| event.reason.name().to_owned()));
     }
 
     pub(crate) fn rounds(&mut self, count: usize) {
@@ -443,6 +451,16 @@ pub(crate) fn crashing(code: i32, message: &str, at: Timestamp) -> PodStatus {
     containers[0]["lastState"] = json!({"terminated": exit});
     status(json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": containers,
+    }))
+}
+
+/// A worker whose container has ended, and will be started again.
+pub(crate) fn over(code: i32, message: &str, at: Timestamp) -> PodStatus {
+    let exit =
+        json!({"exitCode": code, "reason": "Error", "message": message, "startedAt": Time(at), "finishedAt": Time(at)});
+    status(json!({
+        "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": container(&json!({"terminated": exit}), false, 0),
     }))
 }
 

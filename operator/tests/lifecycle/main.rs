@@ -4,6 +4,7 @@
 
 mod chaos;
 mod cluster;
+mod images;
 mod reasons;
 mod rendered;
 mod restores;

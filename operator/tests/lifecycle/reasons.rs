@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DeletionPolicy, DesiredState, PipelineSpec, Reason};
-use weir_operator::model::{OriginSeen, name};
+use weir_operator::model::{Needed, OriginSeen, name};
 
 use crate::cluster::{Cluster, crashing, evicted, no_room, waiting};
 use crate::situations::savepoint;
@@ -97,7 +97,7 @@ fn begin(cluster: &mut Cluster, reason: Reason) {
         }
         Reason::Denied => cluster.denied = Some("pods are forbidden: exceeded quota".to_owned()),
         Reason::SecretMissing => {
-            cluster.missing_secrets = vec!["s3".to_owned()];
+            cluster.missing = vec![Needed::Secret("s3".to_owned())];
             cluster.pods.clear();
             cluster.no_image.insert("weir:1".to_owned());
         }
@@ -192,11 +192,23 @@ const CAUSES: &[Cause] = &[
         reason: Reason::SecretMissing,
         words: "states-key",
         begins: |cluster| {
-            cluster.missing_secrets = vec!["states-key".to_owned()];
+            cluster.missing = vec![Needed::Secret("states-key".to_owned())];
             cluster.pending = Some(waiting("ContainerCreating", ""));
         },
         ends: |cluster| {
-            cluster.missing_secrets.clear();
+            cluster.missing.clear();
+            cluster.pending = None;
+        },
+    },
+    Cause {
+        reason: Reason::ContainerNotStarted,
+        words: "ConfigMaps that the job names are missing: tables",
+        begins: |cluster| {
+            cluster.missing = vec![Needed::ConfigMap("tables".to_owned())];
+            cluster.pending = Some(waiting("ContainerCreating", ""));
+        },
+        ends: |cluster| {
+            cluster.missing.clear();
             cluster.pending = None;
         },
     },

@@ -6,7 +6,7 @@ use serde_json::json;
 use weir_crds::{DeletionPolicy, DesiredState, JobState, Savepoint, SavepointState, UpgradeMode};
 use weir_operator::model::name;
 
-use crate::cluster::{Cluster, crashing, evicted, lost, no_room, waiting};
+use crate::cluster::{Cluster, crashing, evicted, fits, lost, no_room, waiting};
 use crate::words::{check, holds};
 
 /// A job that runs on two workers.
@@ -168,7 +168,7 @@ fn an_upgrade_that_does_not_fit_leaves_the_job_as_it_was() {
     cluster.parallelism(3);
     cluster.rounds(6);
     assert_eq!(cluster.fleet(), ["1/0", "1/1", "1/2"], "the width changes, the refused SQL is not tried again");
-    cluster.check = (0, String::new());
+    cluster.check = fits();
     cluster.edit(|job| job.spec.allow_dropped_state = true);
     cluster.rounds(15);
     assert_eq!(holds(&cluster, "Stalled"), None);

@@ -49,7 +49,7 @@ impl Merge {
             true => (join::join(&readers, &self.owned)?, self.dead),
             false => {
                 let tombstones = if self.older_stay { Tombstones::Keep } else { Tombstones::Drop };
-                let merged = merge(&readers, &self.files, &self.owned, tombstones, &self.watermarks)?;
+                let merged = merge(&readers, &self.owned, tombstones, &self.watermarks)?;
                 (merged, if self.older_stay { self.dead } else { Some(0) })
             }
         };
@@ -74,7 +74,7 @@ pub(super) fn merge_files(
     tombstones: Tombstones,
     watermarks: &[(KeyGroupRange, EventTime)],
 ) -> Result<Option<Encoded>> {
-    merge(&readers(store, files)?, files, owned, tombstones, watermarks)
+    merge(&readers(store, files)?, owned, tombstones, watermarks)
 }
 
 fn readers<'a>(store: &'a dyn Store, files: &[StateFile]) -> Result<Vec<FileReader<'a>>> {
@@ -83,7 +83,6 @@ fn readers<'a>(store: &'a dyn Store, files: &[StateFile]) -> Result<Vec<FileRead
 
 fn merge(
     readers: &[FileReader<'_>],
-    files: &[StateFile],
     owned: &[KeyGroupRange],
     tombstones: Tombstones,
     watermarks: &[(KeyGroupRange, EventTime)],
@@ -91,9 +90,8 @@ fn merge(
     let mut builder: Option<FileBuilder> = None;
     for groups in file::read_together(readers, owned) {
         let mut deltas: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
-        for (reader, file) in readers.iter().zip(files) {
-            let wanted = |group| groups.contains(&group) && file::contains(&file.key_groups, group);
-            for delta in reader.read(wanted)? {
+        for reader in readers {
+            for delta in reader.read(|group| groups.contains(&group))? {
                 let group = delta.key_groups.first().map(|(group, _)| *group);
                 deltas.entry(group.unwrap_or(KeyGroup(0))).or_default().push(delta);
             }

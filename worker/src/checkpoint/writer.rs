@@ -448,6 +448,21 @@ mod tests {
         assert_eq!(pairs(store.as_ref(), &later.operators[&state].added), BTreeMap::from([(6, 60)]));
     }
 
+    /// Completes a checkpoint and runs the merges that are due; `files` are those of its manifest then, in order.
+    fn complete(writer: &mut SnapshotWriter, taken: TakenSnapshot, files: &mut Vec<StateFile>) {
+        let checkpoint = taken.checkpoint;
+        let told = writer.write(taken).unwrap();
+        writer.completed(checkpoint);
+        for merge in writer.due(&told) {
+            let outcome = merge.run();
+            writer.merged(merge, outcome);
+        }
+        let part = &told.operators[&OperatorId("state".into())];
+        files.retain(|file| !part.dropped.contains_key(&file.path));
+        files.extend(part.added.iter().cloned());
+        files.sort_by_key(|file| file.sequence);
+    }
+
     /// What is in the files of a table after so many checkpoints, of which each adds 4,000 rows from `first` on and knows
     /// that so many rows are of no use since then: the numbers of files and rows.
     fn check_files(checkpoints: u64, first: impl Fn(u64) -> i64, dead: Option<usize>, expected: (usize, u64)) {
@@ -467,16 +482,7 @@ mod tests {
             if let Part::State(snapshot) = &mut taken.taken[0].part {
                 snapshot.tables[0].dead = dead;
             }
-            let told = writer.write(taken).unwrap();
-            writer.completed(CheckpointId(checkpoint));
-            for merge in writer.due(&told) {
-                let outcome = merge.run();
-                writer.merged(merge, outcome);
-            }
-            let part = &told.operators[&state];
-            files.retain(|file| !part.dropped.contains_key(&file.path));
-            files.extend(part.added.iter().cloned());
-            files.sort_by_key(|file| file.sequence);
+            complete(&mut writer, taken, &mut files);
         }
         assert_eq!(pairs(store.as_ref(), &files), all);
         assert_eq!((files.len(), files.iter().map(|file| file.rows).sum()), expected);
@@ -513,15 +519,7 @@ mod tests {
                 snapshot.tables[0].expires = Some(1);
                 snapshot.watermarks = vec![(ALL[0], EventTime(55))];
             }
-            let told = writer.write(taken).unwrap();
-            writer.completed(CheckpointId(checkpoint));
-            for merge in writer.due(&told) {
-                let outcome = merge.run();
-                writer.merged(merge, outcome);
-            }
-            let part = &told.operators[&state];
-            added.retain(|file: &StateFile| !part.dropped.contains_key(&file.path));
-            added.extend(part.added.iter().cloned());
+            complete(&mut writer, taken, &mut added);
         }
         let alive = (6..=17).map(|n| (n * 10, n * 10));
         assert_eq!(pairs(store.as_ref(), &added), alive.collect());

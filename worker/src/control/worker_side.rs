@@ -134,7 +134,8 @@ impl Client {
         };
         let address = tokio::net::lookup_host(&self.leader).await.map_err(unknown)?.next();
         let address = address.ok_or_else(|| Failure::transient(format!("'{}' has no address", self.leader)))?;
-        self.security.connect(address).await
+        // A Service may lead to a pod that is gone for a while; what is looked up next leads elsewhere.
+        self.security.connect_anew(address).await
     }
 
     /// Two ways, neither of which waits for the other.

@@ -5,7 +5,7 @@ use crate::checkpoint::store::Store;
 use crate::failure::Result;
 use crate::operator::snapshot::TableDelta;
 use crate::state::compact::{Tombstones, merge};
-use crate::state::file::{FileReader, contains};
+use crate::state::file::FileReader;
 use std::collections::{BTreeMap, VecDeque};
 use weir_protocol::snapshot::{KeyGroupRange, StateFile};
 use weir_protocol::{EventTime, KeyGroup};
@@ -15,7 +15,7 @@ const TOGETHER: u64 = 4 << 20;
 
 /// A table whose files are open.
 pub(super) struct Table<'a> {
-    files: Vec<(FileReader<'a>, &'a StateFile)>,
+    files: Vec<FileReader<'a>>,
     watermarks: &'a [(KeyGroupRange, EventTime)],
     /// Bytes of each key group that has rows.
     weights: BTreeMap<KeyGroup, u64>,
@@ -39,11 +39,11 @@ impl<'a> Table<'a> {
         let mut weights: BTreeMap<KeyGroup, u64> = BTreeMap::new();
         for file in files {
             let reader = FileReader::open(store, file)?;
-            for (group, bytes) in reader.key_groups().filter(|(group, _)| contains(&file.key_groups, *group)) {
+            for (group, bytes) in reader.key_groups() {
                 let weight = weights.entry(group).or_default();
                 *weight = weight.saturating_add(bytes);
             }
-            open.push((reader, *file));
+            open.push(reader);
         }
         Ok(Self { files: open, watermarks, weights })
     }
@@ -61,8 +61,8 @@ impl<'a> Table<'a> {
 
     fn read(&self, range: &KeyGroups) -> Result<VecDeque<(KeyGroup, TableDelta)>> {
         let mut groups: BTreeMap<KeyGroup, Vec<TableDelta>> = BTreeMap::new();
-        for (reader, file) in &self.files {
-            for delta in reader.read(|group| range.contains(&group) && contains(&file.key_groups, group))? {
+        for reader in &self.files {
+            for delta in reader.read(|group| range.contains(&group))? {
                 groups.entry(delta.key_groups[0].0).or_default().push(delta);
             }
         }

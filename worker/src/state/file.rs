@@ -82,20 +82,21 @@ pub struct Encoded {
 impl FileBuilder {
     /// An empty file for rows like those of `like`. Fails when there is no memory to compress with.
     pub fn new(like: &TableDelta) -> Result<Self> {
-        let footer = Footer {
+        Self::empty(Footer {
             version: VERSION,
             table: like.table.clone(),
             key_columns: like.key_columns,
             expires: like.expires,
             sections: Vec::new(),
-        };
-        let compressor = Compressor::new(ZSTD_LEVEL).map_err(not_compressed)?;
-        Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
+        })
     }
 
     /// An empty file for sections of files like that of `reader`.
     pub(super) fn like(reader: &FileReader<'_>) -> Result<Self> {
-        let footer = Footer { sections: Vec::new(), ..reader.footer.clone() };
+        Self::empty(Footer { sections: Vec::new(), ..reader.footer.clone() })
+    }
+
+    fn empty(footer: Footer) -> Result<Self> {
         let compressor = Compressor::new(ZSTD_LEVEL).map_err(not_compressed)?;
         Ok(Self { body: MAGIC.to_vec(), footer, compressor, plain: Vec::new(), packed: Vec::new() })
     }
@@ -170,7 +171,8 @@ pub struct FileReader<'a> {
 }
 
 impl<'a> FileReader<'a> {
-    /// Reads the footer. Fails with kind `Corrupt` when the file is not what was written.
+    /// Reads the footer. Of the sections those count whose key groups are said to lie in the file: a task may have put
+    /// what it had of the others elsewhere. Fails with kind `Corrupt` when the file is not what was written.
     pub fn open(store: &'a dyn Store, file: &StateFile) -> Result<Self> {
         let corrupt = |what: &str| Failure::corrupt(format!("the state file {} {what}", file.path));
         let tail_start = file.bytes.checked_sub(TAIL).ok_or_else(|| corrupt("is too short"))?;
@@ -193,12 +195,13 @@ impl<'a> FileReader<'a> {
         if xxh3_64(&footer) != u64::from_le_bytes(*checksum) {
             return Err(corrupt("has a damaged footer"));
         }
-        let footer: Footer =
+        let mut footer: Footer =
             serde_json::from_slice(&footer).map_err(|error| corrupt("has a footer of another form").because(error))?;
         if !(OLDEST_VERSION..=VERSION).contains(&footer.version) {
             let readable = format!("this build reads versions {OLDEST_VERSION} to {VERSION}");
             return Err(corrupt(&format!("has version {}; {readable}", footer.version)));
         }
+        footer.sections.retain(|section| contains(&file.key_groups, section.key_group));
         Ok(Self { store, path: file.path.clone(), footer })
     }
 
@@ -273,10 +276,7 @@ pub fn restore(store: &dyn Store, files: &[StateFile], owned: &[KeyGroupRange]) 
     let mut ordered: Vec<&StateFile> = files.iter().collect();
     ordered.sort_by(|one, other| (&one.table, one.sequence).cmp(&(&other.table, other.sequence)));
     ordered.retain(|file| overlap(&file.key_groups, owned));
-    let read = |file: &StateFile| {
-        let wanted = |group| contains(owned, group) && contains(&file.key_groups, group);
-        FileReader::open(store, file)?.read(wanted)
-    };
+    let read = |file: &StateFile| FileReader::open(store, file)?.read(|group| contains(owned, group));
     let mut deltas = Vec::new();
     for files in ordered.chunks(FILES_AT_A_TIME) {
         for of_file in at_once(files, |file| read(file))? {

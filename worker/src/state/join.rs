@@ -113,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_no_longer_holds_is_not_copied() {
+        let (store, mut file) = file(&[(1, 2), (2, 3), (3, 1)], 7);
+        file.key_groups = owned(2, 3).to_vec();
+        let reader = FileReader::open(&store, &file).unwrap();
+        assert_eq!(shown(&stored(join(&[reader], &owned(0, 9)).unwrap().unwrap())), "2:3x7");
+    }
+
+    #[test]
     fn small_sections_and_files_of_other_forms_are_not_joined() {
         let files = [file(&[(1, 100_000)], 1), file(&[(1, 10)], 1)];
         let [large, small] = &files;

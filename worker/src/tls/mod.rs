@@ -34,6 +34,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 /// How long a connection may take to be made, with its handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What a machine that is there needs at most to take a connection.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
+
 /// How long a refused peer gets to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -110,9 +113,25 @@ impl Security {
         Ok((Stream::Tls(Box::new(TlsStream::Server(stream))), Peer { role }))
     }
 
+    /// The same for an address that may be nobody's any more, while another one has taken its place: it is given up when
+    /// no machine has answered within a second. A machine that is there answers at once, however busy its processes are.
+    pub async fn connect_anew(&self, address: SocketAddr) -> Result<Stream> {
+        let Ok(stream) = timeout(LONGEST_WAY, TcpStream::connect(address)).await else {
+            return Err(Failure::transient(format!("no machine answered at {address} within a second")));
+        };
+        match timeout(LONGEST_HANDSHAKE, self.shake_hands(stream, address)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(too_slow(address)),
+        }
+    }
+
     async fn dial(&self, address: SocketAddr) -> Result<Stream> {
+        self.shake_hands(TcpStream::connect(address).await, address).await
+    }
+
+    async fn shake_hands(&self, stream: std::io::Result<TcpStream>, address: SocketAddr) -> Result<Stream> {
         let unreachable = |error| Failure::transient(format!("cannot connect to {address}")).because(error);
-        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+        let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let Self::Mutual(identity) = self else { return Ok(Stream::Plain(stream)) };
         let name = ServerName::try_from(Role::Worker.name()).expect("the role is a DNS name");

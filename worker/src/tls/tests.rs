@@ -211,6 +211,24 @@ fn a_worker_that_is_not_there_is_named() {
     assert!(failure.to_string().contains(&format!("cannot connect to {address}")), "{failure}");
 }
 
+#[tokio::test]
+async fn an_address_at_which_no_machine_answers_is_given_up_soon() {
+    // A listener whose queue is full drops what would come in, as an address does that is nobody's any more.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let failure = loop {
+        match Security::Insecure.connect_anew(address).await {
+            Ok(stream) => queued.push(stream),
+            Err(failure) => break failure,
+        }
+        assert!(queued.len() < 100, "the queue is never full");
+    };
+    assert_eq!(failure.to_string(), format!("no machine answered at {address} within a second"));
+}
+
 #[test]
 fn keys_are_their_owners_alone() {
     let jobs = jobs();

@@ -175,6 +175,14 @@ impl Run {
     }
 }
 
+impl Drop for Run {
+    /// Of a test that fails nothing stays.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn has(lines: &[String], part: &str) -> bool {
     lines.iter().any(|line| line.contains(part))
 }

@@ -1,6 +1,6 @@
 //! Named histories of assignments: asked, stored, followed, overtaken, taken back.
 
-use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from};
+use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from, sum};
 use weir_protocol::chain::{Assignment, RestoreFrom, Stop};
 use weir_protocol::leader::{
     Action, Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State,
@@ -98,6 +98,28 @@ fn what_cannot_be_assigned_is_refused_with_the_reason_and_changes_nothing() {
     check(assignment(0, "a", 1), AssignmentAnswer::Invalid { message });
     let message = "parallelism and workers must be at least 1".to_owned();
     check(assignment(6, "a", 0), AssignmentAnswer::Invalid { message });
+}
+
+#[test]
+fn a_savepoint_that_does_not_fit_is_refused_by_the_leader_whose_plan_it_is() {
+    let mut store = Objects::new();
+    let mut counting = guided("a", "a");
+    let operator = counting.plan.operators[&sum()].clone();
+    counting.plan.operators.insert(OperatorId("counts".to_owned()), operator);
+    let mut old = assigned(&mut store, counting, assignment(1, "a", 1));
+    old.savepoint(&mut store, "s", Then::Continue);
+    let anew = Assignment { restore_from: Some(RestoreFrom::Nothing), ..assignment(2, "b", 1) };
+    old.assign(&mut store, anew.clone());
+    let mut rig = assigned(&mut store, guided("b", "b"), anew);
+    let (before, deployed) = (store.clone(), rig.deployed.len());
+    let from =
+        |code| Assignment { restore_from: Some(RestoreFrom::Savepoint("s".to_owned())), ..assignment(3, code, 1) };
+    let answers = rig.assign(&mut store, from("b"));
+    let [AssignmentAnswer::UnknownRestorePoint { message }] = answers.as_slice() else { panic!("{answers:?}") };
+    assert!(message.contains("no longer has the operator counts"), "{message}");
+    assert_eq!((&store, rig.deployed.len(), rig.revision()), (&before, deployed, 2));
+    // Whether it fits another code's plan is for the leader of that code to say.
+    assert_eq!(rig.assign(&mut store, from("a")), [AssignmentAnswer::Accepted]);
 }
 
 #[test]
@@ -203,7 +225,7 @@ fn upgraded(store: &mut Objects, checkpoint: bool, fits: bool) -> Rig {
     running(store).assign(store, assignment(2, "b", 1));
     let mut options = guided("b", "b");
     if !fits {
-        let operator = options.plan.operators[&crate::rig::sum()].clone();
+        let operator = options.plan.operators[&sum()].clone();
         options.plan.operators.insert(OperatorId("new".to_owned()), operator);
     }
     let mut rig = Rig::begun_with(store, options);

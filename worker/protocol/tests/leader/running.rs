@@ -3,8 +3,11 @@
 use crate::rig::{Objects, Rig, TASK, go_on, head, links, maintain, options, run_from, sink};
 use std::collections::BTreeSet;
 use weir_protocol::chain::Stop;
-use weir_protocol::leader::{Already, BarrierKind, End, ErrorKind, Event, Notice, Operation, Resume, Stops, Then};
-use weir_protocol::{CheckpointId, LinkNumber, OperatorId};
+use weir_protocol::leader::{
+    Already, BarrierKind, CheckpointOptions, DeclineCause, End, ErrorKind, Event, Notice, Operation, Resume, Stops,
+    Then,
+};
+use weir_protocol::{CheckpointId, Generation, LinkNumber, OperatorId};
 
 #[test]
 fn a_finished_job_stays_finished_until_it_begins_anew() {
@@ -184,4 +187,72 @@ fn a_stop_asks_for_an_aligned_stop_barrier() {
     let mut rig = Rig::begun(&mut store, "a", go_on());
     rig.tell(&mut store, Event::StopRequested);
     assert_eq!(rig.barriers, [(CheckpointId(1), BarrierKind::Stop)]);
+}
+
+/// A job that tolerates one failed checkpoint, and whose task does not acknowledge.
+fn tolerant(store: &mut Objects) -> Rig {
+    let mut options = options("a", go_on());
+    options.checkpoint = CheckpointOptions { interval_ms: Some(100), tolerable_failures: 1, ..options.checkpoint };
+    let mut rig = Rig::begun_with(store, options);
+    rig.silent = [TASK.subtask].into();
+    rig
+}
+
+/// Why generations have failed.
+fn failures(rig: &Rig) -> Vec<&str> {
+    let failures = rig.notices.iter().filter_map(|notice| match notice {
+        Notice::GenerationFailed { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    failures.collect()
+}
+
+#[test]
+fn a_generation_ends_when_more_checkpoints_in_a_row_fail_than_are_tolerated() {
+    let mut store = Objects::new();
+    let mut rig = tolerant(&mut store);
+    let time_out = |rig: &mut Rig, store: &mut Objects| {
+        let before = rig.aborted.len();
+        while rig.aborted.len() == before {
+            rig.wait(store);
+        }
+    };
+    time_out(&mut rig, &mut store);
+    rig.silent.clear();
+    while rig.leader.status().last.is_none() {
+        rig.wait(&mut store);
+    }
+    rig.silent = [TASK.subtask].into();
+    time_out(&mut rig, &mut store);
+    assert_eq!((rig.generation(), failures(&rig)), (Generation(1), vec![]), "two have failed, but not in a row");
+    time_out(&mut rig, &mut store);
+    let [said] = failures(&rig)[..] else { panic!("{:?}", rig.notices) };
+    assert!(said.starts_with("2 checkpoints failed in a row") && said.contains("no acknowledgement"), "{said}");
+    rig.silent.clear();
+    rig.wait(&mut store);
+    assert_eq!((rig.generation(), rig.deployed.len(), rig.end), (Generation(2), 2, None));
+}
+
+#[test]
+fn checkpoints_that_the_store_did_not_take_end_no_generation() {
+    let mut store = Objects::new();
+    let mut rig = tolerant(&mut store);
+    let generation = rig.generation();
+    for _ in 0..5 {
+        let taken = rig.barriers.len();
+        while rig.barriers.len() == taken {
+            rig.wait(&mut store);
+        }
+        let (checkpoint, _) = *rig.barriers.last().expect("one more");
+        let message = "503 Slow Down".to_owned();
+        rig.tell(
+            &mut store,
+            Event::Declined { generation, checkpoint, task: TASK, cause: DeclineCause::Store, message },
+        );
+    }
+    assert_eq!((rig.aborted.len(), rig.generation(), failures(&rig)), (5, generation, vec![]));
+    rig.silent.clear();
+    while rig.leader.status().last.is_none() {
+        rig.wait(&mut store);
+    }
 }

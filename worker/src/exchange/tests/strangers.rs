@@ -5,6 +5,8 @@ use crate::exchange::carry::credit;
 use crate::exchange::frame::{HEADER, Header, Kind};
 use crate::exchange::hello::Hello;
 use crate::exchange::rows::encode::Encoder;
+use crate::tls::Role;
+use crate::tls::tests::jobs;
 use arrow::buffer::Buffer;
 use proptest::prelude::*;
 use std::io::{ErrorKind, Read, Write};
@@ -158,6 +160,26 @@ fn a_caller_that_says_something_else_first_is_told_why_it_gets_nothing() {
         assert!(text.contains(reason), "{text}");
     }
     assert!(receiving.losses.try_recv().is_err());
+}
+
+#[test]
+fn a_peer_without_a_certificate_of_the_job_gets_nothing() {
+    let jobs = jobs();
+    let receiving = Worker::new(1, 1, jobs.secure(Role::Worker), |_| {});
+    receiving.open(1);
+    let other = Security::Mutual(jobs.other.identity(Role::Worker).unwrap());
+    for stranger in [jobs.intruder(Role::Worker), other, Security::Insecure] {
+        let sending = Worker::new(0, 0, stranger, |_| {});
+        sending.open(1);
+        let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
+        // It may be sent before the peer is refused.
+        let _ = sender.send(Element::Batch(numbers(0, 7)));
+        assert_eq!(sending.lost().0, None, "it does not even learn whom it has reached");
+    }
+    let sending = Worker::new(0, 0, jobs.secure(Role::Worker), |_| {});
+    sending.open(1);
+    sending.sender(1, receiving.exchange.address(), 0, 0).send(Element::Batch(numbers(0, 1))).unwrap();
+    assert_eq!(word(&receiving.next(0).1), "1 rows", "the first that comes is of a worker of the job");
 }
 
 proptest! {

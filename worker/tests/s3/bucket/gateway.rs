@@ -3,10 +3,11 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::net::TcpSocket;
 use weir_worker::checkpoint::store::s3::{Credentials, Limits, Settings};
 
 pub(crate) const BUCKET: &str = "states";
@@ -21,6 +22,13 @@ pub(crate) struct Gateway {
     child: Child,
     folder: tempfile::TempDir,
     pub(crate) address: SocketAddr,
+    _port: Port,
+}
+
+/// A port that nobody else is given while this lives; a server told of it can listen there.
+struct Port {
+    address: SocketAddr,
+    _held: TcpSocket,
 }
 
 /// A certificate and its key in files.
@@ -43,10 +51,9 @@ impl Gateway {
         };
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(BUCKET)).unwrap();
-        // Somebody may take the port before the server does.
-        let started = (0..5).find_map(|_| run(&program, folder.path(), tls));
-        let (child, address) = started.expect("the server starts");
-        Some(Self { child, folder, address })
+        let port = Port::hold();
+        let child = run(&program, folder.path(), tls, port.address);
+        Some(Self { child, folder, address: port.address, _port: port })
     }
 
     /// Where the server keeps its objects.
@@ -72,6 +79,16 @@ impl Gateway {
     }
 }
 
+impl Port {
+    fn hold() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Bound, and never listening: the system gives the port to nobody, and lets in who asks for it by its number.
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self { address: socket.local_addr().unwrap(), _held: socket }
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -87,8 +104,7 @@ fn program() -> Option<PathBuf> {
     folders.chain(env::split_paths(&path)).map(|folder| folder.join("versitygw")).find(|program| program.is_file())
 }
 
-fn run(program: &Path, folder: &Path, tls: Option<&Tls>) -> Option<(Child, SocketAddr)> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+fn run(program: &Path, folder: &Path, tls: Option<&Tls>, address: SocketAddr) -> Child {
     let mut command = Command::new(program);
     command.arg("--port").arg(address.to_string());
     if let Some(tls) = tls {
@@ -97,21 +113,15 @@ fn run(program: &Path, folder: &Path, tls: Option<&Tls>) -> Option<(Child, Socke
     command.arg("posix").arg(folder);
     command.env("ROOT_ACCESS_KEY", KEY_ID).env("ROOT_SECRET_KEY", SECRET);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // It says where it listens, or ends; what it says later goes nowhere.
+    // It says where it will listen, or ends; what it says later goes nowhere.
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let _ = lines.by_ref().map_while(Result::ok).find(|line| line.contains("://127.0.0.1"));
     std::thread::spawn(move || lines.for_each(drop));
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        if TcpStream::connect(address).is_ok() {
-            return Some((child, address));
-        }
+    while TcpStream::connect(address).is_err() {
+        assert_eq!(child.try_wait().unwrap(), None, "the server has ended");
+        assert!(began.elapsed() < PATIENCE, "the server does not listen");
         std::thread::yield_now();
     }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
+    child
 }
