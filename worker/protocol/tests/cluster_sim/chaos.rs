@@ -72,7 +72,7 @@ impl World {
             direction = Direction { guide: Guide::Assignments, code, workers: 1, prepare_limit_ms: 50 };
             claimant = Claimant { revision: 0, attempt: *attempt, pod: format!("pod {pod}") };
         }
-        if matches!(kind, Start::Maintaining { .. }) && self.controller.is_some() {
+        if kind.maintains() && self.controller.is_some() {
             self.attempts += 1;
             claimant.attempt = self.attempts;
         }
@@ -114,6 +114,9 @@ impl World {
                 let running = if *fence { Running::Fence } else { Running::Refuse };
                 return Mode::Maintain { operations: self.operations(), running };
             }
+            Start::Deleting => {
+                return Mode::Maintain { operations: vec![Operation::DeleteJob], running: Running::Fence };
+            }
         };
         Mode::Run { resume, stops }
     }
@@ -128,6 +131,14 @@ impl World {
             true => Vec::new(),
             false => vec![Operation::CreateSavepoint { uid: name.clone(), name }],
         }
+    }
+
+    /// A process stands still: everybody believes that it is dead.
+    pub(crate) fn freeze(&mut self, process: Proc, thaw_ms: u64) {
+        self.trace(|| format!("p{process} freezes"));
+        self.processes[process].frozen = true;
+        self.start_later();
+        self.after(thaw_ms, Item::Thaw(process));
     }
 
     pub(crate) fn thaw(&mut self, process: Proc) {
@@ -166,11 +177,8 @@ impl World {
                 self.start_later();
             }
             2 | 3 => {
-                self.trace(|| format!("p{process} freezes"));
-                self.processes[process].frozen = true;
-                self.start_later();
                 let thaw = self.rng.within(1, 600);
-                self.after(thaw, Item::Thaw(process));
+                self.freeze(process, thaw);
             }
             4 => self.after(0, Item::Event(process, Event::StopRequested)),
             5 | 6 => self.ask_for_savepoint(process),
@@ -229,6 +237,33 @@ impl World {
         names.into_iter().nth(at)
     }
 
+    /// Somebody ends all that they see of the job, and deletes it, until the mark stands.
+    pub(crate) fn delete(&mut self) {
+        if self.is_deleted() {
+            return self.remove_later();
+        }
+        if self.finished {
+            return;
+        }
+        for process in 0..self.processes.len() {
+            if self.processes[process].alive && !self.processes[process].frozen {
+                self.trace(|| format!("p{process} is ended: the job is to be deleted"));
+                self.processes[process].alive = false;
+                self.hang_up(process);
+            }
+        }
+        self.start(&Start::Deleting);
+        let again = self.rng.within(300, 1_500);
+        self.after(again, Item::Delete);
+    }
+
+    pub(crate) fn remove_later(&mut self) {
+        for _ in 0..2 {
+            let delay = self.rng.within(1, 100);
+            self.after(delay, Item::Remove);
+        }
+    }
+
     fn damage(&mut self) {
         if let Some(name) = self.store.damage(&mut self.rng) {
             self.trace(|| format!("{name} is damaged"));
@@ -256,7 +291,7 @@ impl World {
         let frozen: Vec<Proc> = (0..self.processes.len()).filter(|at| self.processes[*at].frozen).collect();
         frozen.into_iter().for_each(|process| self.thaw(process));
         (0..self.workers.len()).for_each(|worker| self.thaw_worker(worker));
-        if !self.finished {
+        if !self.finished && !self.is_deleted() {
             if self.controller.is_none() {
                 self.after(0, Item::Start(Start::Lifting));
             }

@@ -3,7 +3,7 @@
 use crate::tasks;
 use crate::world::{Item, Order, Proc, Reply, Start, World};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::chain::Stop;
+use weir_protocol::chain::{ObjectName, Stop};
 use weir_protocol::leader::{
     Action, BarrierKind, CommitResult, End, ErrorKind, Event, Notice, OpId, Outcome, Request, Restore,
 };
@@ -49,7 +49,8 @@ impl World {
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 self.tell(process, generation, 4 * self.faults.lost, &Order::Completed(checkpoint));
             }
-            Action::Commit { committables, .. } => {
+            Action::Commit { permit, committables } => {
+                self.check_permit(permit.generation(), permit.link());
                 let ids = committables.into_values().flat_map(BTreeMap::into_keys).collect();
                 let delay = self.delay();
                 self.after(delay, Item::Commit(process, ids));
@@ -85,11 +86,14 @@ impl World {
         start: &weir_protocol::chain::Start,
         restore: Option<&Restore>,
     ) {
+        self.check_permit(generation, start.number);
         self.check_deploy(process, start);
         let tasks = match tasks::deploy(start, restore, &self.store) {
             Ok(tasks) => tasks,
             // A later generation may have deleted what this one still believes in.
-            Err(message) if self.newest_generation() > generation || self.store.names_damage(&message) => {
+            Err(message)
+                if self.newest_generation() > generation || self.store.names_damage(&message) || self.is_deleted() =>
+            {
                 let kind = ErrorKind::Corrupt;
                 return self.after(1, Item::Event(process, Event::DeployFailed { generation, kind, message }));
             }
@@ -116,9 +120,23 @@ impl World {
                 self.after(to_store + late, Item::Execute(None, request, Reply::None));
             }
         } else {
-            let late = if put && self.fault(self.faults.put_late) { self.rng.within(20, 400) } else { 0 };
+            let late = if put && self.fault(self.faults.put_late) { self.lateness(process, &request) } else { 0 };
             self.after(to_store + late, Item::Execute(Some((process, op)), request, Reply::Honest));
         }
+    }
+
+    /// How long a put is under way. A leader may be cut off with it and look dead for as long: others have the time to
+    /// begin, to complete checkpoints and to retire links.
+    fn lateness(&mut self, process: Proc, request: &Request) -> u64 {
+        let decides = |key: &ObjectName| matches!(key, ObjectName::Link(_) | ObjectName::Deleted);
+        if !matches!(request, Request::PutIfAbsent { key, .. } if decides(key)) {
+            return self.rng.within(20, 400);
+        }
+        let late = self.rng.within(20, 800);
+        if self.rng.chance(50) {
+            self.freeze(process, late);
+        }
+        late
     }
 
     pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
@@ -148,6 +166,7 @@ impl World {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
+            _ if self.is_deleted() => {}
             Notice::SavepointCompleted { name, link, .. } => {
                 // One whose leader was away while others began without its link.
                 if self.is_lost(link) {
@@ -173,8 +192,11 @@ impl World {
         let generation = self.processes[process].leader.status().generation;
         let overtaken = generation.is_some_and(|generation| generation < self.newest_generation());
         let restores = matches!(self.processes[process].kind, Start::Restoring(_));
-        let maintains = matches!(self.processes[process].kind, Start::Maintaining { .. });
+        let maintains = self.processes[process].kind.maintains();
         match end {
+            End::Maintained if matches!(self.processes[process].kind, Start::Deleting) => self.remove_later(),
+            // Nobody goes on with it.
+            _ if self.is_deleted() => {}
             End::Finished { .. } => {
                 // Who is late may speak of an end that somebody has begun again behind.
                 self.finished = self.head().is_some_and(|head| head.stop() == Some(Stop::Finished));

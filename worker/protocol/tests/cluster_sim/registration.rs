@@ -141,8 +141,7 @@ impl World {
 
     /// The process that leads the job, as far as anybody can know.
     fn leader_for(&mut self, worker: WorkerId) -> Option<Proc> {
-        let leads =
-            |process: &crate::world::Process| process.alive && !matches!(process.kind, Start::Maintaining { .. });
+        let leads = |process: &crate::world::Process| process.alive && !process.kind.maintains();
         let all: Vec<Proc> = (0..self.processes.len()).filter(|at| leads(&self.processes[*at])).collect();
         if self.fault(20) && !all.is_empty() {
             return Some(all[self.rng.within(0, all.len() as u64 - 1) as usize]);

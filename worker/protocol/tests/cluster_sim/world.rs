@@ -37,6 +37,9 @@ pub(crate) type WorkerId = usize;
 /// How many workers a job of one code has at most.
 pub(crate) const WORKERS: u32 = 2;
 
+/// How many of the jobs that are run by hand are deleted, in percent.
+const DELETED: u64 = 15;
+
 #[derive(Debug)]
 pub(crate) enum Item {
     /// Something reaches a leader.
@@ -72,6 +75,10 @@ pub(crate) enum Item {
     ThawWorker(WorkerId),
     ReviveWorker(WorkerId),
     Repair(String),
+    /// Somebody wants the job deleted.
+    Delete,
+    /// What a deleted job leaves is removed.
+    Remove,
     Reconcile,
     Chaos,
 }
@@ -111,8 +118,17 @@ pub(crate) enum Start {
     Forking,
     /// Work on a state that nobody runs, or that somebody believes nobody runs.
     Maintaining { fence: bool },
+    /// The job is to be deleted.
+    Deleting,
     /// A pod of this code.
     Pod { code: usize, pod: u64, attempt: u64 },
+}
+
+impl Start {
+    /// Whether it only works on the state.
+    pub(crate) fn maintains(&self) -> bool {
+        matches!(self, Self::Maintaining { .. } | Self::Deleting)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +192,8 @@ pub(crate) struct World {
     pub(crate) retain: u32,
     pub(crate) calm_at: u64,
     pub(crate) interval_ms: u64,
+    /// When somebody begins to delete the job.
+    deletes_at: Option<u64>,
     /// Somebody assigns; otherwise the job is run by hand.
     pub(crate) controller: Option<Controller>,
     pub(crate) attempts: u64,
@@ -204,6 +222,9 @@ impl World {
         let codes: &[&str] = if controller.is_some() { &CODES } else { &[""] };
         let places = codes.iter().flat_map(|code| (0..WORKERS).map(move |ordinal| (*code, ordinal)));
         let workers = places.map(|(code, ordinal)| Worker::new(code, ordinal, 1)).collect();
+        // Drawn apart: whether a job is deleted changes no history before that.
+        let mut apart = Rng::new(!seed);
+        let deletes_at = (controller.is_none() && apart.chance(DELETED)).then(|| apart.within(50, 2_500));
         let by_hand = rng.within(1, u64::from(WORKERS)) as u32;
         Self {
             rng,
@@ -229,6 +250,7 @@ impl World {
             retain,
             calm_at: 3_000,
             interval_ms,
+            deletes_at,
             controller,
             attempts: 0,
             log: None,
@@ -249,6 +271,9 @@ impl World {
             if self.finished && self.now > self.calm_at.max(self.finished_at) + 2_000 {
                 break;
             }
+            if self.is_deleted() && self.calm() && !self.processes.iter().any(|process| process.alive) {
+                break;
+            }
             if self.now > 200_000 {
                 return Err("the job does not end although all faults have stopped".to_owned());
             }
@@ -260,6 +285,9 @@ impl World {
         for worker in 0..self.workers.len() {
             let delay = self.rng.within(0, 30);
             self.after(delay, Item::Dial(worker, 0));
+        }
+        if let Some(at) = self.deletes_at {
+            self.after(at, Item::Delete);
         }
         if self.controller.is_some() {
             return self.after(0, Item::Reconcile);
@@ -390,6 +418,8 @@ impl World {
             Item::ThawWorker(worker) => self.thaw_worker(worker),
             Item::ReviveWorker(worker) => self.revive_worker(worker),
             Item::Repair(name) => self.store.repair(&name),
+            Item::Delete => self.delete(),
+            Item::Remove => self.store.remove_all(),
             Item::Reconcile => self.reconcile(),
             Item::Chaos => self.chaos(),
         }
