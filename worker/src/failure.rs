@@ -2,6 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
+
+/// What asks a store that is away asks again after this time.
+pub const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use super::exit::{self, Code, Refusal};
 use super::job::{self, Planned};
 use super::progress::Progress;
 use super::restore;
-use super::worker::fleet;
+use super::worker::{Compress, fleet};
 use crate::api::{self, Server, View};
 use crate::job::budget;
 use crate::job::message::Handle;
@@ -62,6 +62,9 @@ pub(super) struct Arguments {
     /// Run the job in this many processes of its own, restarted when they die.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     workers: Option<u32>,
+    /// How rows between these processes are compressed.
+    #[arg(long, value_name = "NAME", value_enum, requires = "workers")]
+    pub(super) compress: Option<Compress>,
     /// No progress on standard error; errors still are.
     #[arg(long, short)]
     pub(super) quiet: bool,

@@ -4,16 +4,13 @@
 //! again after a restore. So what was handed out after a task's barrier goes back to the queue by itself.
 
 use crate::connector::{Assignment, Enumerator, Split};
-use crate::failure::Result;
+use crate::failure::{ASK_AGAIN, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
-
-/// A store that is away is asked again after this time.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The splits of one source.
 pub struct SplitQueue {

@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use weir_worker::tls::{Authority, Role, self_made};
 
 const TABLES: &str = include_str!("../nexmark/tables.sql");
 
@@ -38,6 +39,8 @@ pub struct Cluster {
     gateway: Gateway,
     network: Network,
     folder: tempfile::TempDir,
+    /// The job's certificates.
+    authority: Authority,
     shape: Shape,
     revision: u64,
     attempts: u64,
@@ -65,6 +68,7 @@ impl Cluster {
         let gateway = Gateway::start()?;
         let network = Network::new();
         let proxy = Proxy::listen(network.store(), gateway.address, gateway.data());
+        let folder = tempfile::tempdir().unwrap();
         let cluster = Self {
             workers: BTreeMap::new(),
             zombies: Vec::new(),
@@ -72,7 +76,8 @@ impl Cluster {
             proxy,
             gateway,
             network,
-            folder: tempfile::tempdir().unwrap(),
+            authority: self_made(&folder.path().join("certificates")).unwrap(),
+            folder,
             shape,
             revision: 0,
             attempts: 0,
@@ -92,7 +97,8 @@ impl Cluster {
     }
 
     fn write_manifest(&self, name: &str, windows: &str, pace: &str) {
-        let Shape { events, interval, .. } = self.shape;
+        let Shape { events, interval, unaligned, .. } = self.shape;
+        let overtaking = if unaligned { ", unaligned: {after: 0s}" } else { "" };
         let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '200'{pace}");
         let script = format!(
             "{}
@@ -119,7 +125,7 @@ impl Cluster {
         };
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: chaos, namespace: tests}}\nspec:\n  \
-             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10}}\n{storage}  \
+             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10{overtaking}}}\n{storage}  \
              restart: {{exponentialDelay: {{initial: 20ms, max: 1s, resetAfter: 1s}}}}\n  pipeline:\n    sql: |\n      {}\n",
             script.replace('\n', "\n      ")
         );
@@ -165,7 +171,8 @@ impl Cluster {
             command.arg("--state-dir").arg(self.path("state"));
         }
         let (exchange, advertised) = machine.exchange();
-        command.args(["--insecure", "--workers", &self.shape.workers.to_string()]);
+        command.arg("--tls").arg(self.authority.folder_of(Role::Worker));
+        command.args(["--workers", &self.shape.workers.to_string()]);
         command.args(["--exchange", &exchange.to_string(), "--advertise", &advertised.to_string()]);
         command.args(["--heartbeat", "400ms", "--drain-timeout", "5s", "--ordinal", &ordinal.to_string()]);
         command.args(["--attempt", &attempt.to_string(), "--pod", &format!("pod-{attempt}")]);
@@ -192,6 +199,7 @@ impl Cluster {
     /// Sees to what is due, and starts again what has ended; true when the job has.
     pub fn look(&mut self) -> bool {
         self.let_go();
+        let has_rival = self.zombies.iter().any(|zombie| zombie.ordinal == 0);
         self.look_at_zombies();
         let ended: Vec<(u32, ExitStatus)> = self
             .workers
@@ -205,9 +213,9 @@ impl Cluster {
                 Some(0) => {
                     self.workers.remove(&ordinal);
                 }
-                // What its predecessor on the same machine did too late may look like another leader's doing.
-                Some(REPLACED) if ordinal == 0 => {
-                    self.count("leaders that took their predecessor for another one");
+                // One that it has replaced, but that does not know, may store an assignment and claim with its revision.
+                Some(REPLACED) if ordinal == 0 && has_rival => {
+                    self.count("leaders whose place one before them took back");
                     self.restart(ordinal);
                 }
                 None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
@@ -355,7 +363,8 @@ impl Cluster {
 
     /// The status and the body of the leader's answer; `None` when nobody answers.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        ask(self.workers.get(&0)?.machine.at(API), method, path, body)
+        let identity = self.authority.folder_of(Role::Controller);
+        ask(&identity, self.workers.get(&0)?.machine.at(API), method, path, body)
     }
 
     /// How far the job is, as its chain says.
@@ -383,13 +392,16 @@ impl Cluster {
         }
     }
 
-    /// Who was replaced is no longer cut off; the address of the first of them.
-    pub fn join_zombies(&mut self) -> Option<std::net::IpAddr> {
+    /// Who was replaced is no longer cut off, and no longer stands still; their addresses.
+    pub fn join_zombies(&mut self) -> Vec<std::net::IpAddr> {
         for zombie in &mut self.zombies {
             zombie.cut_until = None;
             zombie.machine.join();
+            if zombie.stopped_until.take().is_some() {
+                signal(zombie, Signal::CONT);
+            }
         }
-        self.zombies.first().map(|zombie| zombie.machine.address())
+        self.zombies.iter().map(|zombie| zombie.machine.address()).collect()
     }
 
     /// Runs the job to its end as fast as it goes.

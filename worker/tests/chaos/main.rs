@@ -48,7 +48,8 @@ fn run(seed: u64, seconds: u64) -> BTreeSet<&'static str> {
     let state = if seed.is_multiple_of(3) { State::Directory } else { State::Bucket };
     eprintln!("WEIR_CHAOS_SEEDS={seed} WEIR_CHAOS_SECONDS={seconds} state in a {state:?}");
     let pace = Pace::Rate(RATE);
-    let shape = Shape { events: seconds * RATE, pace, state, interval: "200ms", workers: 2, copies: true };
+    let unaligned = seed % 3 == 2;
+    let shape = Shape { events: seconds * RATE, pace, state, interval: "200ms", unaligned, workers: 2, copies: true };
     let Some(mut cluster) = Cluster::new(shape) else { return BTreeSet::new() };
     let expected = cluster.quiet();
     for ordinal in 0..MOST_WORKERS {

@@ -1,17 +1,31 @@
-//! Workers and leaders that are cut off from the others, replaced, and come back: they end by themselves and touch
-//! nothing.
+//! Workers and leaders that are cut off from the others, or stand still, are replaced, and come back: they end by themselves
+//! and touch nothing.
 
-use super::cluster::Cluster;
+use super::bucket::proxy::Change;
+use super::cluster::{Cluster, Progress};
 use super::network::From;
 use super::output;
 use super::shape::{Pace, Shape, State};
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// What does not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3_600);
+
+/// So long a leader and its worker stand still. Every connection and every request that they know of is over by then.
+const FROZEN: Duration = Duration::from_secs(31);
+
+const PART: &str = "partNumber=";
+
+/// What a request concerns that changes the job's chain or its output. The last is a part of an upload, which counts when
+/// the upload is completed: who stood still may find itself within the writing of one.
+const COUNTS: [&str; 6] = ["/chain/", "/generations/", "/savepoints/", "/assignments/", "uploadId=", PART];
+
+/// A job that has changed nothing in its store for so long is between two checkpoints.
+const PAUSE: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy)]
 enum Replaced {
@@ -24,9 +38,11 @@ enum Replaced {
         ordinal: u32,
         from: From,
     },
+    /// A leader and its worker stand still together, and go on together.
+    Frozen,
 }
 
-const CUTS: [(&str, Replaced); 7] = [
+const CUTS: [(&str, Replaced); 8] = [
     ("a leader away from everybody, replaced", Replaced::At { ordinal: 0, from: From::All }),
     ("a leader that reaches the store alone, replaced", Replaced::At { ordinal: 0, from: From::Workers }),
     ("a worker away from everybody, replaced", Replaced::At { ordinal: 1, from: From::All }),
@@ -34,11 +50,13 @@ const CUTS: [(&str, Replaced); 7] = [
     ("a leader away from everybody", Replaced::Nobody { ordinal: 0, from: From::All }),
     ("a worker away from everybody", Replaced::Nobody { ordinal: 1, from: From::All }),
     ("a worker away from the store", Replaced::Nobody { ordinal: 1, from: From::Store }),
+    ("a leader and its worker that stand still, replaced", Replaced::Frozen),
 ];
 
 fn run(name: &str, cut: Replaced) {
-    let shape =
-        Shape { events: 40_000, pace: Pace::Slow, state: State::Bucket, interval: "200ms", workers: 2, copies: true };
+    let interval = if matches!(cut, Replaced::Frozen) { "2s" } else { "200ms" };
+    let (state, pace) = (State::Bucket, Pace::Slow);
+    let shape = Shape { events: 40_000, pace, state, interval, unaligned: false, workers: 2, copies: true };
     let Some(mut cluster) = Cluster::new(shape) else { return };
     (0..2).for_each(|ordinal| cluster.start(ordinal));
     cluster.until("a checkpoint", PATIENCE, |cluster| cluster.progress().checkpoint > Some(2));
@@ -47,18 +65,19 @@ fn run(name: &str, cut: Replaced) {
         Replaced::At { ordinal, from } => {
             assert!(cluster.cut(ordinal, from, LONG));
             cluster.replace(ordinal);
-            cluster.until("a checkpoint without the one that was cut off", PATIENCE, |cluster| {
-                let now = cluster.progress();
-                now.generation > before.generation && now.checkpoint > before.checkpoint
-            });
-            let changes = cluster.proxy.changes().len();
-            let by = cluster.join_zombies();
-            let ended = "zombies that ended by themselves";
-            cluster
-                .until("the end of the one that was replaced", PATIENCE, |cluster| cluster.counts.contains_key(ended));
-            if let Some(by) = by.filter(|_| cluster.tells_machines_apart()) {
-                touched_nothing(name, &cluster, changes, by);
+            goes_on_without(&mut cluster, before);
+            come_back(name, &mut cluster, &COUNTS);
+        }
+        Replaced::Frozen => {
+            between_checkpoints(&mut cluster);
+            let (before, stopped) = (cluster.progress(), Instant::now());
+            for ordinal in 0..2 {
+                assert!(cluster.stop(ordinal, LONG));
+                cluster.replace(ordinal);
             }
+            goes_on_without(&mut cluster, before);
+            cluster.until("their time to go on", PATIENCE, |_| stopped.elapsed() >= FROZEN);
+            come_back(name, &mut cluster, &COUNTS[..COUNTS.len() - 1]);
         }
         Replaced::Nobody { ordinal, from } => {
             // Longer than it is waited for, and than a put is tried.
@@ -75,13 +94,46 @@ fn run(name: &str, cut: Replaced) {
     output::check(&cluster.output(), &cluster.quiet(), name);
 }
 
-/// Nothing of the job's chain, and no output, was written or deleted from there since.
-fn touched_nothing(name: &str, cluster: &Cluster, since: usize, by: std::net::IpAddr) {
-    let counts = ["/chain/", "/generations/", "/savepoints/", "/assignments/", "uploadId="];
-    let changes = cluster.proxy.changes();
-    let touched = changes[since..].iter().filter(|change| {
-        change.by == by && (change.method == "DELETE" || counts.iter().any(|part| change.target.contains(part)))
+/// Nothing that is asked of the store is under way.
+fn between_checkpoints(cluster: &mut Cluster) {
+    let (mut changes, mut since) = (0, Instant::now());
+    cluster.until("a pause between two checkpoints", PATIENCE, |cluster| {
+        let now = cluster.proxy.changes().len();
+        if now != changes {
+            (changes, since) = (now, Instant::now());
+        }
+        since.elapsed() > PAUSE
     });
+}
+
+fn goes_on_without(cluster: &mut Cluster, before: Progress) {
+    cluster.until("a checkpoint without those that were replaced", PATIENCE, |cluster| {
+        let now = cluster.progress();
+        now.generation > before.generation && now.checkpoint > before.checkpoint
+    });
+}
+
+/// Those that were replaced end by themselves, with the exit code for that, and change nothing of these.
+fn come_back(name: &str, cluster: &mut Cluster, counts: &[&str]) {
+    let changes = cluster.proxy.changes().len();
+    let back = cluster.join_zombies();
+    let ended = |cluster: &mut Cluster| cluster.counts.get("zombies that ended by themselves").copied().unwrap_or(0);
+    cluster.until("the end of all that were replaced", PATIENCE, |cluster| ended(cluster) == back.len() as u64);
+    if cluster.tells_machines_apart() {
+        let changes = cluster.proxy.changes().split_off(changes);
+        touched_nothing(name, &changes, &back, counts);
+    }
+}
+
+/// Nothing of the job's chain, and no output, was written or deleted from there.
+fn touched_nothing(name: &str, changes: &[Change], by: &[IpAddr], counts: &[&str]) {
+    let counts = |target: &str| match target.contains(PART) {
+        true => counts.contains(&PART),
+        false => counts.iter().any(|part| target.contains(part)),
+    };
+    let touched = changes
+        .iter()
+        .filter(|change| by.contains(&change.by) && (change.method == "DELETE" || counts(&change.target)));
     let touched: Vec<_> = touched.collect();
     assert!(touched.is_empty(), "{name}: {touched:?}");
 }

@@ -126,6 +126,7 @@ impl Case {
             pace: Pace::Slow,
             state: State::Bucket,
             interval: "200ms",
+            unaligned: false,
             workers,
             copies: !matches!(self.cause, Cause::Restore),
         };

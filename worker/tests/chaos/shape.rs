@@ -11,6 +11,8 @@ pub struct Shape {
     pub state: State,
     /// Between checkpoints, such as `200ms`.
     pub interval: &'static str,
+    /// Whether barriers overtake from the first moment on.
+    pub unaligned: bool,
     /// Workers that it begins with.
     pub workers: u32,
     /// Whether workers keep what they wrote to the store.

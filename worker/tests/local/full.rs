@@ -3,8 +3,6 @@
 use super::place::*;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
 
 /// A job that goes on as long as it is let: it watches its folder, prints each row and keeps each name.
 const WATCHING: &str = "CREATE TABLE bids (auction BIGINT, name STRING)
@@ -31,11 +29,7 @@ fn watching() -> Place {
 
 /// How many checkpoints the store has not taken.
 fn failed(address: &str) -> u64 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /v1/checkpoints HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let body = ask(address, "GET", "/v1/checkpoints", "");
     assert_eq!(body["completed"], 0, "{body}");
     body["failed"]["store"].as_u64().unwrap_or(0)
 }
@@ -43,9 +37,7 @@ fn failed(address: &str) -> u64 {
 /// Starts the job and waits until a checkpoint has failed; the answer has the address of its API.
 fn start_on_a_full_disk(place: &Place) -> (Running, String) {
     let running = place.start_with_small_files(&["--http", "127.0.0.1:0"]);
-    running.until("it has an address", || running.said().contains("http://"));
-    let said = running.said();
-    let address = said.lines().find_map(|line| line.strip_prefix("http://")).unwrap().to_owned();
+    let address = running.api();
     running.until("a row comes through", || running.said().contains("+I[1]"));
     running.until("a checkpoint fails", || failed(&address) > 0);
     (running, address)

@@ -13,4 +13,5 @@ mod refusals;
 mod restarts;
 mod restore;
 mod rows;
+mod savepoints;
 mod workers;

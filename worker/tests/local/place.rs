@@ -2,7 +2,8 @@
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -120,6 +121,17 @@ pub(crate) fn is_visible(path: &Path) -> bool {
     !path.file_name().unwrap().to_str().unwrap().starts_with('.')
 }
 
+/// What a job's API answers.
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &str) -> serde_json::Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    write!(stream, "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
 /// A process whose errors are collected.
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -159,6 +171,13 @@ impl Running {
             assert!(!ended || is_so(), "{what}: the process has ended: {}", self.said());
         }
         panic!("{what}: it is not so after a long time: {}", self.said());
+    }
+
+    /// The address of the job's API, as soon as it is said.
+    pub(crate) fn api(&self) -> String {
+        self.until("it has an address", || self.said().contains("http://"));
+        let said = self.said();
+        said.lines().find_map(|line| line.strip_prefix("http://")).unwrap().to_owned()
     }
 
     /// Waits for its end, and kills it when that does not come in time: then there is no code.

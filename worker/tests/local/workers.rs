@@ -4,6 +4,7 @@ use super::place::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use weir_worker::tls::{Role, self_made};
 
 const LOOPBACK: [&str; 3] = ["--insecure", "--exchange", "127.0.0.1:0"];
 
@@ -51,19 +52,53 @@ fn a_worker_whose_leader_nobody_answers_for_says_so_and_goes_on_looking() {
     let health = TcpListener::bind("127.0.77.1:0").unwrap().local_addr().unwrap().to_string();
     let more = [&LOOPBACK[..], &["--leader", leader, "--health", &health]].concat();
     let running = place.start(&worker("1", &more));
-    let expected = format!("its leader at {leader} is away: cannot connect to {leader}");
-    let mut looks = PATIENCE.as_millis() / 10;
-    let mut said = String::new();
-    while !said.contains(&expected) && looks > 0 {
-        looks -= 1;
-        let _ = running.ended.recv_timeout(std::time::Duration::from_millis(20));
-        said = ready(&health);
-    }
-    assert!(said.starts_with("HTTP/1.1 503") && said.contains(&expected), "{said}");
+    is_not_ready(&running, &health, &format!("its leader at {leader} is away: cannot connect to {leader}"));
     let (code, told) = running.stop();
     assert!(matches!(code, Some(HANDED_OVER | STOPPED)), "{code:?} {told}");
     assert!(!place.path(".weir/job/chain").exists());
     assert!(fs::read_dir(place.path("in")).unwrap().count() == 1);
+}
+
+#[test]
+fn a_worker_of_another_plan_or_with_another_jobs_certificate_is_told_so_and_the_job_runs_without_it() {
+    let place = Place::new(&job(COUNT), ROW);
+    place.write("other.yaml", &job(PRICES));
+    let certificates = |job: &str| {
+        let folder = self_made(&place.path(job)).unwrap().folder_of(Role::Worker);
+        folder.display().to_string()
+    };
+    let (own, others) = (certificates("own"), certificates("others"));
+    let [leader, health] = ["127.0.77.2:0", "127.0.77.3:0"]
+        .map(|address| TcpListener::bind(address).unwrap().local_addr().unwrap().to_string());
+    let more = ["--exchange", "127.0.0.1:0", "--workers", "2"];
+    let leading = place.start(&worker("0", &[&more[..], &["--tls", &own, "--control", &leader]].concat()));
+    let follows = |tls: &'static str| {
+        let tls = if tls == "own" { &own } else { &others };
+        [&more[..], &["--leader", &leader, "--tls", tls]].concat()
+    };
+    let mut another = worker("1", &follows("own"));
+    another[1] = "other.yaml";
+    let parts = ["the leader's plan has the fingerprint", "all workers of a job need the same SQL"];
+    place.check("another plan", &another, USER_ERROR, &parts);
+    let stranger = place.start(&worker("1", &[&follows("others")[..], &["--health", &health]].concat()));
+    is_not_ready(&stranger, &health, "was not made by this job's authority");
+    assert!(matches!(stranger.stop().0, Some(HANDED_OVER | STOPPED)));
+    place.check("a worker of the job", &worker("1", &follows("own")), FINISHED, &[]);
+    assert_eq!(leading.end(PATIENCE).0, Some(FINISHED));
+    assert_eq!(place.lines("out").len(), 1);
+}
+
+/// Waits until a worker says this when it is asked whether it is ready, and that it is not.
+#[track_caller]
+fn is_not_ready(running: &Running, health: &str, why: &str) {
+    let mut looks = PATIENCE.as_millis() / 10;
+    let mut said = String::new();
+    while !said.contains(why) && looks > 0 {
+        looks -= 1;
+        let _ = running.ended.recv_timeout(std::time::Duration::from_millis(20));
+        said = ready(health);
+    }
+    assert!(said.starts_with("HTTP/1.1 503") && said.contains(why), "{said}");
 }
 
 /// What a worker answers when it is asked whether it is ready; nothing as long as it does not answer.

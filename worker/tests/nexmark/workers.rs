@@ -49,9 +49,10 @@ pub fn harm(job: &Job, arguments: &[&str], moments: &mut Moments, most: u32, har
 #[test]
 fn every_query_gives_what_flink_gave_on_several_workers() {
     for (query, ..) in QUERIES {
-        for (workers, parallelism) in [("2", "2"), ("3", "5"), ("4", "8")] {
+        for (workers, parallelism, compression) in [("2", "2", "lz4"), ("3", "5", "none"), ("4", "8", "lz4")] {
             let job = Job::new(query, "50ms");
-            assert_eq!(job.run(&["--workers", workers, "--parallelism", parallelism]), 0);
+            let arguments = ["--workers", workers, "--parallelism", parallelism, "--compress", compression];
+            assert_eq!(job.run(&arguments), 0);
             job.check();
         }
     }

@@ -207,6 +207,8 @@ impl<'a> Job<'a> {
             ("WEIR_ORDINAL", ordinal.to_string()),
             ("WEIR_EXCHANGE", "127.0.0.1:0".to_owned()),
             ("WEIR_ADVERTISE", "127.0.0.1".to_owned()),
+            // What a frame holds says the frame: workers need not agree.
+            ("WEIR_COMPRESS", if ordinal == 1 { "lz4" } else { "none" }.to_owned()),
             ("WEIR_HEALTH", health.clone()),
             ("WEIR_TLS", self.authority.folder_of(Role::Worker).display().to_string()),
             ("WEIR_POD", format!("pod-{attempt}")),
@@ -275,6 +277,12 @@ impl Pod {
         command.arg("worker").arg(&self.manifest).env("WEIR_LOG", "warn").env("AWS_EC2_METADATA_DISABLED", "true");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap());
+    }
+
+    /// The next process there is told otherwise.
+    pub fn is_told(&mut self, name: &'static str, value: &str) {
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.to_owned()));
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -396,6 +404,13 @@ impl Pod {
             });
             panic!("waited in vain for {what}: {job:?}\n{}", self.shown())
         })
+    }
+
+    /// How many rows the job has read, as a leader says when it ends.
+    pub fn rows_in_at_the_end(&self) -> u64 {
+        let log = self.shown();
+        let read = log.lines().rev().find_map(|line| line.split_once(" rows in, ")?.0.rsplit(' ').next()?.parse().ok());
+        read.unwrap_or_else(|| panic!("no rows are told: {log}"))
     }
 
     fn shown(&self) -> String {

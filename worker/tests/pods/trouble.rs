@@ -43,22 +43,31 @@ fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
 
 #[test]
 fn a_plan_that_does_not_fit_stands_still_until_something_else_is_assigned() {
-    let job = Job::new(Storage::Directory, 1_000);
-    let manifest = job.manifest("job", &Spec::default());
+    let job = Job::new(Storage::Directory, 20_000);
+    let manifest = job.manifest("job", &Spec { rate: Some(500), ..Spec::default() });
     let sums = "SELECT bidder, count(*), max(price) FROM bid GROUP BY bidder";
     let changed = job.manifest("changed", &Spec { counts: Some(sums), ..Spec::default() });
     let first = job.leader(&manifest, "a", 1);
     first.assign(&json!({"revision": 1, "parallelism": 1, "workers": 1, "code": "a"}));
-    first.reports("ending", "finished");
+    first.in_force(1);
+    first.completes_a_checkpoint();
     drop(first);
     let second = job.leader(&changed, "b", 2);
     let misfit = json!({"revision": 2, "parallelism": 1, "workers": 1, "code": "b", "force": true});
-    // It is refused, or accepted and then found not to fit: never tried again by itself.
-    let answer = second.ask(Put, "/v1/assignment", Some(&misfit));
-    assert_eq!(answer.0, 202, "{answer:?}");
+    second.assign(&misfit);
+    let stands_still = || {
+        let report = second.reports("ending", "failed");
+        check_failure(&report, "user", "operator");
+        report["generation"].clone()
+    };
+    let generation = stands_still();
+    let objects = job.objects();
     let answer = second.ask(Put, "/v1/assignment", Some(&misfit));
     assert_eq!(answer.0, 202, "the same request again changes nothing: {answer:?}");
-    let anew = json!({"revision": 3, "parallelism": 1, "workers": 1, "code": "b", "restoreFrom": "nothing"});
+    assert_eq!((stands_still(), job.objects()), (generation, objects));
+    let anew = json!({
+        "revision": 3, "parallelism": 1, "workers": 1, "code": "b", "force": true, "restoreFrom": "nothing",
+    });
     second.assign(&anew);
     second.reports("ending", "finished");
     let stale = second.ask(Put, "/v1/assignment", Some(&misfit));
@@ -131,6 +140,49 @@ fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
     leader.signal(Signal::TERM);
     leader.ends_with(0);
     assert!(leader.last_words().contains("has finished"), "{}", leader.last_words());
+    job.check_output();
+}
+
+#[test]
+fn a_leader_that_is_told_to_go_leaves_nothing_to_be_read_again() {
+    let events = 40_000;
+    let job = Job::new(Storage::Directory, events);
+    let manifest = job.manifest("job", &Spec { rate: Some(4_000), ..Spec::default() });
+    let mut leader = job.leader(&manifest, "a", 1);
+    leader.assign(&json!({"revision": 1, "parallelism": 2, "workers": 1, "code": "a"}));
+    leader.in_force(1);
+    leader.completes_a_checkpoint();
+    leader.signal(Signal::TERM);
+    leader.ends_with(5);
+    let before = leader.rows_in_at_the_end();
+    assert!(before > 0);
+    leader.start_again();
+    let ended = leader.reports("ending", "finished");
+    assert_eq!(ended["totals"]["rowsIn"].as_u64().map(|after| before + after), Some(events), "{before}: {ended}");
+    job.check_output();
+}
+
+#[test]
+fn a_leader_whose_tasks_do_not_stop_in_time_ends_all_the_same_and_the_next_one_goes_on() {
+    let job = Job::new(Storage::Directory, 20_000);
+    let manifest = job.manifest("job", &Spec { rate: Some(2_000), ..Spec::default() });
+    let mut leader = job.leader(&manifest, "a", 1);
+    leader.signal(Signal::KILL);
+    leader.ends_by_signal();
+    leader.is_told("WEIR_DRAIN_TIMEOUT", "1ms");
+    leader.start_again();
+    let worker = job.worker(&manifest, "a", 1, 1, &leader);
+    leader.assign(&json!({"revision": 1, "parallelism": 2, "workers": 2, "code": "a"}));
+    leader.in_force(1);
+    leader.completes_a_checkpoint();
+    // Its part of the last checkpoint does not come.
+    worker.signal(Signal::STOP);
+    leader.signal(Signal::TERM);
+    leader.ends_with(130);
+    assert!(leader.last_words().contains("within the time for draining"), "{}", leader.last_words());
+    worker.signal(Signal::CONT);
+    leader.start_again();
+    leader.reports("ending", "finished");
     job.check_output();
 }
 

@@ -95,6 +95,31 @@ fn job_folders(gateway: &Gateway) -> Vec<String> {
 }
 
 #[test]
+fn a_jobs_key_may_be_in_a_profile() {
+    let Some(gateway) = Gateway::start() else { return };
+    let job = Job::new(gateway.address, "");
+    let profiles = job.folder.path().join("credentials");
+    let key = |profile: &str, secret: &str| {
+        format!("[{profile}]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {secret}\n")
+    };
+    fs::write(&profiles, key("default", "a wrong one") + &key("weir", SECRET)).unwrap();
+    let run_as = |profile: &str| {
+        let mut command = job.command(&["run", "job.yaml", "--quiet"]);
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", job.folder.path()).env("AWS_SHARED_CREDENTIALS_FILE", &profiles);
+        command.env("AWS_PROFILE", profile);
+        run::run_until(PATIENCE, command)
+    };
+    let (code, said) = run_as("default");
+    assert!(code == Some(2) && !said.contains("a wrong one"), "{code:?}: {said}");
+    let (code, said) = run_as("weir");
+    assert_eq!(code, Some(0), "{said}");
+    job.check_output();
+}
+
+#[test]
 fn a_job_in_a_bucket_gives_what_flink_gave() {
     let Some(gateway) = Gateway::start() else { return };
     let job = Job::new(gateway.address, "");

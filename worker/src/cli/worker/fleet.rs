@@ -7,6 +7,7 @@ use super::lead;
 use crate::checkpoint::store::Store;
 use crate::failure::Failure;
 use crate::tls::{self, Role};
+use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -132,6 +133,9 @@ impl Launch<'_> {
         add("workers", self.workers.to_string().into());
         add("tls", self.certificates.clone().into());
         add("exchange", "127.0.0.1:0".into());
+        if let Some(compression) = given.compress.and_then(|chosen| chosen.to_possible_value()) {
+            add("compress", compression.get_name().into());
+        }
         add("parent", std::process::id().to_string().into());
         add("pod", self.claimant.pod.clone().into());
         add("revision", self.claimant.revision.to_string().into());

@@ -15,7 +15,7 @@ use crate::checkpoint::store::Store;
 use crate::checkpoint::store::copies::Copies;
 use crate::checkpoint::store::s3::settings;
 use crate::control::Patience;
-use crate::exchange::{Exchange, Settings};
+use crate::exchange::{Compression, Exchange, Settings};
 use crate::job::board::Board;
 use crate::job::directory::place::Held;
 use crate::job::readiness::{Pulse, Readiness};
@@ -70,6 +70,9 @@ pub(super) struct Arguments {
     /// The address at which other workers reach this one, if --exchange is not it.
     #[arg(long, value_name = "IP", env = "WEIR_ADVERTISE")]
     advertise: Option<IpAddr>,
+    /// How rows that leave for other workers are compressed; others may choose otherwise.
+    #[arg(long, value_name = "NAME", env = "WEIR_COMPRESS", value_enum, default_value_t)]
+    compress: Compress,
     /// A folder with tls.crt, tls.key and ca.crt: who this worker is, and whose certificates it believes.
     #[arg(long, value_name = "DIR", env = "WEIR_TLS", conflicts_with = "insecure")]
     tls: Option<PathBuf>,
@@ -201,9 +204,29 @@ fn patience(arguments: &Arguments) -> Patience {
     }
 }
 
+/// How rows are compressed on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(super) enum Compress {
+    /// They go as they are: the best choice for a fast network.
+    #[default]
+    None,
+    /// By LZ4: for a network slower than that takes.
+    Lz4,
+}
+
+impl From<Compress> for Compression {
+    fn from(chosen: Compress) -> Self {
+        match chosen {
+            Compress::None => Self::None,
+            Compress::Lz4 => Self::Lz4,
+        }
+    }
+}
+
 /// The way to other workers, and where they find this one.
 fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc<Exchange>, String), Refusal> {
-    let exchange = Exchange::listen(arguments.exchange, security, Settings::new(uid, arguments.ordinal))?;
+    let settings = Settings { compression: arguments.compress.into(), ..Settings::new(uid, arguments.ordinal) };
+    let exchange = Exchange::listen(arguments.exchange, security, settings)?;
     let host = arguments.advertise.unwrap_or_else(|| arguments.exchange.ip());
     if host.is_unspecified() {
         return Err(Refusal::user(format!(

@@ -10,7 +10,7 @@ use super::source::{Compression, Config};
 use crate::batch::{self, Batch};
 use crate::checkpoint::store::s3::Patience;
 use crate::connector::{BadRecord, Poll, ReaderContext, SourceReader, SourceRows};
-use crate::failure::{Failure, Result};
+use crate::failure::{ASK_AGAIN, Failure, Result};
 use crate::format::parquet::{RowGroupReader, Selection};
 use crate::format::record_reader::RecordReader;
 use crate::format::{self, BadRecords, Format, RecordDecoder, RecordFormat};
@@ -19,7 +19,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir_protocol::EventTime;
 use weir_protocol::snapshot::SplitProgress;
 
@@ -28,9 +28,6 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// Bytes of a compressed file that are passed over before the task looks after its messages again.
 const SKIPPED_AT_ONCE: u64 = 4 << 20;
-
-/// A store that is away is asked again after this time.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How much of a bad record a message shows.
 const SHOWN: usize = 200;
