@@ -110,7 +110,10 @@ impl Leader {
             return;
         }
         let goal = self.wanted().unwrap_or(Goal::Checkpoint);
-        let kind = goal.barrier();
+        let kind = match self.rules.hold(Rule::AlignStops) {
+            true => goal.barrier(),
+            false => BarrierKind::Checkpoint,
+        };
         let attempt = self.begin_attempt(Some(goal));
         let (generation, checkpoint) = (self.own_generation(), attempt.id);
         self.attempt = Some(attempt);
@@ -213,10 +216,17 @@ impl Leader {
                 return self.fail_generation(failure);
             }
         };
+        let mut in_flight = folded.in_flight;
+        if !self.rules.hold(Rule::StoreInFlight) {
+            in_flight.clear();
+        }
+        if !self.rules.hold(Rule::ReplayOnce) {
+            in_flight.extend(base.into_iter().flat_map(|manifest| manifest.in_flight.clone()));
+        }
         let stop = attempt.goal.and_then(Goal::stop);
         let mut manifest = self.empty_manifest(attempt);
         manifest.operators = folded.operators;
-        manifest.in_flight = folded.in_flight;
+        manifest.in_flight = in_flight;
         manifest.committables = folded.committables;
         manifest.sizes = folded.sizes;
         manifest.stop = stop;

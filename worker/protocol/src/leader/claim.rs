@@ -122,7 +122,8 @@ impl Leader {
             let message = format!("revision {} attempt {} has claimed the job before", old.0, old.1);
             return Some(End::Fenced { message });
         }
-        (new == old && before.pod != own.pod).then(|| End::Failed {
+        let shared = new == old && before.pod != own.pod && self.rules.hold(Rule::OnePodPerAttempt);
+        shared.then(|| End::Failed {
             kind: ErrorKind::User,
             message: format!(
                 "the job's folder is in use by another one ({}, this is {}): two clusters or two runs must not share it",

@@ -93,6 +93,7 @@ impl Leader {
         let fenced = match (question, answer) {
             (Question::NextGeneration, Answer::NotFound) | (Question::Deleted, Answer::NotFound) => None,
             (Question::NextGeneration, _) => Some(overtaken(Generation(own.0 + 1))),
+            (Question::Deleted, _) if !self.rules.hold(Rule::AskForDeletion) => None,
             (Question::Deleted, _) => Some("the job has been deleted".to_owned()),
             (Question::OwnClaim, Answer::Body(bytes)) if self.is_own_claim(own, bytes) => None,
             (Question::OwnClaim, _) if !self.rules.hold(Rule::ConditionalClaim) => None,

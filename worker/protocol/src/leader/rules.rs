@@ -12,6 +12,8 @@ pub enum Rule {
     LookBackAfterStart,
     /// A manifest permits commits only after a look back.
     LookBackAfterManifest,
+    /// A look back asks whether the job is deleted.
+    AskForDeletion,
     /// A new generation commits what the head left.
     CommitWhatTheHeadLeft,
     /// A fenced leader touches nothing.
@@ -26,6 +28,12 @@ pub enum Rule {
     AbortedLoseNothing,
     /// A manifest carries what is not confirmed.
     CarryUnconfirmed,
+    /// A manifest lists the files of what its barriers overtook.
+    StoreInFlight,
+    /// What was in flight before is replayed once: no later manifest lists it.
+    ReplayOnce,
+    /// Nothing overtakes what waits before the barrier of a stop or of the end.
+    AlignStops,
     /// A savepoint's link is not retired.
     PinSavepoints,
     /// A stop flag forbids a start.
@@ -36,6 +44,10 @@ pub enum Rule {
     SpareOwnFiles,
     /// A lower revision or attempt never claims over a higher one.
     ClaimInOrder,
+    /// An equal revision and attempt claims over itself only from the same pod. Nothing is lost without it, since a
+    /// generation fences the one before whoever claims it: but two clusters that share a folder would take the job from
+    /// each other for ever, and nobody would be told.
+    OnePodPerAttempt,
     /// Another code waits until the job has stopped for it, unless it is forced.
     AwaitTheStop,
     /// An assignment's state to begin with is used once.

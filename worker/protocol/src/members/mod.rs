@@ -17,9 +17,12 @@
 
 mod event;
 mod placement;
+mod rules;
 
 pub use event::{Action, Event, Options, Process, Registration, Session};
 pub use placement::Placement;
+#[doc(hidden)]
+pub use rules::Rule;
 
 use crate::ids::{Generation, Now, TaskId};
 use crate::leader;
@@ -29,6 +32,8 @@ use std::sync::Arc;
 /// The workers of a job. See the module's diagram.
 #[derive(Debug)]
 pub struct Members {
+    /// The rule that a test switches off.
+    off: Option<Rule>,
     options: Options,
     now: Now,
     sessions: BTreeMap<Session, Member>,
@@ -86,6 +91,7 @@ impl Members {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
+            off: None,
             options,
             now: Now::default(),
             sessions: BTreeMap::new(),
@@ -93,6 +99,13 @@ impl Members {
             phase: Phase::Idle,
             out: Vec::new(),
         }
+    }
+
+    /// Members that break one rule, for tests that prove that the rule is needed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(rule: Rule, options: Options) -> Self {
+        Self { off: Some(rule), ..Self::new(options) }
     }
 
     /// Takes one event and returns what to do, in this order. Time never goes back.
@@ -190,7 +203,7 @@ impl Members {
     }
 
     fn register(&mut self, session: Session, worker: Registration, process: Process) {
-        if let Some(reason) = self.refusal(&worker) {
+        if let Some(reason) = self.refusal(&worker).filter(|_| self.holds(Rule::RefuseStrangers)) {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
@@ -200,7 +213,7 @@ impl Members {
                 let reason = "the leader itself is this worker".to_owned();
                 return self.out.push(Action::Replace { session, reason });
             }
-            if place(&member.worker) > place(&worker) {
+            if place(&member.worker) > place(&worker) && self.holds(Rule::NewerStays) {
                 let (revision, attempt) = place(&member.worker);
                 let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
                 return self.out.push(Action::Replace { session, reason });
@@ -398,6 +411,10 @@ impl Members {
         *told = true;
         let missing = (0..*workers).filter(|ordinal| !present.contains(ordinal)).collect();
         self.out.push(Action::TellWaiting { missing });
+    }
+
+    fn holds(&self, rule: Rule) -> bool {
+        self.off != Some(rule)
     }
 
     fn tell(&mut self, event: leader::Event) {

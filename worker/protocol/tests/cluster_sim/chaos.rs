@@ -1,12 +1,15 @@
 //! Processes start, die, freeze and thaw, objects are damaged, and users ask for things.
 
+use crate::Rule;
+use crate::registration::members_options;
 use crate::tasks::{EXTRA_CODE, SPLITS, channel, extra, sink, source, sum};
-use crate::world::{Item, Proc, Process, Start, WORKERS, World};
+use crate::world::{Item, Proc, Process, Start, WorkerId, World};
 use weir_protocol::chain::{Claimant, OperatorPlan, Plan};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{
     CheckpointOptions, Direction, Event, Guide, Leader, Mode, Operation, Options, Resume, Running, Stops, Then,
 };
+use weir_protocol::members::Members;
 use weir_protocol::restart::Strategy;
 
 /// The codes that may be assigned.
@@ -39,14 +42,23 @@ impl World {
         }
         let index = self.processes.len();
         let options = self.options(index, kind);
+        let members = members_options(&options.direction.code);
         self.processes.push(Process {
-            leader: self.rule.map_or_else(Leader::new, Leader::without),
+            leader: match self.rule {
+                Some(Rule::Leader(rule)) => Leader::without(rule),
+                _ => Leader::new(),
+            },
+            members: match self.rule {
+                Some(Rule::Members(rule)) => Members::without(rule, members),
+                _ => Members::new(members),
+            },
+            members_tick_at: None,
+            pending: None,
             kind: kind.clone(),
             alive: true,
             frozen: false,
             stash: Vec::new(),
             tick_at: None,
-            deployment: None,
         });
         self.trace(|| format!("p{index} starts: {kind:?}"));
         self.step(index, Event::Begin(Box::new(options)));
@@ -60,7 +72,7 @@ impl World {
             direction = Direction { guide: Guide::Assignments, code, workers: 1, prepare_limit_ms: 50 };
             claimant = Claimant { revision: 0, attempt: *attempt, pod: format!("pod {pod}") };
         }
-        if matches!(kind, Start::Maintaining { .. }) && self.controller.is_some() {
+        if kind.maintains() && self.controller.is_some() {
             self.attempts += 1;
             claimant.attempt = self.attempts;
         }
@@ -102,6 +114,9 @@ impl World {
                 let running = if *fence { Running::Fence } else { Running::Refuse };
                 return Mode::Maintain { operations: self.operations(), running };
             }
+            Start::Deleting => {
+                return Mode::Maintain { operations: vec![Operation::DeleteJob], running: Running::Fence };
+            }
         };
         Mode::Run { resume, stops }
     }
@@ -116,6 +131,14 @@ impl World {
             true => Vec::new(),
             false => vec![Operation::CreateSavepoint { uid: name.clone(), name }],
         }
+    }
+
+    /// A process stands still: everybody believes that it is dead.
+    pub(crate) fn freeze(&mut self, process: Proc, thaw_ms: u64) {
+        self.trace(|| format!("p{process} freezes"));
+        self.processes[process].frozen = true;
+        self.start_later();
+        self.after(thaw_ms, Item::Thaw(process));
     }
 
     pub(crate) fn thaw(&mut self, process: Proc) {
@@ -150,14 +173,12 @@ impl World {
             0 | 1 => {
                 self.trace(|| format!("p{process} dies"));
                 self.processes[process].alive = false;
+                self.hang_up(process);
                 self.start_later();
             }
             2 | 3 => {
-                self.trace(|| format!("p{process} freezes"));
-                self.processes[process].frozen = true;
-                self.start_later();
                 let thaw = self.rng.within(1, 600);
-                self.after(thaw, Item::Thaw(process));
+                self.freeze(process, thaw);
             }
             4 => self.after(0, Item::Event(process, Event::StopRequested)),
             5 | 6 => self.ask_for_savepoint(process),
@@ -216,6 +237,33 @@ impl World {
         names.into_iter().nth(at)
     }
 
+    /// Somebody ends all that they see of the job, and deletes it, until the mark stands.
+    pub(crate) fn delete(&mut self) {
+        if self.is_deleted() {
+            return self.remove_later();
+        }
+        if self.finished {
+            return;
+        }
+        for process in 0..self.processes.len() {
+            if self.processes[process].alive && !self.processes[process].frozen {
+                self.trace(|| format!("p{process} is ended: the job is to be deleted"));
+                self.processes[process].alive = false;
+                self.hang_up(process);
+            }
+        }
+        self.start(&Start::Deleting);
+        let again = self.rng.within(300, 1_500);
+        self.after(again, Item::Delete);
+    }
+
+    pub(crate) fn remove_later(&mut self) {
+        for _ in 0..2 {
+            let delay = self.rng.within(1, 100);
+            self.after(delay, Item::Remove);
+        }
+    }
+
     fn damage(&mut self) {
         if let Some(name) = self.store.damage(&mut self.rng) {
             self.trace(|| format!("{name} is damaged"));
@@ -225,11 +273,16 @@ impl World {
     }
 
     fn strike_worker(&mut self) {
-        let worker = self.rng.within(0, WORKERS as u64 - 1) as usize;
-        match self.workers[worker].alive && !self.workers[worker].frozen {
-            true if self.rng.chance(50) => self.kill_worker(worker),
-            true => self.freeze_worker(worker),
-            false => {}
+        let there: Vec<WorkerId> =
+            (0..self.workers.len()).filter(|at| self.workers[*at].alive && !self.workers[*at].frozen).collect();
+        if there.is_empty() {
+            return;
+        }
+        let worker = there[self.rng.within(0, there.len() as u64 - 1) as usize];
+        match self.rng.within(0, 9) {
+            0 => self.start_stranger(worker),
+            1..5 => self.freeze_worker(worker),
+            _ => self.kill_worker(worker),
         }
     }
 
@@ -237,8 +290,8 @@ impl World {
         self.store.repair_all();
         let frozen: Vec<Proc> = (0..self.processes.len()).filter(|at| self.processes[*at].frozen).collect();
         frozen.into_iter().for_each(|process| self.thaw(process));
-        (0..WORKERS).for_each(|worker| self.thaw_worker(worker));
-        if !self.finished {
+        (0..self.workers.len()).for_each(|worker| self.thaw_worker(worker));
+        if !self.finished && !self.is_deleted() {
             if self.controller.is_none() {
                 self.after(0, Item::Start(Start::Lifting));
             }

@@ -3,11 +3,14 @@
 use crate::chaos::{CODES, plan};
 use crate::rng::Rng;
 use crate::tasks::SPLITS;
-use crate::world::{Item, Proc, Start, World};
+use crate::world::{Item, Proc, Start, WORKERS, World};
 use std::collections::BTreeMap;
 use weir_protocol::chain::{Assignment, ObjectName, RestoreFrom, check_fit};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{AssignmentAnswer, End, Event};
+
+/// Pods from this number on belong to another cluster that uses the same folder.
+const FOREIGN_PODS: u64 = 1_000;
 
 /// The one that assigns.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ impl Controller {
         let first = Assignment {
             revision: 1,
             parallelism: rng.within(1, 3) as u32,
-            workers: 1,
+            workers: rng.within(1, u64::from(WORKERS)) as u32,
             code: CODES[0].to_owned(),
             force: false,
             rollback: None,
@@ -54,6 +57,9 @@ impl World {
         }
         let newest = self.controller().newest().clone();
         let code = CODES.iter().position(|code| *code == newest.code).expect("one of ours");
+        if self.fault(1) {
+            self.start_foreign_pod(code);
+        }
         self.keep_alive(code);
         let in_force = self.head().map(|link| link.terms().code.clone());
         let before = CODES.iter().position(|code| in_force.as_ref().is_some_and(|of| of == code));
@@ -71,7 +77,10 @@ impl World {
     }
 
     fn pods(&self, code: Option<usize>) -> Vec<Proc> {
-        let is_pod = |kind: &Start| matches!(kind, Start::Pod { code: of, .. } if code.is_none_or(|code| code == *of));
+        let is_pod = |kind: &Start| {
+            let Start::Pod { code: of, pod, .. } = kind else { return false };
+            *pod < FOREIGN_PODS && code.is_none_or(|code| code == *of)
+        };
         (0..self.processes.len())
             .filter(|at| {
                 let process = &self.processes[*at];
@@ -86,7 +95,9 @@ impl World {
             return;
         }
         let last = self.processes.iter().rev().find_map(|process| match process.kind {
-            Start::Pod { code: of, pod, attempt } if of == code && !process.alive => Some((pod, attempt)),
+            Start::Pod { code: of, pod, attempt } if of == code && pod < FOREIGN_PODS && !process.alive => {
+                Some((pod, attempt))
+            }
             _ => None,
         });
         let (pod, attempt) = match last {
@@ -102,6 +113,13 @@ impl World {
         self.start(&Start::Pod { code, pod, attempt });
     }
 
+    /// A pod of another cluster that shares the folder, and has come as far as this one.
+    fn start_foreign_pod(&mut self, code: usize) {
+        let pods = self.processes.iter().filter(|process| is_foreign(&process.kind)).count();
+        let pod = FOREIGN_PODS + pods as u64;
+        self.start(&Start::Pod { code, pod, attempt: self.attempts });
+    }
+
     /// Pods of other codes go once the job runs with the newest.
     fn end_surplus(&mut self, code: usize) {
         if self.rng.chance(70) {
@@ -109,6 +127,7 @@ impl World {
         }
         for process in self.pods(Some(1 - code)) {
             self.processes[process].alive = false;
+            self.hang_up(process);
         }
     }
 
@@ -118,6 +137,7 @@ impl World {
         let mut wanted = Assignment {
             revision: before.revision + 1,
             parallelism,
+            workers: self.rng.within(1, u64::from(WORKERS)) as u32,
             force: false,
             rollback: None,
             restore_from: None,
@@ -178,7 +198,13 @@ impl World {
 
     /// A pod's leader has ended by itself.
     pub(crate) fn pod_ended(&mut self, process: Proc, end: End) {
+        if is_foreign(&self.processes[process].kind) {
+            return;
+        }
+        let shared = self.processes.iter().any(|process| is_foreign(&process.kind));
         match end {
+            // Another cluster was there first. The next attempt claims over it.
+            End::Failed { message, .. } if shared && message.contains("in use by another one") => {}
             End::Stopped { .. } => {
                 // A newer revision lifts the stop.
                 let newest = self.controller().newest().clone();
@@ -202,4 +228,8 @@ impl World {
             end => self.break_rule(format!("nobody asked for {end:?}")),
         }
     }
+}
+
+fn is_foreign(kind: &Start) -> bool {
+    matches!(kind, Start::Pod { pod, .. } if *pod >= FOREIGN_PODS)
 }

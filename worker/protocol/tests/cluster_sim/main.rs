@@ -1,4 +1,5 @@
-//! Seeded histories of leaders, tasks, a store and an outside world in which everything goes wrong that may.
+//! Seeded histories of leaders, workers that register with them, tasks, a store and an outside world in which everything
+//! goes wrong that may.
 //!
 //! Every source row must be counted exactly once, in what sinks committed and in the final state; no file that a restore
 //! needs may be deleted; and the job must end once the faults stop. `WEIR_SIM_HISTORIES` says how many histories and
@@ -8,6 +9,7 @@ mod chaos;
 mod controller;
 mod oracle;
 mod process;
+mod registration;
 mod rng;
 mod rules;
 mod store;
@@ -15,10 +17,17 @@ mod tasks;
 mod worker;
 mod world;
 
-use weir_protocol::leader::Rule;
+use weir_protocol::{leader, members};
 use world::World;
 
 const HISTORIES: u64 = 10_000;
+
+/// A rule that is switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Leader(leader::Rule),
+    Members(members::Rule),
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))

@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     recent: VecDeque<(chain::Terms, Option<Stop>)>,
     /// Links that could not be read and were passed over: what they list is lost.
     skipped: BTreeSet<LinkNumber>,
+    /// Links that landed when the job was deleted.
+    of_the_deleted: BTreeSet<(Generation, LinkNumber)>,
     /// Processes that have put a start behind links that cannot be read.
     began: BTreeSet<Proc>,
 }
@@ -96,6 +98,10 @@ impl World {
     /// An object has come to be; `before` was the head until then.
     pub(crate) fn check_put(&mut self, key: &ObjectName, before: Option<LinkNumber>) {
         match key {
+            ObjectName::Link(number) if self.is_deleted() => {
+                let link = self.link(*number).expect("it was just put");
+                self.ledger.of_the_deleted.insert((link.generation(), *number));
+            }
             ObjectName::Generation(generation) => self.check_claim(*generation),
             // A link in a retired one's place is none.
             ObjectName::Link(number) if Some(*number) > before => {
@@ -111,11 +117,18 @@ impl World {
         let body = &self.store.objects[&ObjectName::Generation(generation).to_string()];
         let Ok(claim) = decode_claim(generation, body) else { return };
         let pair = |claimant: &Claimant| (claimant.revision, claimant.attempt);
-        let before = self.ledger.claims.values().next_back();
+        let own = pair(&claim.claimant);
+        let broken = self.ledger.claims.values().next_back().and_then(|before| match pair(before) {
+            of if of > own => Some(format!("generation {generation} is claimed as {own:?}")),
+            of if of == own && before.pod != claim.claimant.pod => {
+                let (one, other) = (&before.pod, &claim.claimant.pod);
+                Some(format!("generation {generation} is claimed as {own:?} by {other}, as {one} has before"))
+            }
+            _ => None,
+        });
         // A claim that nobody can read orders nobody.
-        if before.is_some_and(|before| pair(before) > pair(&claim.claimant)) && !self.store.was_damaged("generations/")
-        {
-            self.break_rule(format!("generation {generation} is claimed as {:?}", pair(&claim.claimant)));
+        if let Some(broken) = broken.filter(|_| !self.store.was_damaged("generations/")) {
+            self.break_rule(broken);
         }
         self.ledger.claims.insert(generation, claim.claimant);
     }
@@ -165,9 +178,7 @@ impl World {
                     self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });
                 }
                 self.ledger.of.insert(start.generation, self.ledger.counts.len() - 1);
-                let maintains = self
-                    .process_of(start)
-                    .is_some_and(|process| matches!(self.processes[process].kind, Start::Maintaining { .. }));
+                let maintains = self.process_of(start).is_some_and(|process| self.processes[process].kind.maintains());
                 if !maintains && start.stop.is_none() && self.may_lift(start, before) {
                     self.ledger.stopped = false;
                 }
@@ -186,7 +197,7 @@ impl World {
                 let new = before.is_none_or(|before| before.terms().revision < start.terms.revision);
                 new && wanted.is_some_and(|wanted| wanted.restore_from.is_some())
             }
-            Start::Obeying | Start::Lifting | Start::Maintaining { .. } => false,
+            Start::Obeying | Start::Lifting | Start::Maintaining { .. } | Start::Deleting => false,
         }
     }
 
@@ -198,7 +209,7 @@ impl World {
     fn may_lift(&self, start: &chain::Start, before: Option<&Link>) -> bool {
         let kind = self.process_of(start).map(|process| &self.processes[process].kind);
         match kind {
-            Some(Start::Obeying | Start::Maintaining { .. }) => false,
+            Some(Start::Obeying | Start::Maintaining { .. } | Start::Deleting) => false,
             Some(Start::Pod { .. }) => before.is_none_or(|before| start.terms.revision > before.terms().assigned),
             _ => true,
         }
@@ -272,6 +283,17 @@ impl World {
         }
     }
 
+    /// What is deleted is nobody's: whoever looks back behind the mark sees it.
+    pub(crate) fn check_permit(&mut self, generation: Generation, link: LinkNumber) {
+        if self.ledger.of_the_deleted.contains(&(generation, link)) {
+            self.break_rule(format!("generation {generation} goes on with link {link} although the job is deleted"));
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.store.objects.contains_key(&ObjectName::Deleted.to_string())
+    }
+
     /// Whether somebody has begun without links that could not be read.
     pub(crate) fn any_is_lost(&self) -> bool {
         !self.ledger.skipped.is_empty()
@@ -303,6 +325,9 @@ impl World {
 
     /// What must hold once the job has finished.
     pub(crate) fn check_end(&self) -> Result<(), String> {
+        if self.is_deleted() {
+            return Ok(());
+        }
         if !self.finished {
             return Err("the job has not finished".to_owned());
         }

@@ -1,16 +1,14 @@
 //! The process around a leader: it performs what the leader decides.
 
 use crate::tasks;
-use crate::world::{Deployment, Item, Order, Proc, Reply, Start, WORKERS, WorkerId, World};
+use crate::world::{Item, Order, Proc, Reply, Start, World};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::chain::Stop;
+use weir_protocol::chain::{ObjectName, Stop};
 use weir_protocol::leader::{
     Action, BarrierKind, CommitResult, End, ErrorKind, Event, Notice, OpId, Outcome, Request, Restore,
 };
+use weir_protocol::members;
 use weir_protocol::{Generation, Now};
-
-/// How often a deployment is sent again before it is given up.
-const TRIES: u32 = 4;
 
 impl World {
     pub(crate) fn step(&mut self, process: Proc, event: Event) {
@@ -37,7 +35,10 @@ impl World {
             Action::Deploy { generation, start, restore } => {
                 self.deploy(process, generation, &start, restore.as_deref());
             }
-            Action::Cancel { generation } => self.cancel(process, generation),
+            Action::Cancel { generation } => {
+                self.processes[process].pending = None;
+                self.step_members(process, members::Event::Cancel { generation });
+            }
             Action::InjectBarrier { generation, checkpoint, kind } => {
                 let stop = matches!(kind, BarrierKind::Stop | BarrierKind::Final);
                 self.tell(process, generation, self.faults.lost, &Order::Barrier(checkpoint, stop));
@@ -48,7 +49,8 @@ impl World {
             Action::NotifyCompleted { generation, checkpoint, .. } => {
                 self.tell(process, generation, 4 * self.faults.lost, &Order::Completed(checkpoint));
             }
-            Action::Commit { committables, .. } => {
+            Action::Commit { permit, committables } => {
+                self.check_permit(permit.generation(), permit.link());
                 let ids = committables.into_values().flat_map(BTreeMap::into_keys).collect();
                 let delay = self.delay();
                 self.after(delay, Item::Commit(process, ids));
@@ -62,11 +64,8 @@ impl World {
                 self.after(delay, Item::AbortStaged(ids));
             }
             Action::Gather { assignment } => {
-                // Some workers never come.
-                if self.calm() || self.rng.chance(80) {
-                    let delay = self.rng.within(0, 100);
-                    self.after(delay, Item::Event(process, Event::WorkersReady { revision: assignment.revision }));
-                }
+                let (revision, workers) = (assignment.revision, assignment.workers);
+                self.step_members(process, members::Event::Gather { revision, workers });
             }
             Action::Prepare { revision, .. } => self.message(process, Event::Prepared { revision }),
             Action::ReleasePin { pin, .. } => {
@@ -87,122 +86,23 @@ impl World {
         start: &weir_protocol::chain::Start,
         restore: Option<&Restore>,
     ) {
+        self.check_permit(generation, start.number);
         self.check_deploy(process, start);
-        let failed = |kind, message| Event::DeployFailed { generation, kind, message };
         let tasks = match tasks::deploy(start, restore, &self.store) {
             Ok(tasks) => tasks,
             // A later generation may have deleted what this one still believes in.
-            Err(message) if self.newest_generation() > generation || self.store.names_damage(&message) => {
-                return self.after(1, Item::Event(process, failed(ErrorKind::Corrupt, message)));
+            Err(message)
+                if self.newest_generation() > generation || self.store.names_damage(&message) || self.is_deleted() =>
+            {
+                let kind = ErrorKind::Corrupt;
+                return self.after(1, Item::Event(process, Event::DeployFailed { generation, kind, message }));
             }
             Err(message) => return self.break_rule(format!("generation {generation} cannot restore: {message}")),
         };
-        let there: Vec<WorkerId> =
-            (0..WORKERS).filter(|at| self.workers[*at].alive && !self.workers[*at].frozen).collect();
-        if there.is_empty() {
-            let message = "no worker is there".to_owned();
-            return self.after(20, Item::Event(process, failed(ErrorKind::Transient, message)));
-        }
-        let mut by_worker: BTreeMap<WorkerId, Vec<tasks::Task>> = BTreeMap::new();
-        for (at, task) in tasks.into_iter().enumerate() {
-            by_worker.entry(there[at % there.len()]).or_default().push(task);
-        }
-        let open: BTreeSet<WorkerId> = by_worker.keys().copied().collect();
-        self.processes[process].deployment =
-            Some(Deployment { generation, tasks: by_worker, open, deployed: false, cancelling: false, tries: 0 });
-        self.after(0, Item::Deploying(process, generation));
-    }
-
-    /// Sends tasks to the workers that have not confirmed them.
-    pub(crate) fn deploying(&mut self, process: Proc, generation: Generation) {
-        let calm = self.calm();
-        let Some(deployment) = self.processes[process].deployment.as_mut() else { return };
-        if deployment.generation != generation || deployment.deployed || deployment.cancelling {
-            return;
-        }
-        deployment.tries += 1;
-        if deployment.tries > TRIES && !calm {
-            let message = "a worker does not answer".to_owned();
-            let kind = ErrorKind::Transient;
-            return self.after(0, Item::Event(process, Event::DeployFailed { generation, kind, message }));
-        }
-        let open: Vec<(WorkerId, Vec<tasks::Task>)> =
-            deployment.open.iter().map(|worker| (*worker, deployment.tasks[worker].clone())).collect();
-        for (worker, tasks) in open {
-            self.send(worker, (process, generation), self.faults.lost, Order::Deploy(tasks));
-        }
-        self.after(30, Item::Deploying(process, generation));
-    }
-
-    /// A worker says that it has its tasks, or that it has none any more.
-    pub(crate) fn confirmed(&mut self, worker: WorkerId, process: Proc, generation: Generation, cancel: bool) {
-        let this = &mut self.processes[process];
-        let Some(deployment) = this.deployment.as_mut().filter(|of| of.generation == generation) else { return };
-        let awaited = deployment.cancelling == cancel && (cancel || !deployment.deployed);
-        if !this.alive || this.frozen || !awaited {
-            return;
-        }
-        deployment.open.remove(&worker);
-        if !deployment.open.is_empty() {
-            return;
-        }
-        if cancel {
-            return self.cancelled(process, generation);
-        }
-        deployment.deployed = true;
-        let tasks: BTreeSet<_> = deployment.tasks.values().flatten().map(|task| task.id).collect();
-        self.after(0, Item::Event(process, Event::Deployed { generation, sources: tasks.clone(), tasks }));
-    }
-
-    fn cancel(&mut self, process: Proc, generation: Generation) {
-        match self.processes[process].deployment.as_mut().filter(|of| of.generation == generation) {
-            Some(deployment) => {
-                deployment.cancelling = true;
-                deployment.open = deployment.tasks.keys().copied().collect();
-                self.tell(process, generation, self.faults.lost, &Order::Cancel);
-                self.after(100, Item::Cancelling(process, generation));
-            }
-            None => self.after(0, Item::Event(process, Event::Cancelled { generation })),
-        }
-    }
-
-    /// All tasks are gone, or those that are not are not waited for.
-    pub(crate) fn cancelled(&mut self, process: Proc, generation: Generation) {
-        let this = &mut self.processes[process];
-        if this.deployment.as_ref().is_some_and(|of| of.generation == generation && of.cancelling) {
-            this.deployment = None;
-            self.after(0, Item::Event(process, Event::Cancelled { generation }));
-        }
-    }
-
-    /// Heartbeats are missing.
-    pub(crate) fn worker_missed(&mut self, process: Proc, generation: Generation, worker: WorkerId) {
-        let deployment = self.processes[process].deployment.as_ref();
-        let Some(deployment) = deployment.filter(|of| of.generation == generation && !of.cancelling) else { return };
-        let Some(task) = deployment.tasks.get(&worker).and_then(|tasks| tasks.first()) else { return };
-        let (task, kind, message) = (task.id, ErrorKind::Transient, "a worker is missed".to_owned());
-        self.step(process, Event::TaskFailed { generation, task, kind, message });
-    }
-
-    fn tell(&mut self, process: Proc, generation: Generation, lost: u64, order: &Order) {
-        let deployment = self.processes[process].deployment.as_ref().filter(|of| of.generation == generation);
-        let workers: Vec<WorkerId> = deployment.into_iter().flat_map(|of| of.tasks.keys().copied()).collect();
-        for worker in workers {
-            self.send(worker, (process, generation), lost, order.clone());
-        }
-    }
-
-    fn send(&mut self, worker: WorkerId, (process, generation): (Proc, Generation), lost: u64, order: Order) {
-        if self.fault(lost) {
-            return;
-        }
-        let life = self.workers[worker].life;
-        if self.fault(self.faults.doubled) {
-            let delay = self.delay();
-            self.after(delay, Item::Order((worker, life), (process, generation), order.clone()));
-        }
-        let delay = self.delay();
-        self.after(delay, Item::Order((worker, life), (process, generation), order));
+        self.processes[process].pending = Some((generation, tasks));
+        let parallelism = start.key_groups.parallelism();
+        let workers = Some(start.terms.workers).filter(|workers| *workers > 0).unwrap_or(self.by_hand);
+        self.step_members(process, members::Event::Deploy { generation, parallelism, workers });
     }
 
     fn request(&mut self, process: Proc, op: OpId, request: Request) {
@@ -220,9 +120,23 @@ impl World {
                 self.after(to_store + late, Item::Execute(None, request, Reply::None));
             }
         } else {
-            let late = if put && self.fault(self.faults.put_late) { self.rng.within(20, 400) } else { 0 };
+            let late = if put && self.fault(self.faults.put_late) { self.lateness(process, &request) } else { 0 };
             self.after(to_store + late, Item::Execute(Some((process, op)), request, Reply::Honest));
         }
+    }
+
+    /// How long a put is under way. A leader may be cut off with it and look dead for as long: others have the time to
+    /// begin, to complete checkpoints and to retire links.
+    fn lateness(&mut self, process: Proc, request: &Request) -> u64 {
+        let decides = |key: &ObjectName| matches!(key, ObjectName::Link(_) | ObjectName::Deleted);
+        if !matches!(request, Request::PutIfAbsent { key, .. } if decides(key)) {
+            return self.rng.within(20, 400);
+        }
+        let late = self.rng.within(20, 800);
+        if self.rng.chance(50) {
+            self.freeze(process, late);
+        }
+        late
     }
 
     pub(crate) fn commit(&mut self, process: Proc, ids: BTreeSet<String>) {
@@ -252,6 +166,7 @@ impl World {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
+            _ if self.is_deleted() => {}
             Notice::SavepointCompleted { name, link, .. } => {
                 // One whose leader was away while others began without its link.
                 if self.is_lost(link) {
@@ -273,12 +188,15 @@ impl World {
 
     fn end(&mut self, process: Proc, end: End) {
         self.processes[process].alive = false;
-        self.processes[process].deployment = None;
+        self.hang_up(process);
         let generation = self.processes[process].leader.status().generation;
         let overtaken = generation.is_some_and(|generation| generation < self.newest_generation());
         let restores = matches!(self.processes[process].kind, Start::Restoring(_));
-        let maintains = matches!(self.processes[process].kind, Start::Maintaining { .. });
+        let maintains = self.processes[process].kind.maintains();
         match end {
+            End::Maintained if matches!(self.processes[process].kind, Start::Deleting) => self.remove_later(),
+            // Nobody goes on with it.
+            _ if self.is_deleted() => {}
             End::Finished { .. } => {
                 // Who is late may speak of an end that somebody has begun again behind.
                 self.finished = self.head().is_some_and(|head| head.stop() == Some(Stop::Finished));

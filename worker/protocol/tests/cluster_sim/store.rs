@@ -4,7 +4,7 @@
 use crate::rng::Rng;
 use crate::tasks::{ROWS, SPLITS, Sums, sink, source, sum};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::chain::{Manifest, OperatorState, Sizes, Terms};
+use weir_protocol::chain::{Manifest, ObjectName, OperatorState, Sizes, Terms};
 use weir_protocol::key_group::MaxParallelism;
 use weir_protocol::leader::{Outcome, Request};
 use weir_protocol::snapshot::{Committable, KeyGroupRange, SplitProgress, StateFile};
@@ -53,6 +53,15 @@ impl Store {
                 Outcome::Done
             }
         }
+    }
+
+    /// A deleted job keeps its mark and its claims.
+    pub(crate) fn remove_all(&mut self) {
+        let kept = |name: &String| name.starts_with("generations/") || *name == ObjectName::Deleted.to_string();
+        self.objects.retain(|name, _| kept(name));
+        self.backup.retain(|name, _| kept(name));
+        self.files.clear();
+        self.file_backup.clear();
     }
 
     /// What an object says, or would say if it were not damaged.

@@ -2,44 +2,48 @@
 
 use crate::tasks::Row;
 use crate::world::{Item, Order, Proc, Uploaded, WorkerId, World};
+use std::collections::BTreeSet;
 use weir_protocol::leader::{DeclineCause, ErrorKind, Event};
-use weir_protocol::{CheckpointId, Generation};
+use weir_protocol::members::{self, Session};
+use weir_protocol::{CheckpointId, Generation, TaskId};
 
 impl World {
-    pub(crate) fn order(&mut self, worker: WorkerId, from: (Proc, Generation), order: Order) {
+    pub(crate) fn order(&mut self, (worker, session): (WorkerId, Session), from: (Proc, Generation), order: Order) {
+        // A connection ends with the worker's life, or when it looks for another leader.
+        if !self.is_connected(worker, session) {
+            return;
+        }
+        let generation = from.1;
         match order {
             Order::Deploy(tasks) => {
+                self.check_order(worker, from.0);
                 let this = &mut self.workers[worker];
                 // A frame of an old generation.
-                if this.of.is_some_and(|(_, generation)| generation > from.1) {
-                    let (generation, message) = (from.1, "a worker knows a later generation".to_owned());
-                    let kind = ErrorKind::Fenced;
-                    return self.message(from.0, Event::DeployFailed { generation, kind, message });
+                if this.of.is_some_and(|(_, known)| known > generation) {
+                    return;
                 }
+                let ids: BTreeSet<TaskId> = tasks.iter().map(|task| task.id).collect();
                 if this.of != Some(from) {
                     this.of = Some(from);
                     this.tasks = tasks;
                     let life = this.life;
-                    self.after(1, Item::Run(worker, life, from.1));
+                    self.after(1, Item::Run(worker, life, generation));
                 }
-                if !self.fault(self.faults.lost) {
-                    self.confirmed(worker, from.0, from.1, false);
-                }
+                let sources = ids.clone();
+                self.confirm(worker, members::Event::Deployed { session, generation, tasks: ids, sources });
             }
             Order::Cancel => {
                 let this = &mut self.workers[worker];
-                if this.of.is_some_and(|(_, generation)| generation <= from.1) {
+                if this.of.is_none_or(|(_, known)| known <= generation) {
                     // It remembers the generation: a deployment of it that comes late changes nothing.
                     this.of = Some(from);
                     this.tasks.clear();
                 }
-                if !self.fault(self.faults.lost) {
-                    self.confirmed(worker, from.0, from.1, true);
-                }
+                self.confirm(worker, members::Event::Cancelled { session, generation });
             }
             Order::Barrier(checkpoint, stop) if self.workers[worker].of == Some(from) => {
                 for at in 0..self.workers[worker].tasks.len() {
-                    self.barrier((worker, at), from, checkpoint, stop);
+                    self.barrier((worker, at), (session, generation), checkpoint, stop);
                 }
             }
             Order::Completed(checkpoint) if self.workers[worker].of == Some(from) => {
@@ -55,7 +59,7 @@ impl World {
     fn barrier(
         &mut self,
         (worker, at): (WorkerId, usize),
-        (process, generation): (Proc, Generation),
+        (session, generation): (Session, Generation),
         checkpoint: CheckpointId,
         stop: bool,
     ) {
@@ -67,23 +71,25 @@ impl World {
             let (cause, message) = (DeclineCause::Task, "chance".to_owned());
             // The file is there all the same: what is pending goes into the next checkpoint.
             self.store.files.extend(taken.files);
-            return self.message(process, Event::Declined { generation, checkpoint, task, cause, message });
+            return self.say(worker, &Event::Declined { generation, checkpoint, task, cause, message });
         }
         let (snapshot, files) = (Box::new(taken.snapshot), taken.files);
         let (delay, life) = (self.delay(), self.workers[worker].life);
-        let uploaded = Box::new(Uploaded { process, generation, checkpoint, snapshot, files });
+        let uploaded = Box::new(Uploaded { session, generation, checkpoint, snapshot, files });
         self.after(delay, Item::Upload(worker, life, uploaded));
     }
 
-    pub(crate) fn uploaded(&mut self, uploaded: Uploaded) {
-        let Uploaded { process, generation, checkpoint, snapshot, files } = uploaded;
+    pub(crate) fn uploaded(&mut self, worker: WorkerId, uploaded: Uploaded) {
+        let Uploaded { session, generation, checkpoint, snapshot, files } = uploaded;
         self.store.files.extend(files);
-        self.message(process, Event::Acked { generation, checkpoint, snapshot });
+        if self.is_connected(worker, session) {
+            self.say(worker, &Event::Acked { generation, checkpoint, snapshot });
+        }
     }
 
     pub(crate) fn run_tasks(&mut self, worker: WorkerId, life: u64, generation: Generation) {
         let this = &mut self.workers[worker];
-        let Some((process, current)) = this.of.filter(|_| this.life == life) else { return };
+        let Some((_, current)) = this.of.filter(|_| this.life == life) else { return };
         if current != generation || this.tasks.is_empty() || self.finished {
             return;
         }
@@ -95,48 +101,38 @@ impl World {
             }
         }
         for task in ended {
-            self.message(process, Event::SourceEnded { generation, task });
+            self.say(worker, &Event::SourceEnded { generation, task });
         }
         if self.fault(self.faults.task_fails) {
             let task = self.workers[worker].tasks[0].id;
             let (kind, message) = (ErrorKind::Transient, "chance".to_owned());
-            self.after(1, Item::Event(process, Event::TaskFailed { generation, task, kind, message }));
+            self.say(worker, &Event::TaskFailed { generation, task, kind, message });
         }
         let pause = self.rng.within(2, 40);
         self.after(pause, Item::Run(worker, life, generation));
     }
 
-    /// A worker dies; who has tasks there misses it soon.
+    /// A worker dies. Its leader sees the connection break, or misses its heartbeats.
     pub(crate) fn kill_worker(&mut self, worker: WorkerId) {
         self.trace(|| format!("w{worker} dies"));
+        self.disconnect(worker);
         let this = &mut self.workers[worker];
         this.alive = false;
         this.frozen = false;
         this.life += 1;
-        this.of = None;
-        this.tasks.clear();
         this.stash.clear();
         let revive = self.rng.within(5, 300);
         self.after(revive, Item::ReviveWorker(worker));
-        self.miss(worker);
     }
 
+    /// A worker stands still; now and then somebody believes that it is dead, and starts another one in its place.
     pub(crate) fn freeze_worker(&mut self, worker: WorkerId) {
         self.trace(|| format!("w{worker} freezes"));
         self.workers[worker].frozen = true;
         let thaw = self.rng.within(1, 600);
         self.after(thaw, Item::ThawWorker(worker));
-        if self.rng.chance(50) {
-            self.miss(worker);
-        }
-    }
-
-    fn miss(&mut self, worker: WorkerId) {
-        for process in 0..self.processes.len() {
-            if let Some(deployment) = &self.processes[process].deployment {
-                let (generation, delay) = (deployment.generation, self.rng.within(5, 60));
-                self.after(delay, Item::WorkerMissed(process, generation, worker));
-            }
+        if self.rng.chance(40) {
+            self.start_replacement(worker);
         }
     }
 

@@ -1,15 +1,19 @@
 //! The world of one history: leaders in processes, workers with tasks, the store, the outside that sinks commit to, and
 //! everything that goes wrong between them.
 
+use crate::Rule;
+use crate::chaos::CODES;
 use crate::controller::Controller;
 use crate::oracle::Ledger;
+use crate::registration::{Answer, Connection};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Row, Sums, Task};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request, Rule};
+use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request};
+use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::snapshot::TaskSnapshot;
-use weir_protocol::{CheckpointId, Generation, LinkNumber};
+use weir_protocol::{CheckpointId, Generation, LinkNumber, TaskId};
 
 /// How often what goes wrong, in percent.
 #[derive(Debug, Clone, Copy)]
@@ -30,20 +34,34 @@ pub(crate) struct Faults {
 pub(crate) type Proc = usize;
 pub(crate) type WorkerId = usize;
 
-/// How many workers there are.
-pub(crate) const WORKERS: usize = 3;
+/// How many workers a job of one code has at most.
+pub(crate) const WORKERS: u32 = 2;
+
+/// How many of the jobs that are run by hand are deleted, in percent.
+const DELETED: u64 = 15;
 
 #[derive(Debug)]
 pub(crate) enum Item {
     /// Something reaches a leader.
     Event(Proc, Event),
     Tick(Proc),
-    /// Tasks that have not confirmed are sent again, or given up.
-    Deploying(Proc, Generation),
-    /// Workers that have not confirmed a cancel are not waited for any longer.
-    Cancelling(Proc, Generation),
+    /// The members of a leader's process hear something.
+    Members(Proc, members::Event),
+    MembersTick(Proc),
+    /// A worker introduces itself.
+    Hello(Proc, Session, Box<Registration>),
+    /// A worker's heartbeat.
+    Heard(Proc, Session),
+    /// A worker says something that is for the leader.
+    Said(Proc, Session, Event),
+    /// A worker looks for its leader.
+    Dial(WorkerId, u64),
+    /// It is time for a heartbeat over this connection.
+    Beat(WorkerId, Session),
+    /// A leader's process answers over this connection.
+    Answer(WorkerId, Session, Answer),
     /// Something reaches a worker: from the leader of this process about this generation.
-    Order((WorkerId, u64), (Proc, Generation), Order),
+    Order((WorkerId, Session), (Proc, Generation), Order),
     /// The tasks of a worker read some rows.
     Run(WorkerId, u64, Generation),
     Upload(WorkerId, u64, Box<Uploaded>),
@@ -56,8 +74,11 @@ pub(crate) enum Item {
     Thaw(Proc),
     ThawWorker(WorkerId),
     ReviveWorker(WorkerId),
-    WorkerMissed(Proc, Generation, WorkerId),
     Repair(String),
+    /// Somebody wants the job deleted.
+    Delete,
+    /// What a deleted job leaves is removed.
+    Remove,
     Reconcile,
     Chaos,
 }
@@ -75,7 +96,7 @@ pub(crate) enum Order {
 /// A snapshot on its way to the store.
 #[derive(Debug)]
 pub(crate) struct Uploaded {
-    pub(crate) process: Proc,
+    pub(crate) session: Session,
     pub(crate) generation: Generation,
     pub(crate) checkpoint: CheckpointId,
     pub(crate) snapshot: Box<TaskSnapshot>,
@@ -97,8 +118,17 @@ pub(crate) enum Start {
     Forking,
     /// Work on a state that nobody runs, or that somebody believes nobody runs.
     Maintaining { fence: bool },
+    /// The job is to be deleted.
+    Deleting,
     /// A pod of this code.
     Pod { code: usize, pod: u64, attempt: u64 },
+}
+
+impl Start {
+    /// Whether it only works on the state.
+    pub(crate) fn maintains(&self) -> bool {
+        matches!(self, Self::Maintaining { .. } | Self::Deleting)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,23 +144,17 @@ pub(crate) struct Process {
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
     pub(crate) tick_at: Option<u64>,
-    pub(crate) deployment: Option<Deployment>,
+    pub(crate) members: Members,
+    pub(crate) members_tick_at: Option<u64>,
+    /// The generation that is to run, and its tasks.
+    pub(crate) pending: Option<(Generation, Vec<Task>)>,
 }
 
-/// Where a leader's process has its tasks.
-pub(crate) struct Deployment {
-    pub(crate) generation: Generation,
-    /// The tasks of each worker.
-    pub(crate) tasks: BTreeMap<WorkerId, Vec<Task>>,
-    /// Workers that have not said that they have them, or that they have them no more.
-    pub(crate) open: BTreeSet<WorkerId>,
-    pub(crate) deployed: bool,
-    pub(crate) cancelling: bool,
-    pub(crate) tries: u32,
-}
-
-#[derive(Default)]
+/// A process of a worker.
 pub(crate) struct Worker {
+    pub(crate) who: Registration,
+    /// To whom it is connected.
+    pub(crate) connection: Option<Connection>,
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
@@ -150,6 +174,12 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) processes: Vec<Process>,
     pub(crate) workers: Vec<Worker>,
+    /// Whose each connection is, and of which life.
+    pub(crate) callers: BTreeMap<Session, (WorkerId, u64)>,
+    /// How many workers a job is run on by hand.
+    pub(crate) by_hand: u32,
+    /// Whose acknowledgements counted.
+    pub(crate) acknowledged: BTreeMap<(Generation, TaskId), (WorkerId, u64)>,
     pub(crate) rule: Option<Rule>,
     pub(crate) staged: BTreeMap<String, Vec<Row>>,
     pub(crate) committed: BTreeSet<String>,
@@ -162,6 +192,8 @@ pub(crate) struct World {
     pub(crate) retain: u32,
     pub(crate) calm_at: u64,
     pub(crate) interval_ms: u64,
+    /// When somebody begins to delete the job.
+    deletes_at: Option<u64>,
     /// Somebody assigns; otherwise the job is run by hand.
     pub(crate) controller: Option<Controller>,
     pub(crate) attempts: u64,
@@ -187,7 +219,13 @@ impl World {
         let retain = rng.within(1, 3) as u32;
         let interval_ms = rng.within(10, 60);
         let controller = rng.chance(50).then(|| Controller::new(&mut rng));
-        let workers = (0..WORKERS).map(|_| Worker { alive: true, ..Worker::default() }).collect();
+        let codes: &[&str] = if controller.is_some() { &CODES } else { &[""] };
+        let places = codes.iter().flat_map(|code| (0..WORKERS).map(move |ordinal| (*code, ordinal)));
+        let workers = places.map(|(code, ordinal)| Worker::new(code, ordinal, 1)).collect();
+        // Drawn apart: whether a job is deleted changes no history before that.
+        let mut apart = Rng::new(!seed);
+        let deletes_at = (controller.is_none() && apart.chance(DELETED)).then(|| apart.within(50, 2_500));
+        let by_hand = rng.within(1, u64::from(WORKERS)) as u32;
         Self {
             rng,
             faults,
@@ -197,6 +235,9 @@ impl World {
             store: Store::default(),
             processes: Vec::new(),
             workers,
+            callers: BTreeMap::new(),
+            by_hand,
+            acknowledged: BTreeMap::new(),
             rule,
             staged: BTreeMap::new(),
             committed: BTreeSet::new(),
@@ -209,6 +250,7 @@ impl World {
             retain,
             calm_at: 3_000,
             interval_ms,
+            deletes_at,
             controller,
             attempts: 0,
             log: None,
@@ -229,6 +271,9 @@ impl World {
             if self.finished && self.now > self.calm_at.max(self.finished_at) + 2_000 {
                 break;
             }
+            if self.is_deleted() && self.calm() && !self.processes.iter().any(|process| process.alive) {
+                break;
+            }
             if self.now > 200_000 {
                 return Err("the job does not end although all faults have stopped".to_owned());
             }
@@ -237,6 +282,13 @@ impl World {
     }
 
     fn begin(&mut self) {
+        for worker in 0..self.workers.len() {
+            let delay = self.rng.within(0, 30);
+            self.after(delay, Item::Dial(worker, 0));
+        }
+        if let Some(at) = self.deletes_at {
+            self.after(at, Item::Delete);
+        }
         if self.controller.is_some() {
             return self.after(0, Item::Reconcile);
         }
@@ -299,12 +351,14 @@ impl World {
     /// What is for a dead one is lost, what is for a frozen one waits.
     fn not_stashed(&mut self, item: Item) -> Option<Item> {
         let process = match &item {
-            Item::Event(process, _) | Item::Tick(process) | Item::WorkerMissed(process, ..) => Some(*process),
-            Item::Deploying(process, _) | Item::Cancelling(process, _) => Some(*process),
+            Item::Event(process, _) | Item::Tick(process) | Item::Members(process, _) => Some(*process),
+            Item::MembersTick(process) | Item::Hello(process, ..) | Item::Heard(process, _) => Some(*process),
+            Item::Said(process, ..) => Some(*process),
             _ => None,
         };
         let worker = match &item {
             Item::Order((worker, _), ..) | Item::Run(worker, ..) | Item::Upload(worker, ..) => Some(*worker),
+            Item::Dial(worker, _) | Item::Beat(worker, _) | Item::Answer(worker, ..) => Some(*worker),
             _ => None,
         };
         let (alive, frozen, stash) = match (process, worker) {
@@ -332,13 +386,22 @@ impl World {
                 self.processes[process].tick_at = None;
                 self.step(process, Event::Tick);
             }
-            Item::Deploying(process, generation) => self.deploying(process, generation),
-            Item::Cancelling(process, generation) => self.cancelled(process, generation),
-            // A connection ends with the worker's life.
-            Item::Order((worker, life), ..) if self.workers[worker].life != life => {}
-            Item::Order((worker, _), from, order) => self.order(worker, from, order),
+            Item::Members(process, event) => self.step_members(process, event),
+            Item::MembersTick(process) => {
+                self.processes[process].members_tick_at = None;
+                self.step_members(process, members::Event::Tick);
+            }
+            Item::Hello(process, session, who) => self.hello(process, session, &who),
+            Item::Heard(process, session) => self.heard(process, session),
+            Item::Said(process, session, event) => self.said(process, session, event),
+            Item::Dial(worker, life) => self.dial(worker, life),
+            Item::Beat(worker, session) => self.beat(worker, session),
+            Item::Answer(worker, session, answer) => self.answered_by_leader(worker, session, answer),
+            Item::Order((worker, session), from, order) => self.order((worker, session), from, order),
             Item::Run(worker, life, generation) => self.run_tasks(worker, life, generation),
-            Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => self.uploaded(*uploaded),
+            Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => {
+                self.uploaded(worker, *uploaded);
+            }
             Item::Upload(..) => {}
             Item::Execute(reply_to, request, reply) => self.execute(reply_to, &request, reply),
             Item::Commit(process, ids) => self.commit(process, ids),
@@ -353,9 +416,10 @@ impl World {
             Item::Start(start) => self.start(&start),
             Item::Thaw(process) => self.thaw(process),
             Item::ThawWorker(worker) => self.thaw_worker(worker),
-            Item::ReviveWorker(worker) => self.workers[worker].alive = true,
-            Item::WorkerMissed(process, generation, worker) => self.worker_missed(process, generation, worker),
+            Item::ReviveWorker(worker) => self.revive_worker(worker),
             Item::Repair(name) => self.store.repair(&name),
+            Item::Delete => self.delete(),
+            Item::Remove => self.store.remove_all(),
             Item::Reconcile => self.reconcile(),
             Item::Chaos => self.chaos(),
         }

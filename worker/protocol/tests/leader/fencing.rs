@@ -25,6 +25,37 @@ fn nobody_goes_on_with_a_job_that_was_deleted() {
 }
 
 #[test]
+fn a_deletion_that_lands_behind_a_newer_claim_ends_that_leader_too() {
+    let delete = || Mode::Maintain { operations: vec![Operation::DeleteJob], running: Running::Fence };
+    // The mark lands while the newer leader runs, or while its start is under way.
+    for held in [None, Some("chain/")] {
+        let mut store = Objects::new();
+        Rig::begun(&mut store, "a", go_on());
+        let mut deleting = Rig::new();
+        deleting.hold_puts_of = Some("deleted");
+        deleting.tell(&mut store, Event::Begin(Box::new(options("b", delete()))));
+        let (op, mark) = deleting.take_held();
+        let mut next = Rig::new();
+        (next.writes, next.hold_puts_of) = (Some("x"), held);
+        next.tell(&mut store, Event::Begin(Box::new(options("c", go_on()))));
+        assert_eq!(next.end, None, "nothing says yet that the job is deleted");
+        let outcome = execute(&mut store, mark);
+        deleting.tell(&mut store, Event::Stored { op, outcome });
+        assert_eq!(deleting.end, Some(End::Maintained));
+        match held {
+            None => next.savepoint(&mut store, "s", Then::Continue),
+            Some(_) => {
+                let (op, start) = next.take_held();
+                let outcome = execute(&mut store, start);
+                next.tell(&mut store, Event::Stored { op, outcome });
+            }
+        }
+        assert!(matches!(&next.end, Some(End::Fenced { message }) if message.contains("deleted")), "{:?}", next.end);
+        assert_eq!((next.deployed.len(), next.committed.len()), (usize::from(held.is_none()), 0));
+    }
+}
+
+#[test]
 fn a_manifest_that_lands_for_a_fenced_leader_is_the_next_ones_to_commit() {
     let mut store = Objects::new();
     let mut frozen = Rig::begun(&mut store, "a", go_on());
