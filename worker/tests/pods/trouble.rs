@@ -147,7 +147,7 @@ fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
 fn a_leader_that_is_told_to_go_leaves_nothing_to_be_read_again() {
     let events = 40_000;
     let job = Job::new(Storage::Directory, events);
-    let manifest = job.manifest("job", &Spec { rate: Some(4_000), ..Spec::default() });
+    let manifest = job.manifest("job", &Spec { rate: Some(2_000), ..Spec::default() });
     let mut leader = job.leader(&manifest, "a", 1);
     leader.assign(&json!({"revision": 1, "parallelism": 2, "workers": 1, "code": "a"}));
     leader.in_force(1);
@@ -164,7 +164,7 @@ fn a_leader_that_is_told_to_go_leaves_nothing_to_be_read_again() {
 
 #[test]
 fn a_leader_whose_tasks_do_not_stop_in_time_ends_all_the_same_and_the_next_one_goes_on() {
-    let job = Job::new(Storage::Directory, 20_000);
+    let job = Job::new(Storage::Directory, 40_000);
     let manifest = job.manifest("job", &Spec { rate: Some(2_000), ..Spec::default() });
     let mut leader = job.leader(&manifest, "a", 1);
     leader.signal(Signal::KILL);
