@@ -1,29 +1,12 @@
 //! Whether the state fits a new program: asked of a short pod of the new image, before anything stops.
 
-use serde::Deserialize;
 use weir_crds::{ChangeStep, Reason};
 
 use super::draft::{Draft, Trouble};
 use super::health::{Standing, last_words, standing};
+use super::said::{Said, Verdict};
 use super::view::View;
-use crate::model::{Action, CheckVerdict, Exit, PodSeen, RevisionSeen, Role};
-
-/// What a check that has come to an end says.
-#[derive(Deserialize)]
-struct Said {
-    verdict: Word,
-    #[serde(default)]
-    message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Word {
-    Fits,
-    Misfit,
-    /// It could not look.
-    Unknown,
-}
+use crate::model::{Action, CheckVerdict, PodSeen, RevisionSeen, Role};
 
 /// Whether a revision has to be checked before it is told to anybody.
 pub(super) fn is_needed(view: &View<'_>, target: &RevisionSeen) -> bool {
@@ -49,21 +32,16 @@ pub(super) fn verdict(view: &View<'_>, target: &RevisionSeen) -> Option<CheckVer
     if !is_needed(view, target) {
         return Some(CheckVerdict::Fits);
     }
-    pods(view, target).find_map(|pod| match said(pod.exit()?)? {
-        Said { verdict: Word::Fits, .. } => Some(CheckVerdict::Fits),
-        Said { verdict: Word::Misfit, message } => Some(CheckVerdict::Misfit { message }),
-        Said { verdict: Word::Unknown, .. } => None,
+    pods(view, target).find_map(|pod| match Said::of(pod.exit()?)? {
+        Said { verdict: Verdict::Fits, .. } => Some(CheckVerdict::Fits),
+        Said { verdict: Verdict::Misfit, message } => Some(CheckVerdict::Misfit { message }),
+        Said { verdict: Verdict::Unknown | Verdict::Done, .. } => None,
     })
-}
-
-/// Only its words count: an image may hold any program, and that one may end with any code.
-fn said(exit: &Exit) -> Option<Said> {
-    serde_json::from_str(exit.message.trim()).ok()
 }
 
 /// Why a check that has ended came to no verdict.
 fn why_none(pod: &PodSeen) -> String {
-    match pod.exit().map(|exit| (said(exit), exit)) {
+    match pod.exit().map(|exit| (Said::of(exit), exit)) {
         Some((Some(Said { message, .. }), _)) if !message.is_empty() => message,
         Some((_, exit)) => last_words(exit),
         None => pod.phase_message.clone().unwrap_or_else(|| "its pod is gone".to_owned()),

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::draft::Draft;
 use super::fleet::next_leader_attempt;
 use super::health::{Standing, last_words, standing};
+use super::said::{Said, Verdict};
 use super::view::View;
-use crate::model::{Action, Exit, Maintenance, Phase, PodSeen, Role};
+use crate::model::{Action, Maintenance, Phase, PodSeen, Role};
 
 /// What became of a piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +50,9 @@ pub(super) fn work(view: &View<'_>, request: &str, arguments: &[&str], draft: &m
 
 fn look_at(pod: &PodSeen, draft: &mut Draft) -> Work {
     match pod.phase {
-        Phase::Succeeded if pod.exit().is_some_and(is_done) => Work::Done,
+        Phase::Succeeded if pod.exit().and_then(Said::of).is_some_and(|said| said.verdict == Verdict::Done) => {
+            Work::Done
+        }
         Phase::Succeeded => Work::Failed(format!(
             "pod {} ended without a word of its work: its image holds no weir, or an older one",
             pod.name
@@ -73,23 +74,6 @@ fn look_at(pod: &PodSeen, draft: &mut Draft) -> Work {
             Work::Waits(format!("pod {} works on the state", pod.name))
         }
     }
-}
-
-/// What a pod says whose work is done.
-#[derive(Deserialize)]
-struct Said {
-    verdict: Word,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Word {
-    Done,
-}
-
-/// Only its words count: an image may hold any program, and that one may end well without having done anything.
-fn is_done(exit: &Exit) -> bool {
-    matches!(serde_json::from_str(exit.message.trim()), Ok(Said { verdict: Word::Done }))
 }
 
 /// The pods whose work is done and written down go.

@@ -37,6 +37,7 @@ mod maintain;
 mod prune;
 mod reach;
 mod report;
+mod said;
 mod savepoints;
 mod suspend;
 mod view;

@@ -16,6 +16,7 @@ pub mod members;
 pub mod name;
 pub mod restart;
 pub mod retry;
+mod rules;
 pub mod snapshot;
 
 pub use ids::{CheckpointId, EdgeId, EventTime, Generation, KeyGroup, LinkNumber, Now, OperatorId, TaskId};

@@ -70,18 +70,5 @@ pub enum Rule {
     HoldOrigin,
 }
 
-/// The rules in force: all of them, unless a test switches one off.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Rules {
-    off: Option<Rule>,
-}
-
-impl Rules {
-    pub(super) fn without(rule: Rule) -> Self {
-        Self { off: Some(rule) }
-    }
-
-    pub(super) fn hold(self, rule: Rule) -> bool {
-        self.off != Some(rule)
-    }
-}
+/// The leader's rules in force.
+pub(super) type Rules = crate::rules::Rules<Rule>;

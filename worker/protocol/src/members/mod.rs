@@ -26,14 +26,14 @@ pub use rules::Rule;
 
 use crate::ids::{Generation, Now, TaskId};
 use crate::leader;
+use crate::rules::Rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The workers of a job. See the module's diagram.
 #[derive(Debug)]
 pub struct Members {
-    /// The rule that a test switches off.
-    off: Option<Rule>,
+    rules: Rules<Rule>,
     options: Options,
     now: Now,
     sessions: BTreeMap<Session, Member>,
@@ -91,7 +91,7 @@ impl Members {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
-            off: None,
+            rules: Rules::default(),
             options,
             now: Now::default(),
             sessions: BTreeMap::new(),
@@ -105,7 +105,7 @@ impl Members {
     #[doc(hidden)]
     #[must_use]
     pub fn without(rule: Rule, options: Options) -> Self {
-        Self { off: Some(rule), ..Self::new(options) }
+        Self { rules: Rules::without(rule), ..Self::new(options) }
     }
 
     /// Takes one event and returns what to do, in this order. Time never goes back.
@@ -203,7 +203,7 @@ impl Members {
     }
 
     fn register(&mut self, session: Session, worker: Registration, process: Process) {
-        if let Some(reason) = self.refusal(&worker).filter(|_| self.holds(Rule::RefuseStrangers)) {
+        if let Some(reason) = self.refusal(&worker).filter(|_| self.rules.hold(Rule::RefuseStrangers)) {
             return self.out.push(Action::Refuse { session, reason });
         }
         let same = |(_, member): &(&Session, &Member)| member.worker.ordinal == worker.ordinal;
@@ -213,7 +213,7 @@ impl Members {
                 let reason = "the leader itself is this worker".to_owned();
                 return self.out.push(Action::Replace { session, reason });
             }
-            if place(&member.worker) > place(&worker) && self.holds(Rule::NewerStays) {
+            if place(&member.worker) > place(&worker) && self.rules.hold(Rule::NewerStays) {
                 let (revision, attempt) = place(&member.worker);
                 let reason = format!("a newer worker has its place, of revision {revision}, attempt {attempt}");
                 return self.out.push(Action::Replace { session, reason });
@@ -411,10 +411,6 @@ impl Members {
         *told = true;
         let missing = (0..*workers).filter(|ordinal| !present.contains(ordinal)).collect();
         self.out.push(Action::TellWaiting { missing });
-    }
-
-    fn holds(&self, rule: Rule) -> bool {
-        self.off != Some(rule)
     }
 
     fn tell(&mut self, event: leader::Event) {
