@@ -12,11 +12,12 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Measure what several processes, and checkpoints, cost a job.
 ///
 /// Queries of the Nexmark benchmark over generated events into a blackhole, with as many subtasks as workers: in one worker
-/// process, in several, and in several with checkpoints, by the clock and by the processor time of all workers.
+/// process, in several, and in several with checkpoints, by the clock and by the processor time of all workers. The three
+/// take turns, as the speed of a machine changes: figures are medians of all rounds, ratios medians of those of each round.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   weir bench workers
-  weir bench workers --queries q17 --seconds 20 --workers 4 --interval 10s")]
+  weir bench workers --queries q17 --seconds 20 --rounds 5 --workers 4 --interval 10s")]
 pub(in super::super) struct Workers {
     /// Queries, separated by commas.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["q0", "q11", "q17"])]
@@ -24,6 +25,9 @@ pub(in super::super) struct Workers {
     /// How long to measure each run, after a second and a half of its beginning.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     seconds: u64,
+    /// Rounds of runs; those of an odd number have a middle.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Worker processes, each with one subtask of every step.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
@@ -62,12 +66,16 @@ impl Workers {
         let mut rows = Vec::new();
         for query in &self.queries {
             let (name, _) = super::super::query(query)?;
-            let alone = self.measure(name, 1, NEVER)?;
-            let together = self.measure(name, self.workers, NEVER)?;
-            let with_checkpoints = self.measure(name, self.workers, Duration::from(self.interval))?;
-            rows.push(row(name, "1 process", alone, None));
-            rows.push(row(name, "processes", together, Some(alone)));
-            rows.push(row(name, "processes, checkpoints", with_checkpoints, Some(together)));
+            let round = || {
+                let alone = self.measure(name, 1, NEVER)?;
+                let together = self.measure(name, self.workers, NEVER)?;
+                let with_checkpoints = self.measure(name, self.workers, Duration::from(self.interval))?;
+                Ok([alone, together, with_checkpoints])
+            };
+            let rounds = (0..self.rounds).map(|_| round()).collect::<Result<Vec<_>, Refusal>>()?;
+            for (at, run) in ["1 process", "processes", "processes, checkpoints"].into_iter().enumerate() {
+                rows.push(row(name, run, &rounds, at));
+            }
         }
         let headings = ["query", "run", "M events/s", "M events/core s", "% of the run before", "% by core"];
         Ok(print(self.json, &headings, &rows))
@@ -102,14 +110,24 @@ fn mark(cluster: &Cluster) -> Mark {
     Mark { at: Instant::now(), events, cpu_seconds: cluster.sum("process_cpu_seconds_total", &[]) }
 }
 
-fn row(query: &str, run: &str, speed: Speed, before: Option<Speed>) -> Value {
-    let percent = |of: fn(&Speed) -> f64| before.map(|before| of(&speed) / of(&before) * 100.0);
+fn row(query: &str, run: &str, rounds: &[[Speed; 3]], at: usize) -> Value {
+    let speed = |of: fn(&Speed) -> f64| median(rounds.iter().map(|speeds| of(&speeds[at])).collect());
+    let percent = |of: fn(&Speed) -> f64| {
+        let before = at.checked_sub(1)?;
+        median(rounds.iter().map(|speeds| of(&speeds[at]) / of(&speeds[before]) * 100.0).collect())
+    };
     json!({
         "query": query,
         "run": run,
-        "million_events_per_second": speed.by_clock,
-        "million_events_per_core_second": speed.by_core,
+        "million_events_per_second": speed(|speed| speed.by_clock),
+        "million_events_per_core_second": speed(|speed| speed.by_core),
         "percent_of_the_run_before": percent(|speed| speed.by_clock),
         "percent_by_core": percent(|speed| speed.by_core),
     })
+}
+
+/// The middle value, of an even number the upper one of the two.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
