@@ -7,9 +7,10 @@ use weir_crds::{ChangeKind, ChangeStep, JobState, Reason};
 use super::draft::{Draft, Trouble};
 use super::failure::cannot_stop;
 use super::fleet::delete;
+use super::health::is_up;
 use super::reach::{CHANGE_POLL, go_on};
 use super::view::{Running, View};
-use crate::model::{Action, Ask, Ending, LeaderRequest, Mark, Role, SavepointSeenState, Then};
+use crate::model::{Action, Ask, Ending, LeaderRequest, Mark, PodSeen, Role, SavepointSeenState, Then};
 
 /// What every savepoint's name begins with that is taken to suspend the job.
 const SUSPENDED: &str = "suspend-";
@@ -55,7 +56,7 @@ pub(super) fn stop(view: &View<'_>, name: &str, draft: &mut Draft) -> Stop {
         return Stop::Over;
     }
     let Some(running) = view.running() else {
-        if cannot_stop(view) {
+        if cannot_stop(view) || still_rests(view) {
             return Stop::Over;
         }
         draft.waits_for("the job to run, so that it can stop with a savepoint");
@@ -65,6 +66,17 @@ pub(super) fn stop(view: &View<'_>, name: &str, draft: &mut Draft) -> Stop {
     go_on(view, view.current(), draft);
     ask_to_stop(view, running, name, draft);
     Stop::Waits
+}
+
+/// Whether what is in force was stopped before and nobody runs anything newer: a leader that may have begun has said that it
+/// has not, or cannot say. Pods that came up to go on have nothing to save.
+fn still_rests(view: &View<'_>) -> bool {
+    let Some(current) = view.current().filter(|current| view.is_suspended(current)) else {
+        return false;
+    };
+    let program = current.content.program;
+    let may_run = |pod: &PodSeen| !pod.deleting && is_up(pod);
+    !view.leader(program).is_some_and(may_run) || view.report(program).is_some()
 }
 
 fn ask_to_stop(view: &View<'_>, running: Running<'_>, name: &str, draft: &mut Draft) {

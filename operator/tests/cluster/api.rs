@@ -33,11 +33,16 @@ pub(crate) enum Fault {
     TimesOutAfter,
 }
 
+/// A change by somebody else than the controller.
+pub(crate) type Edit = Box<dyn FnOnce(&mut Store) + Send>;
+
 /// Counts writes, of every kind, and says what happens to each.
 #[derive(Default)]
 pub(crate) struct Script {
     /// The write that something happens to, from 0 on.
     pub(crate) at: Option<(usize, Fault)>,
+    /// What a user changes at the moment of a write.
+    pub(crate) edit: Option<(usize, Edit)>,
     /// Writes so far.
     pub(crate) seen: Vec<String>,
     /// The controller is dead.
@@ -46,15 +51,16 @@ pub(crate) struct Script {
 
 impl Script {
     /// What happens to the next write.
-    pub(crate) fn next(&mut self, what: String) -> Fault {
+    fn next(&mut self, what: String) -> (Fault, Option<Edit>) {
         let fault = match self.at {
             _ if self.dead => Fault::DiesBefore,
             Some((at, fault)) if at == self.seen.len() => fault,
             _ => Fault::None,
         };
+        let edit = self.edit.take_if(|(at, _)| *at == self.seen.len());
         self.seen.push(what);
         self.dead |= matches!(fault, Fault::DiesBefore | Fault::DiesAfter);
-        fault
+        (fault, edit.map(|(_, edit)| edit))
     }
 }
 
@@ -107,6 +113,15 @@ impl Server {
         edited
     }
 
+    /// What happens to the next write; what a user changes at its moment is changed by then.
+    pub(crate) fn next(&self, what: String) -> Fault {
+        let (fault, edit) = self.script.lock().next(what);
+        if let Some(edit) = edit {
+            self.edit(edit);
+        }
+        fault
+    }
+
     async fn serve(&self, request: Request<Body>) -> Result<Reply, BoxError> {
         let call = Call::read(request).await?;
         if self.script.lock().dead {
@@ -117,7 +132,7 @@ impl Server {
         }
         let what = format!("{} {} {}", call.method, call.kind.1, call.name.as_deref().unwrap_or("-"));
         // Events are told at most; nothing depends on them.
-        let fault = if call.kind.1 == "events" { Fault::None } else { self.script.lock().next(what) };
+        let fault = if call.kind.1 == "events" { Fault::None } else { self.next(what) };
         match fault {
             Fault::DiesBefore => return Err("the controller has died".into()),
             Fault::Answers(code) => {

@@ -5,6 +5,7 @@ use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
 
 use crate::api::Fault;
+use crate::store::Store;
 use crate::world::{NAME, World, job_place, manifest, savepoint_place};
 
 /// A story: what is there at first, and what a user does then.
@@ -24,11 +25,11 @@ type Before = fn(&mut World) -> LocalBoxFuture<'_, ()>;
 /// What changes how a job runs.
 const CHANGES: &[Story] = &[
     story("first start", nothing, |world| world.apply(&manifest(2, "weir:1"))),
-    story("scale up", running, |world| world.apply(&json!({"spec": {"parallelism": 4}}))),
-    story("scale down", running, |world| world.apply(&json!({"spec": {"parallelism": 1}}))),
-    story("upgrade", running, |world| world.apply(&json!({"spec": {"worker": {"image": "weir:2"}}}))),
-    story("suspend", running, |world| world.apply(&json!({"spec": {"state": "Suspended"}}))),
-    story("resume", suspended, |world| world.apply(&json!({"spec": {"state": "Running"}}))),
+    story("scale up", running, |world| world.apply(&parallelism(4))),
+    story("scale down", running, |world| world.apply(&parallelism(1))),
+    story("upgrade", running, |world| world.apply(&image("weir:2"))),
+    story("suspend", running, |world| world.apply(&state("Suspended"))),
+    story("resume", suspended, |world| world.apply(&state("Running"))),
 ];
 
 /// Changes that a newer spec overtakes: the first one cannot come to an end until then.
@@ -36,31 +37,69 @@ const OVERTAKEN: &[Story] = &[
     Story {
         name: "upgrade, then another one",
         before: running,
-        change: |world| held_up(world, &json!({"spec": {"worker": {"image": "weir:2"}}})),
-        then: Some(|world| world.apply(&json!({"spec": {"worker": {"image": "weir:3"}}}))),
+        change: |world| held_up(world, &image("weir:2")),
+        then: Some(|world| world.apply(&image("weir:3"))),
     },
     Story {
         name: "upgrade, then as it was, but wider",
         before: running,
-        change: |world| held_up(world, &json!({"spec": {"worker": {"image": "weir:2"}}})),
+        change: |world| held_up(world, &image("weir:2")),
         then: Some(|world| world.apply(&json!({"spec": {"parallelism": 3, "worker": {"image": "weir:1"}}}))),
     },
     Story {
         name: "scale up, then down",
         before: running,
-        change: |world| held_up(world, &json!({"spec": {"parallelism": 4}})),
-        then: Some(|world| world.apply(&json!({"spec": {"parallelism": 1}}))),
+        change: |world| held_up(world, &parallelism(4)),
+        then: Some(|world| world.apply(&parallelism(1))),
     },
 ];
+
+/// A newer spec, by what the job is told first.
+const NEWER: &[(Story, fn() -> Value)] = &[
+    (story("first start", nothing, |world| world.apply(&manifest(2, "weir:1"))), || image("weir:2")),
+    (story("scale up", running, |world| world.apply(&parallelism(4))), || parallelism(1)),
+    (story("scale down", running, |world| world.apply(&parallelism(1))), || image("weir:2")),
+    (story("upgrade", running, |world| world.apply(&image("weir:2"))), || image("weir:3")),
+    (story("upgrade, to be taken back", running, |world| world.apply(&image("weir:2"))), || image("weir:1")),
+    (story("upgrade, to be wider", running, |world| world.apply(&image("weir:2"))), || parallelism(3)),
+    (story("upgrade, to be suspended", running, |world| world.apply(&image("weir:2"))), || state("Suspended")),
+    (story("suspend", running, |world| world.apply(&state("Suspended"))), || state("Running")),
+    (story("suspend, to be upgraded", running, |world| world.apply(&state("Suspended"))), || image("weir:2")),
+    (story("resume", suspended, |world| world.apply(&state("Running"))), || state("Suspended")),
+    (story("back to a savepoint of its own", saved, |world| world.apply(&back_to("monday"))), || image("weir:2")),
+    (
+        story("a version that does not work", running, |world| {
+            world.job.lock().barren.push("weir:2".to_owned());
+            world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
+        }),
+        || image("weir:3"),
+    ),
+];
+
+fn image(image: &str) -> Value {
+    json!({"spec": {"worker": {"image": image}}})
+}
+
+fn parallelism(parallelism: u32) -> Value {
+    json!({"spec": {"parallelism": parallelism}})
+}
+
+fn state(state: &str) -> Value {
+    json!({"spec": {"state": state}})
+}
+
+fn back_to(savepoint: &str) -> Value {
+    json!({"spec": {"restoreFrom": {"savepoint": savepoint}}})
+}
 
 /// What begins with another state, and what goes back to the version before.
 const RETURNS: &[Story] = &[
     story("first start from a savepoint of another job", another_savepoint, |world| {
         world.apply(&manifest(2, "weir:1"));
-        world.apply(&json!({"spec": {"restoreFrom": {"savepoint": "monday"}}}));
+        world.apply(&back_to("monday"));
     }),
     story("back to a savepoint of its own", saved, |world| {
-        world.apply(&json!({"spec": {"restoreFrom": {"savepoint": "monday"}}}));
+        world.apply(&back_to("monday"));
     }),
     story("rollback of an upgrade", running, |world| {
         world.job.lock().barren.push("weir:2".to_owned());
@@ -105,7 +144,7 @@ fn running(world: &mut World) -> LocalBoxFuture<'_, ()> {
 fn suspended(world: &mut World) -> LocalBoxFuture<'_, ()> {
     async {
         running(world).await;
-        world.apply(&json!({"spec": {"state": "Suspended"}}));
+        world.apply(&state("Suspended"));
         world.settle().await;
     }
     .boxed_local()
@@ -124,7 +163,7 @@ fn saved(world: &mut World) -> LocalBoxFuture<'_, ()> {
 fn saved_and_suspended(world: &mut World) -> LocalBoxFuture<'_, ()> {
     async {
         saved(world).await;
-        world.apply(&json!({"spec": {"state": "Suspended"}}));
+        world.apply(&state("Suspended"));
         world.settle().await;
     }
     .boxed_local()
@@ -195,6 +234,38 @@ async fn a_controller_that_dies_during_a_change_changes_nothing_in_the_end() {
 #[tokio::test]
 async fn refused_and_unanswered_writes_of_a_change_change_nothing_in_the_end() {
     always_the_same_end(CHANGES, ANSWERS).await;
+}
+
+/// A newer spec comes at the moment of any write, and the controller may die of that write: what runs in the end is what
+/// runs when the newer spec comes after everything else.
+#[tokio::test]
+async fn a_newer_spec_that_comes_at_any_write_is_what_runs_in_the_end() {
+    for (story, newer) in NEWER {
+        let mut begin = World::new();
+        (story.before)(&mut begin).await;
+        let mut world = begin.again();
+        (story.change)(&world);
+        world.settle().await;
+        world.apply(&newer());
+        world.settle().await;
+        let quiet = world.runs();
+        let (_, writes) = told(story, &begin, None).await;
+        for (at, write) in writes.iter().enumerate() {
+            for fault in [Fault::None, Fault::DiesBefore, Fault::DiesAfter] {
+                let mut world = begin.again();
+                world.script(at, fault);
+                let edit = newer();
+                let apply =
+                    move |store: &mut Store| drop(store.merge(&job_place(), &edit, false).expect("it is there"));
+                world.server.script.lock().edit = Some((at, Box::new(apply)));
+                (story.change)(&world);
+                world.settle().await;
+                assert!(world.server.script.lock().edit.is_none(), "{}: write {at} did not come", story.name);
+                let (end, what) = (world.runs(), format!("{}: {fault:?} at write {at} ({write})", story.name));
+                assert_eq!(end, quiet, "{what} of {writes:#?}\n{end:#}\nquiet: {quiet:#}");
+            }
+        }
+    }
 }
 
 /// A controller looks at everything and is frozen then; another one takes over. The first one wakes, acts on what it saw,

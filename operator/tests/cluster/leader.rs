@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use weir_operator::leader_client::{Answer, Error, Peer, Request, Transport};
 
-use crate::api::{Fault, Script, Server};
+use crate::api::{Fault, Server};
 use crate::store::{Place, Store};
 
 /// The job, and what goes wrong with it.
@@ -356,7 +356,7 @@ impl Leaders {
         let fault = if request.method == http::Method::GET {
             if self.server.script.lock().dead { Fault::DiesBefore } else { Fault::None }
         } else {
-            Script::next(&mut self.server.script.lock(), format!("leader {} {}", request.method, request.path))
+            self.server.next(format!("leader {} {}", request.method, request.path))
         };
         match fault {
             Fault::DiesBefore => return Err(unreachable("the controller has died")),

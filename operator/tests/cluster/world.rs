@@ -263,6 +263,19 @@ impl World {
         })
     }
 
+    /// What there is, without how it came to be: revisions and what belongs to each, savepoints on the way.
+    pub(crate) fn runs(&self) -> Value {
+        let mut summary = self.summary();
+        let fields = ["budgets", "policies", "state", "replicas", "change", "conditions"];
+        let mut runs: serde_json::Map<String, Value> =
+            fields.map(|field| (field.to_owned(), summary[field].take())).into_iter().collect();
+        // Role, ordinal, revision, whether it is active, image.
+        let pods = summary["pods"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let pods = pods.map(|pod| pod.split(' ').enumerate().filter(|(at, _)| *at != 2).map(|(_, word)| word));
+        runs.insert("pods".to_owned(), pods.map(|words| words.collect::<Vec<_>>().join(" ")).collect());
+        Value::Object(runs)
+    }
+
     /// Something happens to the write of this number, counted from now.
     pub(crate) fn script(&self, at: usize, fault: Fault) {
         let mut script = self.server.script.lock();
