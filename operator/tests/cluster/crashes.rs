@@ -54,8 +54,10 @@ const OVERTAKEN: &[Story] = &[
     },
 ];
 
-/// A newer spec, by what the job is told first.
-const NEWER: &[(Story, fn() -> Value)] = &[
+/// What a job is told, and then a newer spec.
+type Newer = (Story, fn() -> Value);
+
+const NEWER: &[Newer] = &[
     (story("first start", nothing, |world| world.apply(&manifest(2, "weir:1"))), || image("weir:2")),
     (story("scale up", running, |world| world.apply(&parallelism(4))), || parallelism(1)),
     (story("scale down", running, |world| world.apply(&parallelism(1))), || image("weir:2")),
