@@ -47,6 +47,10 @@ impl Scope {
 /// Something has changed: the kind, and the jobs (of ConfigMaps: their own names). None: all of a kind is there.
 pub type Touched = (&'static str, Vec<JobKey>);
 
+/// Objects that are asked for at a time when all are: as they come they take many times what is kept of them, and all kinds
+/// come together.
+const PAGE: u32 = 50;
+
 /// Watches everything that decisions are made of and keeps it in `cluster`; tells what has changed. Only objects of jobs are
 /// asked for, and of kinds of which no content matters only metadata. Watches that break are taken up again, later each
 /// time; the stream does not end.
@@ -56,16 +60,17 @@ pub fn watch(
     cluster: &Arc<Cluster>,
     metrics: &Arc<Metrics>,
 ) -> impl Stream<Item = Touched> + Send + use<> {
-    let of_jobs = || Config::default().labels(name::LABEL_JOB);
+    let everything = || Config::default().page_size(PAGE);
+    let of_jobs = || everything().labels(name::LABEL_JOB);
     let feed = Feed { cluster, metrics };
     let mut all: SelectAll<BoxStream<'static, Touched>> = SelectAll::new();
-    all.push(feed.of("StreamJob", objects::<StreamJob>(scope.api(client), Config::default()), |of| &of.jobs));
-    all.push(feed.of("Savepoint", objects::<Savepoint>(scope.api(client), Config::default()), |of| &of.savepoints));
+    all.push(feed.of("StreamJob", objects::<StreamJob>(scope.api(client), everything()), |of| &of.jobs));
+    all.push(feed.of("Savepoint", objects::<Savepoint>(scope.api(client), everything()), |of| &of.savepoints));
     all.push(feed.of("Pod", objects::<Pod>(scope.api(client), of_jobs()), |of| &of.pods));
     let revisions = objects::<ControllerRevision>(scope.api(client), of_jobs());
     all.push(feed.of("ControllerRevision", revisions, |of| &of.revisions));
     all.push(feed.of("Service", objects::<Service>(scope.api(client), of_jobs()), |of| &of.services));
-    let config_maps = objects::<PartialObjectMeta<ConfigMap>>(scope.api(client), Config::default());
+    let config_maps = objects::<PartialObjectMeta<ConfigMap>>(scope.api(client), everything());
     all.push(feed.of("ConfigMap", config_maps, |of| &of.config_maps));
     let budgets = objects::<PartialObjectMeta<PodDisruptionBudget>>(scope.api(client), of_jobs());
     all.push(feed.of("PodDisruptionBudget", budgets, |of| &of.budgets));
