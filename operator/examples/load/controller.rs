@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,11 @@ impl Drop for Controller {
 }
 
 impl Controller {
-    /// Starts one as its manifest in the chart does.
+    /// Starts one as its manifest in the chart does: this program, or the one that `WEIR_OPERATOR` names.
     pub(crate) fn start(server: &Server, identity: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let program = std::env::var_os("WEIR_OPERATOR").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from);
+        let mut command = Command::new(program);
         command.env("WEIR_IDENTITY", identity).env("WEIR_LISTEN", address.to_string());
         command.env("KUBECONFIG", server.kubeconfig("controller")).stderr(server.file(&format!("{identity}.log")));
         let child = command.spawn().unwrap();

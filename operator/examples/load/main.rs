@@ -2,7 +2,8 @@
 //!
 //! An etcd and a kube-apiserver on loopback, with the programs that `.ci/run` builds for the end-to-end tests; nodes that
 //! say of each pod that it runs; and leaders behind mutual TLS that do at once what they are told. The controller is this
-//! program once more, as a process of its own, with nothing but its settings in the environment.
+//! program once more, or the one that `WEIR_OPERATOR` names, as a process of its own, with nothing but its settings in the
+//! environment.
 //!
 //! Jobs come up, all at once; rest (for the seconds of the second argument, 300 if there is none); are taken over by
 //! another controller, as after a failover; and are rescaled, all at once. Told of each part are the controller's memory,
