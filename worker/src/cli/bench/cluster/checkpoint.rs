@@ -45,11 +45,11 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 impl Checkpoint {
     /// Runs the benchmark.
     pub(in super::super) fn run(&self) -> Result<Code, Refusal> {
-        let groups = StateJob::of_megabytes(self.megabytes, 0).groups;
+        let job = StateJob::of_megabytes(self.megabytes, 0);
         let interval = Duration::from_secs(1);
         // So many draws of a random group touch that share of all.
-        let draws = -(groups as f64) * (1.0 - self.changed.min(99.9) / 100.0).ln();
-        let job = StateJob { groups, rate: (draws / interval.as_secs_f64()).round().max(1.0) as u64 };
+        let draws = -(job.groups as f64) * (1.0 - self.changed.min(99.9) / 100.0).ln();
+        let job = StateJob { rate: (draws / interval.as_secs_f64()).round().max(1.0) as u64, ..job };
         let mut cluster = job.start(self.workers, 0, interval, &self.storage)?;
         cluster.await_checkpoints(1)?;
         let state = cluster.state_bytes();

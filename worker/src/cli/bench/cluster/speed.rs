@@ -1,6 +1,7 @@
 //! `weir bench workers`: what it costs that a job runs in several processes, and that it takes checkpoints.
 
 use super::super::nexmark::{Generator, QUERIES, script};
+use super::state_job::StateJob;
 use super::{Cluster, JobSpec, Storage, print};
 use crate::cli::exit::{Code, Refusal};
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Measure what several processes, and checkpoints, cost a job.
 ///
-/// Queries of the Nexmark benchmark over generated events into a blackhole, with as many subtasks as workers: in one worker
+/// Queries of the Nexmark benchmark over generated events into a blackhole, and "state", which counts rows by key: 1000 MB of
+/// groups are there, and rows of a hundredth of them come. As many subtasks as workers: in one worker
 /// process, in several, and in several with checkpoints, by the clock and by the processor time of all workers. The three
 /// take turns, as the speed of a machine changes: figures are medians of all rounds, ratios medians of those of each round.
 #[derive(Debug, clap::Args)]
@@ -19,10 +21,10 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
   weir bench workers
   weir bench workers --queries q17 --seconds 20 --rounds 5 --workers 4 --interval 10s")]
 pub(in super::super) struct Workers {
-    /// Queries, separated by commas.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["q0", "q11", "q17"])]
+    /// Queries, or "state", separated by commas.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["q0", "q11", "q17", STATE])]
     queries: Vec<String>,
-    /// How long to measure each run, after a second and a half of its beginning.
+    /// How long to measure each run, after a second and a half of its beginning, or of its state's being there.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     seconds: u64,
     /// Rounds of runs; those of an odd number have a middle.
@@ -40,6 +42,11 @@ pub(in super::super) struct Workers {
     #[command(flatten)]
     storage: Storage,
 }
+
+/// What stands for the query of a job with much state.
+const STATE: &str = "state";
+/// How much that is.
+const STATE_MEGABYTES: u64 = 1000;
 
 /// Before measuring begins, from the first event on.
 const WARM_UP: Duration = Duration::from_millis(1500);
@@ -65,7 +72,7 @@ impl Workers {
     pub(in super::super) fn run(&self) -> Result<Code, Refusal> {
         let mut rows = Vec::new();
         for query in &self.queries {
-            let (name, _) = super::super::query(query)?;
+            let name = if query.trim() == STATE { STATE } else { super::super::query(query)?.0 };
             let round = || {
                 let alone = self.measure(name, 1, NEVER)?;
                 let together = self.measure(name, self.workers, NEVER)?;
@@ -82,16 +89,10 @@ impl Workers {
     }
 
     fn measure(&self, query: &str, processes: u32, interval: Duration) -> Result<Speed, Refusal> {
-        let generator = Generator { events: None, event_rate: 100_000, rate: None, seed: 0 };
-        let (_, sql) = QUERIES.into_iter().find(|(name, _)| *name == query).expect("the query was looked for");
-        let spec = JobSpec {
-            name: format!("nexmark-{query}"),
-            sql: script(sql, &generator),
-            parallelism: self.workers,
-            checkpoint_interval: interval,
-            storage: self.storage.clone(),
+        let mut cluster = match query {
+            STATE => self.with_state(processes, interval)?,
+            _ => Cluster::start(&self.nexmark(query, interval), processes, 0)?,
         };
-        let mut cluster = Cluster::start(&spec, processes, 0)?;
         let first = cluster.until("the first event", |cluster| Some(mark(cluster)).filter(|mark| mark.events > 0.0))?;
         let after = |wait: Duration| {
             let at = first.at + wait;
@@ -102,6 +103,29 @@ impl Workers {
         let events = (end.events - begin.events) / 1e6;
         let seconds = (end.at - begin.at).as_secs_f64();
         Ok(Speed { by_clock: events / seconds, by_core: events / (end.cpu_seconds - begin.cpu_seconds) })
+    }
+
+    fn nexmark(&self, query: &str, interval: Duration) -> JobSpec {
+        let generator = Generator { events: None, event_rate: 100_000, rate: None, seed: 0 };
+        let (_, sql) = QUERIES.into_iter().find(|(name, _)| *name == query).expect("the query was looked for");
+        JobSpec {
+            name: format!("nexmark-{query}"),
+            sql: script(sql, &generator),
+            parallelism: self.workers,
+            checkpoint_interval: interval,
+            storage: self.storage.clone(),
+        }
+    }
+
+    /// All of the state is there, and in checkpoints if there are any.
+    fn with_state(&self, processes: u32, interval: Duration) -> Result<Cluster, Refusal> {
+        let job = StateJob::at_full_speed(STATE_MEGABYTES);
+        let mut cluster = Cluster::start(&job.spec(self.workers, interval, &self.storage), processes, 0)?;
+        job.await_state(&mut cluster)?;
+        if interval < NEVER {
+            StateJob::await_small_checkpoints(&mut cluster)?;
+        }
+        Ok(cluster)
     }
 }
 
