@@ -15,7 +15,8 @@ ARG RUN_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build
 ARG BINARIES=""
-ARG TARGET=x86_64-unknown-linux-gnu
+# What is compiled for; by default the build image's own kind of machine.
+ARG TARGET=""
 # For these alone: build scripts and macros run here and are not static.
 ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
@@ -38,8 +39,9 @@ RUN [ -n "$BINARIES" ] || { set -e; \
                 echo 'fn main() {}' >$part/benches/$bench.rs; \
             done; \
         done; \
-        cargo build --locked --profile dist --target $TARGET -p weir-worker -p weir-operator --bins; \
-        rm -r target/$TARGET/dist/.fingerprint/weir-*; \
+        target=${TARGET:-$(rustc -vV | sed -n 's/^host: //p')}; \
+        cargo build --locked --profile dist --target $target -p weir-worker -p weir-operator --bins; \
+        rm -r target/$target/dist/.fingerprint/weir-*; \
     }
 
 COPY . .
@@ -48,8 +50,9 @@ RUN set -e; mkdir -p /programs /out/etc/ssl/certs; \
     if [ -n "$BINARIES" ]; then \
         cp "$BINARIES/weir" "$BINARIES/weir-operator" /programs/; \
     else \
-        cargo build --locked --profile dist --target $TARGET -p weir-worker -p weir-operator --bins; \
-        cp target/$TARGET/dist/weir target/$TARGET/dist/weir-operator /programs/; \
+        target=${TARGET:-$(rustc -vV | sed -n 's/^host: //p')}; \
+        cargo build --locked --profile dist --target $target -p weir-worker -p weir-operator --bins; \
+        cp target/$target/dist/weir target/$target/dist/weir-operator /programs/; \
     fi; \
     for program in weir weir-operator; do \
         echo "$program: $(wc -c </programs/$program) bytes, $(gzip -1c /programs/$program | wc -c) compressed"; \

@@ -199,7 +199,8 @@ pub(crate) fn install(further: &[&str]) -> Answer {
     let values = values.join(",");
     let chart = chart.to_str().unwrap();
     let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM, "--create-namespace"];
-    arguments.extend(["--set", &values, "--wait", "--timeout", "10m"]);
+    // A tag may look like a number.
+    arguments.extend(["--set-string", &values, "--wait", "--timeout", "10m"]);
     arguments.extend(further);
     run("helm", &arguments, "")
 }

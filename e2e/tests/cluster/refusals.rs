@@ -69,7 +69,7 @@ fn sql_that_only_the_planner_can_refuse_stalls_the_job_until_it_is_corrected() {
     let stalled = job.until(&namespace, "the job is stalled", |job| is(job, "Stalled", "True", "JobFailed"));
     let conditions = stalled["status"]["conditions"].as_array().unwrap();
     let message = conditions.iter().find(|condition| condition["type"] == "Stalled").unwrap()["message"].to_string();
-    for part in ["line", "prize", "price"] {
+    for part in ["line", "column", "prize", "price"] {
         assert!(message.contains(part), "no {part:?} in {message}");
     }
     assert_eq!(crate::pods::restarts(&namespace, &job), 0, "workers are in a crash loop");

@@ -8,18 +8,14 @@ use super::said::{Said, Verdict};
 use super::view::View;
 use crate::model::{Action, CheckVerdict, PodSeen, RevisionSeen, Role};
 
-/// Whether a revision has to be checked before it is told to anybody.
+/// Whether a revision has to be checked before it is told to anybody. That its program ran once says nothing about the state
+/// that another one has made since.
 pub(super) fn is_needed(view: &View<'_>, target: &RevisionSeen) -> bool {
     let content = &target.content;
     let other = view.current().is_none_or(|current| current.content.program != content.program);
     let begins_elsewhere = content.restore.is_some()
         || view.current().is_some_and(|current| current.content.restored_from != content.restored_from);
-    view.in_force > 0
-        && view.in_force < target.number
-        && other
-        && content.takes_back.is_none()
-        && !begins_elsewhere
-        && !view.is_stable(content.program)
+    view.in_force > 0 && view.in_force < target.number && other && content.takes_back.is_none() && !begins_elsewhere
 }
 
 fn pods<'a>(view: &View<'a>, target: &RevisionSeen) -> impl Iterator<Item = &'a PodSeen> + use<'a> {

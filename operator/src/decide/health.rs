@@ -66,7 +66,7 @@ fn waiting(pod: &PodSeen, reason: &str, message: &str) -> Standing {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => {
             stuck(Reason::ImageUnavailable)
         }
-        "CreateContainerConfigError" if message.contains("secret") => stuck(Reason::SecretMissing),
+        "CreateContainerConfigError" if message.to_lowercase().contains("secret") => stuck(Reason::SecretMissing),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             stuck(Reason::ContainerNotStarted)
         }

@@ -53,6 +53,7 @@ fn set(savepoint: &SavepointSeen, finalizer: Finalizer, draft: &mut Draft) {
 
 fn write(savepoint: &SavepointSeen, mut status: SavepointStatus, draft: &mut Draft) {
     status.observed_generation = savepoint.generation;
+    status.conditions.iter_mut().for_each(|condition| condition.observed_generation = savepoint.generation);
     if status != savepoint.status {
         let (name, uid) = (savepoint.name.clone(), savepoint.uid.clone());
         draft.act(Action::SavepointStatus { name, uid, status: Box::new(status) });

@@ -91,6 +91,22 @@ fn the_controller_has_the_rights_that_it_needs_and_no_others() {
 }
 
 #[test]
+fn the_controller_is_reached_where_its_metrics_are_and_nowhere_else() {
+    let Some(helm) = Helm::find("the_controller_is_reached_where_its_metrics_are_and_nowhere_else") else { return };
+    let objects = helm.objects(&[WITHOUT_CRDS]);
+    let policy = &find(&objects, "NetworkPolicy", "weir")["spec"];
+    let pod = &find(&objects, "Deployment", "weir")["spec"]["template"];
+    for (label, value) in policy["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(pod["metadata"]["labels"][label], *value, "{label}");
+    }
+    assert_eq!(texts(&policy["policyTypes"]), ["Ingress"], "what it calls has no address that is known");
+    let ports: Vec<&Value> = policy["ingress"].as_array().unwrap().iter().map(|rule| &rule["ports"]).collect();
+    assert_eq!(ports, [&serde_json::json!([{"port": "http", "protocol": "TCP"}])]);
+    let listens = &pod["spec"]["containers"][0]["ports"];
+    assert_eq!(*listens, serde_json::json!([{"name": "http", "containerPort": 8080, "protocol": "TCP"}]));
+}
+
+#[test]
 fn jobs_know_the_controllers_pods_and_the_monitor_those_of_jobs() {
     let Some(helm) = Helm::find("jobs_know_the_controllers_pods_and_the_monitor_those_of_jobs") else { return };
     let objects = helm.objects(&[WITHOUT_CRDS, MONITORING]);

@@ -103,8 +103,19 @@ const RETURNS: &[Story] = &[
     story("back to a savepoint of its own", saved, |world| {
         world.apply(&back_to("monday"));
     }),
+    story("back to a version that the state does not fit any more", upgraded, |world| {
+        world.job.lock().misfits.push("weir:1".to_owned());
+        world.apply(&image("weir:1"));
+    }),
     story("rollback of an upgrade", running, |world| {
         world.job.lock().barren.push("weir:2".to_owned());
+        world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
+    }),
+    story("rollback of a version that crashes", running, |world| {
+        let mut job = world.job.lock();
+        job.fatal.push("weir:2".to_owned());
+        job.barren.push("weir:2".to_owned());
+        drop(job);
         world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
     }),
 ];
@@ -138,6 +149,15 @@ fn nothing(_: &mut World) -> LocalBoxFuture<'_, ()> {
 fn running(world: &mut World) -> LocalBoxFuture<'_, ()> {
     async {
         world.apply(&manifest(2, "weir:1"));
+        world.settle().await;
+    }
+    .boxed_local()
+}
+
+fn upgraded(world: &mut World) -> LocalBoxFuture<'_, ()> {
+    async {
+        running(world).await;
+        world.apply(&image("weir:2"));
         world.settle().await;
     }
     .boxed_local()
@@ -366,7 +386,9 @@ const ENDINGS: &[&str] = &[
     r#"scale up, then down: "Running" [1,3] 0 [] []"#,
     r#"first start from a savepoint of another job: "Running" [1] 0 [] []"#,
     r#"back to a savepoint of its own: "Running" [1,2] 1 ["monday"] []"#,
+    r#"back to a version that the state does not fit any more: "Running" [1,2] 0 [] []"#,
     r#"rollback of an upgrade: "Running" [1,2,3] 0 [] []"#,
+    r#"rollback of a version that crashes: "Running" [1,2,3] 0 [] []"#,
     r#"savepoint: "Running" [1] 1 ["monday"] []"#,
     r#"savepoint of a suspended job: "Suspended" [1] 1 ["suspend-1"] ["savepoint create monday /etc/weir/job.yaml"]"#,
     r#"savepoint deleted: "Running" [1] 1 [] []"#,
@@ -374,3 +396,15 @@ const ENDINGS: &[&str] = &[
     r#"job deleted, with a savepoint: null [1] 1 ["final-00000000"] []"#,
     r#"job deleted, with its state: null [1] 0 [] ["state delete /etc/weir/job.yaml"]"#,
 ];
+
+/// Who waits for a condition of a Savepoint whose policy was changed since sees that it is of what there is now.
+#[tokio::test]
+async fn the_conditions_of_a_savepoint_are_of_its_last_change() {
+    let mut world = World::new();
+    saved(&mut world).await;
+    let policy = json!({"spec": {"deletionPolicy": "Retain"}});
+    world.server.edit(|store| store.merge(&savepoint_place("monday"), &policy, false)).expect("it is there");
+    world.settle().await;
+    // It says that they are.
+    assert_eq!(world.summary()["savepointObjects"][0][2], "Completed");
+}

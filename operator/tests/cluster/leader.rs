@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) finished: bool,
     /// Images whose containers end at once.
     pub(crate) crashing: Vec<String>,
+    /// Images whose containers end again and again once one of them leads.
+    pub(crate) fatal: Vec<String>,
     /// Images that cannot be pulled.
     pub(crate) missing: Vec<String>,
     /// Images with which no checkpoint is ever complete.
@@ -184,6 +186,9 @@ impl Job {
         }
         self.claims.insert(pair, uid(leader));
         self.failed = None;
+        if self.fatal.contains(&image(leader)) && !self.crashing.contains(&image(leader)) {
+            self.crashing.push(image(leader));
+        }
         self.in_force = Some((revision, uid(leader)));
         if self.history.last() != Some(&revision) {
             self.history.push(revision);

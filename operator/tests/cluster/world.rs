@@ -238,6 +238,12 @@ impl World {
         };
         let job = store.get(&job_place()).unwrap_or_default();
         let run = self.job.lock();
+        for object in store.list(&savepoint_kind(), Some(NAMESPACE), "") {
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            for condition in conditions {
+                assert_eq!(condition["observedGeneration"], object["metadata"]["generation"], "{object:#}");
+            }
+        }
         let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let conditions: Vec<Value> =
             conditions.iter().map(|of| json!([of["type"], of["status"], of["reason"]])).collect();

@@ -214,9 +214,9 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         reason: Reason::SecretMissing,
-        words: "couldn't find key password in secret",
+        words: "couldn't find key password in Secret",
         begins: |cluster| {
-            let message = "couldn't find key password in secret shop/kafka";
+            let message = "couldn't find key password in Secret shop/kafka";
             cluster.pending = Some(waiting("CreateContainerConfigError", message));
         },
         ends: |cluster| cluster.pending = None,
