@@ -51,9 +51,7 @@ fn set(savepoint: &SavepointSeen, finalizer: Finalizer, draft: &mut Draft) {
     draft.act(Action::SavepointFinalizer { name, uid, finalizer });
 }
 
-fn write(savepoint: &SavepointSeen, mut status: SavepointStatus, draft: &mut Draft) {
-    status.observed_generation = savepoint.generation;
-    status.conditions.iter_mut().for_each(|condition| condition.observed_generation = savepoint.generation);
+fn write(savepoint: &SavepointSeen, status: SavepointStatus, draft: &mut Draft) {
     if status != savepoint.status {
         let (name, uid) = (savepoint.name.clone(), savepoint.uid.clone());
         draft.act(Action::SavepointStatus { name, uid, status: Box::new(status) });
@@ -62,7 +60,9 @@ fn write(savepoint: &SavepointSeen, mut status: SavepointStatus, draft: &mut Dra
 
 /// Where a Savepoint is now, with what has to be done for it.
 fn advance(view: &View<'_>, savepoint: &SavepointSeen, draft: &mut Draft) -> SavepointStatus {
-    let before = savepoint.status.clone();
+    let mut before = savepoint.status.clone();
+    before.observed_generation = savepoint.generation;
+    before.conditions.iter_mut().for_each(|condition| condition.observed_generation = savepoint.generation);
     if is_over(&before) {
         return before;
     }

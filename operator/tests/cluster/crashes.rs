@@ -72,7 +72,7 @@ const NEWER: &[Newer] = &[
     (
         story("a version that does not work", running, |world| {
             world.job.lock().barren.push("weir:2".to_owned());
-            world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
+            world.apply(&image_within_10s("weir:2"));
         }),
         || image("weir:3"),
     ),
@@ -80,6 +80,11 @@ const NEWER: &[Newer] = &[
 
 fn image(image: &str) -> Value {
     json!({"spec": {"worker": {"image": image}}})
+}
+
+/// An image that is taken back unless it proves itself soon.
+fn image_within_10s(image: &str) -> Value {
+    json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": image}}})
 }
 
 fn parallelism(parallelism: u32) -> Value {
@@ -109,14 +114,14 @@ const RETURNS: &[Story] = &[
     }),
     story("rollback of an upgrade", running, |world| {
         world.job.lock().barren.push("weir:2".to_owned());
-        world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
+        world.apply(&image_within_10s("weir:2"));
     }),
     story("rollback of a version that crashes", running, |world| {
         let mut job = world.job.lock();
         job.fatal.push("weir:2".to_owned());
         job.barren.push("weir:2".to_owned());
         drop(job);
-        world.apply(&json!({"spec": {"rollback": {"deadline": "10s"}, "worker": {"image": "weir:2"}}}));
+        world.apply(&image_within_10s("weir:2"));
     }),
 ];
 
@@ -147,29 +152,25 @@ fn nothing(_: &mut World) -> LocalBoxFuture<'_, ()> {
 }
 
 fn running(world: &mut World) -> LocalBoxFuture<'_, ()> {
-    async {
-        world.apply(&manifest(2, "weir:1"));
+    changed(world, nothing, manifest(2, "weir:1"))
+}
+
+/// What comes of a change once all is done.
+fn changed(world: &mut World, before: Before, change: Value) -> LocalBoxFuture<'_, ()> {
+    async move {
+        before(world).await;
+        world.apply(&change);
         world.settle().await;
     }
     .boxed_local()
 }
 
 fn upgraded(world: &mut World) -> LocalBoxFuture<'_, ()> {
-    async {
-        running(world).await;
-        world.apply(&image("weir:2"));
-        world.settle().await;
-    }
-    .boxed_local()
+    changed(world, running, image("weir:2"))
 }
 
 fn suspended(world: &mut World) -> LocalBoxFuture<'_, ()> {
-    async {
-        running(world).await;
-        world.apply(&state("Suspended"));
-        world.settle().await;
-    }
-    .boxed_local()
+    changed(world, running, state("Suspended"))
 }
 
 /// With a savepoint that is complete.
@@ -183,12 +184,7 @@ fn saved(world: &mut World) -> LocalBoxFuture<'_, ()> {
 }
 
 fn saved_and_suspended(world: &mut World) -> LocalBoxFuture<'_, ()> {
-    async {
-        saved(world).await;
-        world.apply(&state("Suspended"));
-        world.settle().await;
-    }
-    .boxed_local()
+    changed(world, saved, state("Suspended"))
 }
 
 fn another_savepoint(world: &mut World) -> LocalBoxFuture<'_, ()> {
@@ -405,6 +401,6 @@ async fn the_conditions_of_a_savepoint_are_of_its_last_change() {
     let policy = json!({"spec": {"deletionPolicy": "Retain"}});
     world.server.edit(|store| store.merge(&savepoint_place("monday"), &policy, false)).expect("it is there");
     world.settle().await;
-    // It says that they are.
+    // The summary compares the generations.
     assert_eq!(world.summary()["savepointObjects"][0][2], "Completed");
 }
