@@ -152,7 +152,7 @@ impl GroupAggregate {
         }
         let rows =
             RowSet { words: &self.changed, stride: self.layout.stride, picks: None, arena: self.state.table.arena() };
-        let mut columns = self.layout.key.decode(&rows)?;
+        let mut columns = self.layout.key.decode_rows(&rows)?;
         columns.extend(results(&self.layout, &rows)?);
         let mut changes = from_columns(&self.output, columns, kinds.len())?;
         if kinds.iter().any(|kind| *kind != RowKind::Insert as u8) {

@@ -6,7 +6,7 @@
 
 use super::accumulate::Input;
 use super::group_table::{Changed, GroupTable, NONE};
-use super::key::KeyBatch;
+use super::key::{KeyBatch, signed};
 use super::layout::{KEY_GROUP, Layout, Mode, flag};
 use super::multiset::{Multisets, Value};
 use super::rows::RowBuffer;
@@ -190,28 +190,31 @@ impl GroupState {
 
     /// What changed since the last snapshot.
     pub(super) fn snapshot(&mut self) -> Result<Snapshot> {
-        let Changed { groups: dirty, runs, known } = self.table.take_dirty();
+        let owned = self.owned();
+        let layout = Arc::clone(&self.layout);
+        let shape = Table { name: GROUPS, layout: &layout, owned: &owned.columns, expires: None };
+        let of_owner = owned.words.iter().flatten().copied();
+        let Changed { groups, runs, mut columns } = self.table.take_changed(shape.words().chain(of_owner).chain([0]));
         let mut tables = Vec::new();
-        if !dirty.is_empty() {
-            let owned = self.owned();
-            let rows = self.table.pick(&dirty);
+        let mut gone = Vec::new();
+        if !groups.is_empty() {
             let column = |word: &Option<usize>| match word {
-                Some(word) => rows.column(*word).map(|value| value as i64).collect(),
-                None => vec![NEVER as i64; rows.len()],
+                Some(word) => signed(columns.take(*word)),
+                None => vec![NEVER as i64; groups.len()],
             };
             let values = owned.words.iter().map(column).collect();
-            let deleted: BooleanArray = rows.iter().map(|row| Some(row[0] & flag::EMITTED == 0)).collect();
-            let dead = known + deleted.true_count();
-            tables.push(self.shape(&owned).delta(&rows, values, Some(deleted), runs, Some(dead))?);
+            let headers = columns.column(0);
+            let known = headers.iter().filter(|header| *header & flag::PERSISTED != 0).count();
+            let deleted: BooleanArray = headers.iter().map(|header| Some(header & flag::EMITTED == 0)).collect();
+            gone.extend(deleted.values().set_indices().map(|at| groups[at]));
+            let dead = known + gone.len();
+            let rows = (&mut columns, self.table.arena());
+            tables.push(shape.delta(rows, values, Some(deleted), runs, Some(dead))?);
         }
         for place in 0..self.values.accumulators().len() {
-            tables.extend(self.values_delta(&dirty, place)?);
+            tables.extend(self.values_delta(&groups, place)?);
         }
-        for group in dirty {
-            if self.table.row(group)[0] & flag::EMITTED == 0 {
-                self.remove(group);
-            }
-        }
+        gone.into_iter().for_each(|group| self.remove(group));
         Ok(Snapshot { tables, ..Snapshot::default() })
     }
 

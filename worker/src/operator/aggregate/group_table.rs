@@ -1,12 +1,13 @@
 //! Groups by key: a hash table of (hash, group) and one row of words per group.
 //!
 //! A group's number is its row. Rows of removed groups are used again. What has changed since the last snapshot is in a
-//! list, each group at most once (a flag in its row), so that a snapshot costs what changed.
+//! list, so that a snapshot costs what changed. The rows lie all over the memory: the list has what a snapshot sorts by,
+//! and each row of it is fetched once, for all that a snapshot wants of it.
 
 use super::arena::Arena;
 use super::key::{KeyBatch, NULLS};
 use super::layout::{KEY_GROUP, Layout, flag};
-use super::rows::{RowSet, move_strings};
+use super::rows::{CACHED_ROWS, Columns, RowSet, move_strings};
 use hashbrown::HashTable;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +26,16 @@ pub(super) struct GroupTable {
     words: Vec<u64>,
     arena: Arena,
     free: Vec<u32>,
-    dirty: Vec<u32>,
+    /// Of each group whose row is marked, an entry with its key group. Other entries are stale: of rows that were given
+    /// back after they were listed.
+    listed: Vec<Listed>,
+    /// At most so many entries are stale.
+    stale: usize,
 }
+
+/// A changed group in the list: the key group above, the group below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed(u64);
 
 /// The groups that have changed since the last snapshot.
 pub(super) struct Changed {
@@ -34,9 +43,12 @@ pub(super) struct Changed {
     pub(super) groups: Vec<u32>,
     /// How many of each key group there are.
     pub(super) runs: Vec<(KeyGroup, usize)>,
-    /// How many of them an earlier snapshot had.
-    pub(super) known: usize,
+    /// The words that were asked for, those of the headers as they were before.
+    pub(super) columns: Columns,
 }
+
+/// So many stale entries are no burden.
+const FEW_STALE: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -57,6 +69,35 @@ impl Entry {
     }
 }
 
+impl Listed {
+    #[inline]
+    fn new(header: u64, group: u32) -> Self {
+        Self((header & KEY_GROUP) << 32 | u64::from(group))
+    }
+
+    fn key_group(self) -> KeyGroup {
+        KeyGroup((self.0 >> 32) as u16)
+    }
+
+    fn group(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The entry of the same group under another number; `None` when it is gone.
+    fn renumbered(self, moved: &[u32]) -> Option<Self> {
+        let group = moved[self.group() as usize];
+        (group != NONE).then(|| Self(self.0 >> 32 << 32 | u64::from(group)))
+    }
+}
+
+impl Changed {
+    /// The groups with their key groups.
+    pub(super) fn by_key_group(&self) -> impl Iterator<Item = (KeyGroup, u32)> {
+        let key_groups = self.runs.iter().flat_map(|(key_group, groups)| std::iter::repeat_n(*key_group, *groups));
+        key_groups.zip(self.groups.iter().copied())
+    }
+}
+
 impl GroupTable {
     /// An empty table of a job with `key_groups` key groups.
     pub(super) fn new(layout: Arc<Layout>, key_groups: MaxParallelism) -> Self {
@@ -67,7 +108,8 @@ impl GroupTable {
             words: Vec::new(),
             arena: Arena::default(),
             free: Vec::new(),
-            dirty: Vec::new(),
+            listed: Vec::new(),
+            stale: 0,
         }
     }
 
@@ -166,11 +208,7 @@ impl GroupTable {
     pub(super) fn allocate(&mut self) -> u32 {
         if let Some(group) = self.free.pop() {
             let range = self.range(group);
-            let row = &mut self.words[range];
-            // The list of changed groups still has it.
-            let listed = row[0] & flag::DIRTY;
-            row.copy_from_slice(&self.layout.initial);
-            row[0] |= listed;
+            self.words[range].copy_from_slice(&self.layout.initial);
             return group;
         }
         let group = u32::try_from(self.rows()).ok().filter(|group| *group != NONE);
@@ -216,8 +254,13 @@ impl GroupTable {
         for word in self.layout.bytes_words() {
             self.arena.release([row[word], row[word + 1]]);
         }
-        row[0] = flag::FREE | row[0] & flag::DIRTY;
+        let was_listed = row[0] & flag::DIRTY != 0;
+        row[0] = flag::FREE;
         self.free.push(group);
+        self.stale += usize::from(was_listed);
+        if self.stale > FEW_STALE.max(self.listed.len() / 2) {
+            self.forget_stale();
+        }
     }
 
     /// Marks a group as changed since the last snapshot.
@@ -226,29 +269,52 @@ impl GroupTable {
         let header = &mut self.words[group as usize * self.layout.stride];
         if *header & flag::DIRTY == 0 {
             *header |= flag::DIRTY;
-            self.dirty.push(group);
+            self.listed.push(Listed::new(*header, group));
         }
     }
 
-    /// The changed groups; they count as unchanged and part of a snapshot from now.
-    pub(super) fn take_dirty(&mut self) -> Changed {
+    /// True when the entry is of the group that is there and has changed.
+    #[inline]
+    fn is_valid(&self, entry: Listed) -> bool {
+        let header = self.words[entry.group() as usize * self.layout.stride];
+        header & flag::DIRTY != 0 && Listed::new(header, entry.group()) == entry
+    }
+
+    /// Takes stale entries out of the list.
+    #[cold]
+    fn forget_stale(&mut self) {
+        let mut listed = std::mem::take(&mut self.listed);
+        listed.sort_unstable();
+        listed.dedup();
+        listed.retain(|entry| self.is_valid(*entry));
+        self.listed = listed;
+        self.stale = 0;
+    }
+
+    /// The changed groups, with some words of each; they count as unchanged and part of a snapshot from now.
+    pub(super) fn take_changed(&mut self, words: impl IntoIterator<Item = usize>) -> Changed {
         let stride = self.layout.stride;
-        let mut order: Vec<u64> = Vec::with_capacity(self.dirty.len());
-        let mut known = 0;
-        for group in std::mem::take(&mut self.dirty) {
-            let header = &mut self.words[group as usize * stride];
-            *header &= !flag::DIRTY;
-            if *header & flag::FREE == 0 {
-                known += usize::from(*header & flag::PERSISTED != 0);
-                *header |= flag::PERSISTED;
-                order.push((*header & KEY_GROUP) << 32 | u64::from(group));
-            }
-        }
-        // The rows lie all over the memory: sorting must not look at them.
-        order.sort_unstable();
+        let mut listed = std::mem::take(&mut self.listed);
+        self.stale = 0;
+        listed.sort_unstable();
+        let mut groups: Vec<u32> = Vec::with_capacity(listed.len());
         let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
-        order.iter().for_each(|group| count_run(&mut runs, KeyGroup((group >> 32) as u16)));
-        Changed { groups: order.into_iter().map(|group| group as u32).collect(), runs, known }
+        let mut columns = Columns::with_capacity(words, listed.len());
+        for block in listed.chunks(CACHED_ROWS) {
+            let start = groups.len();
+            for entry in block {
+                // A second entry of the same group finds the mark gone.
+                if self.is_valid(*entry) {
+                    self.words[entry.group() as usize * stride] &= !flag::DIRTY;
+                    groups.push(entry.group());
+                    count_run(&mut runs, entry.key_group());
+                }
+            }
+            let block = &groups[start..];
+            columns.extend(block.len(), |at| self.row(block[at]));
+            block.iter().for_each(|group| self.words[*group as usize * stride] |= flag::PERSISTED);
+        }
+        Changed { groups, runs, columns }
     }
 
     /// Takes over the changed groups of a restore: nothing counts as changed.
@@ -257,7 +323,12 @@ impl GroupTable {
         for header in self.words.iter_mut().step_by(stride) {
             *header = *header & !flag::DIRTY | flag::PERSISTED;
         }
-        self.dirty.clear();
+        self.forget_all_listed();
+    }
+
+    fn forget_all_listed(&mut self) {
+        self.listed.clear();
+        self.stale = 0;
     }
 
     /// The row of a group.
@@ -336,7 +407,7 @@ impl GroupTable {
         self.words.clear();
         self.arena.clear();
         self.free.clear();
-        self.dirty.clear();
+        self.forget_all_listed();
     }
 
     /// True when most of its memory lies idle, so that [`compact`](Self::compact) pays.
@@ -365,8 +436,7 @@ impl GroupTable {
         self.free = Vec::new();
         self.index.iter_mut().for_each(|entry| entry.group = moved[entry.group as usize]);
         self.index.shrink_to_fit(Entry::table_hash);
-        self.dirty.iter_mut().for_each(|group| *group = moved[*group as usize]);
-        self.dirty.retain(|group| *group != NONE);
+        self.renumber_listed(&moved);
         moved
     }
 
@@ -399,14 +469,17 @@ impl GroupTable {
             entry.group = moved[entry.group as usize];
             entry.group != NONE
         });
-        self.dirty.iter_mut().for_each(|group| *group = moved[*group as usize]);
-        self.dirty.retain(|group| *group != NONE);
+        self.renumber_listed(&moved);
         moved
+    }
+
+    fn renumber_listed(&mut self, moved: &[u32]) {
+        self.listed = self.listed.iter().filter_map(|entry| entry.renumbered(moved)).collect();
     }
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        let lists = (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>();
+        let lists = self.free.capacity() * size_of::<u32>() + self.listed.capacity() * size_of::<Listed>();
         self.index.allocation_size() + self.words.capacity() * size_of::<u64>() + self.arena.capacity() + lists
     }
 

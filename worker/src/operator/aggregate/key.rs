@@ -6,7 +6,7 @@
 //! and a bit of their own.
 
 use super::arena::{Arena, is_long};
-use super::rows::RowSet;
+use super::rows::{Columns, RowSet};
 use super::value::{from_words, is_word, to_words};
 use crate::failure::{Failure, Result};
 use crate::operator::key_hash::{hash_keys, is_key_type};
@@ -113,9 +113,22 @@ impl KeyLayout {
         Ok(())
     }
 
-    /// The key columns of groups.
-    pub(super) fn decode(&self, rows: &RowSet<'_>) -> Result<Vec<ArrayRef>> {
-        self.columns.iter().map(|column| column.decode(rows)).collect()
+    /// The words that [`decode`](Self::decode) needs.
+    pub(super) fn decoded_words(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().flat_map(|column| {
+            let values = column.word..column.word + column.form.words();
+            values.chain([column.null.0])
+        })
+    }
+
+    /// The key columns of groups, whose strings lie in `arena`.
+    pub(super) fn decode(&self, groups: &mut Columns, arena: &Arena) -> Result<Vec<ArrayRef>> {
+        self.columns.iter().map(|column| column.decode(groups, arena)).collect()
+    }
+
+    /// The key columns of rows.
+    pub(super) fn decode_rows(&self, rows: &RowSet<'_>) -> Result<Vec<ArrayRef>> {
+        self.decode(&mut rows.columns(self.decoded_words()), rows.arena)
     }
 }
 
@@ -178,21 +191,20 @@ impl KeyColumn {
         }
     }
 
-    fn decode(&self, rows: &RowSet<'_>) -> Result<ArrayRef> {
+    fn decode(&self, groups: &mut Columns, arena: &Arena) -> Result<ArrayRef> {
         let (word, (null_word, null)) = (self.word, self.null);
-        let nulls = present(rows, |row| row[null_word] & null == 0);
+        let nulls = present(groups.column(null_word).iter().map(|bits| bits & null == 0));
+        let data_type = self.field.data_type();
         match &self.form {
-            Form::Word => {
-                from_words(rows.column(word).map(|value| value as i64).collect(), nulls, self.field.data_type())
-            }
-            Form::Decimal => decimals(rows, word, nulls, self.field.data_type()),
-            Form::Bytes => Ok(bytes(rows, word, nulls.as_ref(), self.field.data_type())),
+            Form::Word => from_words(signed(groups.take(word)), nulls, data_type),
+            Form::Decimal => decimals(groups.pairs(word), nulls, data_type),
+            Form::Bytes => Ok(bytes(groups.pairs(word), arena, nulls.as_ref(), data_type)),
             Form::Encoded(converter) => {
                 let parser = converter.parser();
                 let mut buffer = [0; 16];
-                let mut parsed = Vec::with_capacity(rows.len());
-                for row in rows.iter() {
-                    parsed.push(rows.arena.read([row[word], row[word + 1]], &mut buffer).to_vec());
+                let mut parsed = Vec::with_capacity(groups.len());
+                for place in groups.pairs(word) {
+                    parsed.push(arena.read(place, &mut buffer).to_vec());
                 }
                 let columns = converter.convert_rows(parsed.iter().map(|bytes| parser.parse(bytes)))?;
                 columns.into_iter().next().ok_or_else(|| Failure::bug("an encoded key has no column"))
@@ -280,25 +292,27 @@ pub(super) fn as_bytes(array: &ArrayRef) -> BinaryViewArray {
 }
 
 /// Which rows have a value; `None` when all have.
-pub(super) fn present(rows: &RowSet<'_>, is_present: impl Fn(&[u64]) -> bool) -> Option<NullBuffer> {
-    if rows.iter().all(&is_present) {
+pub(super) fn present(is_present: impl Iterator<Item = bool> + Clone) -> Option<NullBuffer> {
+    if is_present.clone().all(|is_present| is_present) {
         return None;
     }
-    let mut bits = BooleanBufferBuilder::new(rows.len());
-    for row in rows.iter() {
-        bits.append(is_present(row));
-    }
+    let mut bits = BooleanBufferBuilder::new(is_present.size_hint().0);
+    is_present.for_each(|is_present| bits.append(is_present));
     Some(NullBuffer::new(bits.finish()))
+}
+
+/// Words as signed numbers, in the same memory.
+pub(super) fn signed(words: Vec<u64>) -> Vec<i64> {
+    words.into_iter().map(|word| word as i64).collect()
 }
 
 /// A decimal column out of two words per row.
 pub(super) fn decimals(
-    rows: &RowSet<'_>,
-    word: usize,
+    values: impl Iterator<Item = [u64; 2]>,
     nulls: Option<NullBuffer>,
     data_type: &DataType,
 ) -> Result<ArrayRef> {
-    let values = rows.iter().map(|row| decimal(row, word)).collect();
+    let values = values.map(|words| decimal(&words, 0)).collect();
     Ok(Arc::new(Decimal128Array::new(values, nulls).with_data_type(data_type.clone())))
 }
 
@@ -307,23 +321,28 @@ pub(super) fn decimal(row: &[u64], word: usize) -> i128 {
     (u128::from(row[word + 1]) << 64 | u128::from(row[word])) as i128
 }
 
-/// A text or byte-string column.
-pub(super) fn bytes(rows: &RowSet<'_>, word: usize, nulls: Option<&NullBuffer>, data_type: &DataType) -> ArrayRef {
+/// A text or byte-string column out of two words per row.
+pub(super) fn bytes(
+    values: impl Iterator<Item = [u64; 2]>,
+    arena: &Arena,
+    nulls: Option<&NullBuffer>,
+    data_type: &DataType,
+) -> ArrayRef {
     let mut buffer = [0; 16];
-    let values = rows.iter().enumerate().map(|(at, row)| {
+    let rows = values.size_hint().0;
+    let values = values.enumerate().map(|(at, words)| {
         let is_null = nulls.is_some_and(|nulls| nulls.is_null(at));
-        (!is_null).then(|| [row[word], row[word + 1]])
+        (!is_null).then_some(words)
     });
     if *data_type == DataType::BinaryView {
-        let mut builder = BinaryViewBuilder::with_capacity(rows.len());
-        values.for_each(|words| builder.append_option(words.map(|words| rows.arena.read(words, &mut buffer))));
+        let mut builder = BinaryViewBuilder::with_capacity(rows);
+        values.for_each(|words| builder.append_option(words.map(|words| arena.read(words, &mut buffer))));
         return Arc::new(builder.finish());
     }
-    let mut builder = StringViewBuilder::with_capacity(rows.len());
+    let mut builder = StringViewBuilder::with_capacity(rows);
     for words in values {
-        let text = words.map(|words| {
-            std::str::from_utf8(rows.arena.read(words, &mut buffer)).expect("text came from a column of text")
-        });
+        let text = words
+            .map(|words| std::str::from_utf8(arena.read(words, &mut buffer)).expect("text came from a column of text"));
         builder.append_option(text);
     }
     Arc::new(builder.finish())

@@ -63,7 +63,8 @@ pub(super) fn single_rows(layout: &Layout, batch: &Batch) -> Result<Vec<ArrayRef
     let RowBuffer { words, arena } = &mut buffer;
     let mut target = Target { layout, words, arena, groups: &groups };
     add(&mut target, &inputs(layout, batch)?, 0..rows);
-    Ok(partial::export(layout, &buffer.all(layout)))
+    let mut groups = buffer.all(layout).columns(partial::exported_words(layout));
+    Ok(partial::export(layout, &mut groups, &buffer.arena))
 }
 
 impl LocalGroupAggregate {
@@ -95,8 +96,7 @@ impl LocalGroupAggregate {
     fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
         if self.rows > 0 {
             let rows = self.table.all();
-            let mut columns = self.layout.key.decode(&rows)?;
-            columns.extend(partial::export(&self.layout, &rows));
+            let columns = partial::rows_as_partials(&self.layout, &rows, Vec::new())?;
             let mut partials = from_columns(&self.output, columns, rows.len())?;
             partials.born = self.born.take();
             self.reduction.learn(self.rows, rows.len());

@@ -7,7 +7,7 @@
 use super::arena::Arena;
 use super::key::{as_bytes, bytes, present};
 use super::layout::{Accumulator, Kind, Layout, SEEN, Shape};
-use super::rows::{RowBuffer, RowSet};
+use super::rows::{Columns, RowBuffer, RowSet};
 use crate::failure::{Failure, Result};
 use crate::operator::legend::{Column, Holds, Present, Role};
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
@@ -37,31 +37,41 @@ fn word_field(name: String) -> FieldRef {
     Arc::new(Field::new(name, DataType::UInt64, false))
 }
 
-/// The accumulators of rows as columns.
-pub(super) fn export(layout: &Layout, rows: &RowSet<'_>) -> Vec<ArrayRef> {
-    let seen = seen_words(layout);
-    let plain = layout.accumulators.iter().filter(|accumulator| string_type(accumulator).is_none());
-    let plain = plain.flat_map(|accumulator| accumulator.word..accumulator.word + accumulator.kind.words());
-    let words: Vec<usize> = seen.iter().copied().chain(plain).collect();
-    let mut values = rows.columns(&words).into_iter();
+/// The words that [`export`] needs.
+pub(super) fn exported_words(layout: &Layout) -> impl Iterator<Item = usize> {
+    let words = |accumulator: &Accumulator| accumulator.word..accumulator.word + accumulator.kind.words();
+    seen_words(layout).into_iter().chain(layout.accumulators.iter().flat_map(words))
+}
+
+/// The accumulators of groups, whose strings lie in `arena`, as columns.
+pub(super) fn export(layout: &Layout, groups: &mut Columns, arena: &Arena) -> Vec<ArrayRef> {
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for (word, mut bits) in seen.into_iter().zip(values.by_ref()) {
-        if word == 0 {
-            bits.iter_mut().for_each(|bits| *bits &= SEEN);
-        }
-        columns.push(Arc::new(UInt64Array::from(bits)));
+    for word in seen_words(layout) {
+        let mask = if word == 0 { SEEN } else { u64::MAX };
+        let bits = groups.column(word).iter().map(|bits| bits & mask);
+        columns.push(Arc::new(UInt64Array::from_iter_values(bits)));
     }
     for accumulator in &layout.accumulators {
         if let Some(data_type) = string_type(accumulator) {
             let seen = accumulator.seen.expect("an extreme has a bit");
-            let nulls = present(rows, |row| row[seen.word] & seen.mask != 0);
-            columns.push(bytes(rows, accumulator.word, nulls.as_ref(), data_type));
+            let nulls = present(groups.column(seen.word).iter().map(|bits| bits & seen.mask != 0));
+            columns.push(bytes(groups.pairs(accumulator.word), arena, nulls.as_ref(), data_type));
             continue;
         }
-        let of_accumulator = values.by_ref().take(accumulator.kind.words());
-        columns.extend(of_accumulator.map(|values| Arc::new(UInt64Array::from(values)) as ArrayRef));
+        for word in accumulator.word..accumulator.word + accumulator.kind.words() {
+            columns.push(Arc::new(UInt64Array::from(groups.take(word))));
+        }
     }
     columns
+}
+
+/// The keys of rows, the columns in between, and the accumulators.
+pub(super) fn rows_as_partials(layout: &Layout, rows: &RowSet<'_>, between: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    let mut groups = rows.columns(layout.key.decoded_words().chain(exported_words(layout)));
+    let mut columns = layout.key.decode(&mut groups, rows.arena)?;
+    columns.extend(between);
+    columns.extend(export(layout, &mut groups, rows.arena));
+    Ok(columns)
 }
 
 /// What the columns mean, the first of which is column `first` of its table.

@@ -29,19 +29,19 @@ fn column(result: &ResultColumn, rows: &RowSet<'_>) -> Result<ArrayRef> {
     match result.kind {
         ResultKind::Count(word) => from_words(rows.column(word).map(|count| count as i64).collect(), None, data_type),
         ResultKind::SumWords(word, presence) => {
-            let nulls = present(rows, |row| is_present(row, presence));
+            let nulls = present(rows.iter().map(|row| is_present(row, presence)));
             from_words(rows.column(word).map(|sum| sum as i64).collect(), nulls, data_type)
         }
         ResultKind::AvgWords(_, count) => {
-            let nulls = present(rows, |row| row[count] != 0);
+            let nulls = present(rows.iter().map(|row| row[count] != 0));
             from_words(rows.iter().map(|row| average(result.kind, row)).collect(), nulls, data_type)
         }
         ResultKind::SumFloats(word, presence) => {
-            let nulls = present(rows, |row| is_present(row, presence));
+            let nulls = present(rows.iter().map(|row| is_present(row, presence)));
             Ok(floats(rows.column(word).map(f64::from_bits).collect(), nulls, data_type))
         }
         ResultKind::AvgFloats(sum, count) => {
-            let nulls = present(rows, |row| row[count] != 0);
+            let nulls = present(rows.iter().map(|row| row[count] != 0));
             let values = rows.iter().map(|row| f64::from_bits(row[sum]) / row[count] as i64 as f64).collect();
             Ok(floats(values, nulls, data_type))
         }
@@ -54,11 +54,11 @@ fn column(result: &ResultColumn, rows: &RowSet<'_>) -> Result<ArrayRef> {
 }
 
 fn extreme(rows: &RowSet<'_>, word: usize, shape: Shape, presence: Presence, data_type: &DataType) -> Result<ArrayRef> {
-    let nulls = present(rows, |row| is_present(row, presence));
+    let nulls = present(rows.iter().map(|row| is_present(row, presence)));
     match shape {
         Shape::Word => from_words(rows.column(word).map(|value| value as i64).collect(), nulls, data_type),
-        Shape::Decimal => decimals(rows, word, nulls, data_type),
-        Shape::Bytes => Ok(bytes(rows, word, nulls.as_ref(), data_type)),
+        Shape::Decimal => decimals(rows.pairs(word), nulls, data_type),
+        Shape::Bytes => Ok(bytes(rows.pairs(word), rows.arena, nulls.as_ref(), data_type)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rows of words outside of a table, and views of chosen rows of either.
+//! Rows of words outside of a table, views of chosen rows of either, and words of rows as columns.
 
 use super::arena::{Arena, is_long};
 use super::layout::Layout;
@@ -66,8 +66,18 @@ pub(super) fn move_strings(layout: &Layout, row: &mut [u64], from: &Arena, to: &
     }
 }
 
+/// Some words of rows, a column for each.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// By word; empty for those that were not asked for.
+    columns: Vec<Vec<u64>>,
+    /// Those that were.
+    words: Vec<usize>,
+    rows: usize,
+}
+
 /// Rows that stay in the cache while they are looked at again.
-const CACHED_ROWS: usize = 128;
+pub(super) const CACHED_ROWS: usize = 128;
 
 impl<'a> RowSet<'a> {
     /// The number of chosen rows.
@@ -83,9 +93,14 @@ impl<'a> RowSet<'a> {
     }
 
     /// The chosen rows.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u64]> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u64]> + Clone {
         let set = *self;
         (0..set.len()).map(move |at| set.row(at))
+    }
+
+    /// Two words of each chosen row.
+    pub(super) fn pairs(&self, word: usize) -> impl Iterator<Item = [u64; 2]> {
+        self.iter().map(move |row| [row[word], row[word + 1]])
     }
 
     /// One word of each chosen row.
@@ -93,17 +108,55 @@ impl<'a> RowSet<'a> {
         self.iter().map(move |row| row[word])
     }
 
-    /// Some words of each chosen row, a column for each. Rows may lie all over the memory: what is fetched of one is used
-    /// for all columns before the next ones push it out of the processor's cache.
-    pub(super) fn columns(&self, words: &[usize]) -> Vec<Vec<u64>> {
+    /// Some words of each chosen row. Rows may lie all over the memory: what is fetched of one is used for all columns
+    /// before the next ones push it out of the processor's cache.
+    pub(super) fn columns(&self, words: impl IntoIterator<Item = usize>) -> Columns {
         let rows = self.len();
-        let mut columns: Vec<Vec<u64>> = words.iter().map(|_| Vec::with_capacity(rows)).collect();
+        let mut columns = Columns::with_capacity(words, rows);
         for start in (0..rows).step_by(CACHED_ROWS) {
             let end = rows.min(start + CACHED_ROWS);
-            for (column, word) in columns.iter_mut().zip(words) {
-                column.extend((start..end).map(|at| self.row(at)[*word]));
-            }
+            columns.extend(end - start, |at| self.row(start + at));
         }
         columns
+    }
+}
+
+impl Columns {
+    /// Columns of these words, each named once or more, with room for `rows` rows.
+    pub(super) fn with_capacity(words: impl IntoIterator<Item = usize>, rows: usize) -> Self {
+        let mut words: Vec<usize> = words.into_iter().collect();
+        words.sort_unstable();
+        words.dedup();
+        let mut columns: Vec<Vec<u64>> = vec![Vec::new(); words.last().map_or(0, |last| last + 1)];
+        words.iter().for_each(|word| columns[*word].reserve_exact(rows));
+        Self { columns, words, rows: 0 }
+    }
+
+    /// Appends `rows` rows; they are few enough to stay in the cache.
+    pub(super) fn extend<'a>(&mut self, rows: usize, row: impl Fn(usize) -> &'a [u64]) {
+        for word in &self.words {
+            self.columns[*word].extend((0..rows).map(|at| row(at)[*word]));
+        }
+        self.rows += rows;
+    }
+
+    /// The number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// One word of each row.
+    pub(super) fn column(&self, word: usize) -> &[u64] {
+        &self.columns[word]
+    }
+
+    /// One word of each row, which nobody needs after this.
+    pub(super) fn take(&mut self, word: usize) -> Vec<u64> {
+        std::mem::take(&mut self.columns[word])
+    }
+
+    /// Two words of each row.
+    pub(super) fn pairs(&self, word: usize) -> impl Iterator<Item = [u64; 2]> {
+        self.columns[word].iter().zip(&self.columns[word + 1]).map(|(low, high)| [*low, *high])
     }
 }

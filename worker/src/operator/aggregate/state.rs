@@ -4,7 +4,7 @@ use super::arena::{Arena, is_long};
 use super::key::{KeyBatch, NULLS};
 use super::layout::{Accumulator, KEY_GROUP, Kind, Layout, SEEN, Shape, flag};
 use super::partial;
-use super::rows::{RowBuffer, RowSet};
+use super::rows::{Columns, RowBuffer};
 use crate::failure::{Failure, Result};
 use crate::format::sql_type;
 use crate::operator::legend::{Column, Holds, Legend, Role};
@@ -56,18 +56,23 @@ pub(super) struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// Rows as a delta, with the values of the owner's columns.
+    /// The words of a row that [`delta`](Self::delta) needs.
+    pub(super) fn words(&self) -> impl Iterator<Item = usize> {
+        self.layout.key.decoded_words().chain(partial::exported_words(self.layout))
+    }
+
+    /// Rows, whose strings lie in `arena`, as a delta, with the values of the owner's columns.
     pub(super) fn delta(
         &self,
-        rows: &RowSet<'_>,
+        (rows, arena): (&mut Columns, &Arena),
         owned: Vec<Vec<i64>>,
         deleted: Option<BooleanArray>,
         key_groups: Vec<(KeyGroup, usize)>,
         dead: Option<usize>,
     ) -> Result<TableDelta> {
-        let mut columns = self.layout.key.decode(rows)?;
+        let mut columns = self.layout.key.decode(rows, arena)?;
         columns.extend(owned.into_iter().map(|values| Arc::new(Int64Array::from(values)) as ArrayRef));
-        columns.extend(partial::export(self.layout, rows));
+        columns.extend(partial::export(self.layout, rows, arena));
         Ok(TableDelta {
             table: self.name.to_owned(),
             rows: record_batch(self.fields(), columns, rows.len())?,

@@ -49,7 +49,7 @@ impl Changed {
         if self.groups.is_empty() {
             return Ok(None);
         }
-        let mut columns = layout.key.decode(&table.pick(&self.groups))?;
+        let mut columns = layout.key.decode_rows(&table.pick(&self.groups))?;
         columns.push(value_column(&self.values, layout, accumulator)?);
         columns.push(Arc::new(Int64Array::from_iter_values(self.values.iter().map(|(_, count)| *count))));
         let deleted: BooleanArray = self.values.iter().map(|(_, count)| Some(*count == 0)).collect();
@@ -143,8 +143,8 @@ fn value_column(values: &[(Value, i64)], layout: &Layout, accumulator: usize) ->
     let rows = RowSet { words: &words, stride: 2, picks: None, arena: &arena };
     let data_type = value_type(layout, accumulator);
     match layout.accumulators[accumulator].kind.shape() {
-        Some(Shape::Decimal) => decimals(&rows, 0, None, data_type),
-        Some(Shape::Bytes) => Ok(bytes(&rows, 0, None, data_type)),
+        Some(Shape::Decimal) => decimals(rows.pairs(0), None, data_type),
+        Some(Shape::Bytes) => Ok(bytes(rows.pairs(0), &arena, None, data_type)),
         _ => from_words(rows.column(0).map(|word| word as i64).collect(), None, data_type),
     }
 }

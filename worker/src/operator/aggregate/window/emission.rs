@@ -49,7 +49,7 @@ impl Emission {
             return Ok(());
         }
         let rows = self.rows.all(&self.layout);
-        let mut columns = self.layout.key.decode(&rows)?;
+        let mut columns = self.layout.key.decode_rows(&rows)?;
         columns.extend(results(&self.layout, &rows)?);
         columns.extend(window_times(&self.spans, &self.schema, columns.len())?);
         let batch = from_columns(&self.schema, columns, self.spans.len())?;

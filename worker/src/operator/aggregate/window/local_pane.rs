@@ -116,10 +116,8 @@ impl LocalPaneAggregate {
 
     fn columns(&self, pane: i64, table: &GroupTable) -> Result<Vec<ArrayRef>> {
         let rows = table.all();
-        let mut columns = self.layout.key.decode(&rows)?;
-        columns.push(Arc::new(Int64Array::from_value(pane, rows.len())));
-        columns.extend(partial::export(&self.layout, &rows));
-        Ok(columns)
+        let panes = Int64Array::from_value(pane, rows.len());
+        partial::rows_as_partials(&self.layout, &rows, vec![Arc::new(panes)])
     }
 }
 

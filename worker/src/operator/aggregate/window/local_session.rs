@@ -100,11 +100,10 @@ impl LocalSessionAggregate {
             let sessions: Vec<u32> =
                 (0..self.store.table.rows() as u32).filter(|session| self.store.is_session(*session)).collect();
             let rows = self.store.table.pick(&sessions);
-            let mut columns = self.layout.key.decode(&rows)?;
             let spans = || sessions.iter().map(|session| self.store.span(*session));
-            columns.push(Arc::new(Int64Array::from_iter_values(spans().map(|span| span.start))));
-            columns.push(Arc::new(Int64Array::from_iter_values(spans().map(|span| span.end))));
-            columns.extend(partial::export(&self.layout, &rows));
+            let starts = Int64Array::from_iter_values(spans().map(|span| span.start));
+            let ends = Int64Array::from_iter_values(spans().map(|span| span.end));
+            let columns = partial::rows_as_partials(&self.layout, &rows, vec![Arc::new(starts), Arc::new(ends)])?;
             let mut partials = from_columns(&self.output, columns, rows.len())?;
             partials.born = self.born.take();
             self.reduction.learn(self.rows, rows.len());

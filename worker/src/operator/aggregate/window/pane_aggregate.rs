@@ -288,8 +288,8 @@ impl Operator for PaneAggregate {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut changed: Vec<(u16, i64, u32)> = Vec::new();
         for (pane, table) in &mut self.store.tables {
-            let dirty = table.take_dirty().groups;
-            changed.extend(dirty.into_iter().map(|group| ((table.row(group)[0] & KEY_GROUP) as u16, *pane, group)));
+            let groups = table.take_changed([]);
+            changed.extend(groups.by_key_group().map(|(key_group, group)| (key_group.0, *pane, group)));
         }
         changed.sort_unstable();
         let (mut rows, mut runs) = (RowBuffer::default(), Vec::new());
@@ -302,7 +302,9 @@ impl Operator for PaneAggregate {
         if !changed.is_empty() {
             let starts: Vec<i64> = changed.iter().map(|(_, pane, _)| *pane).collect();
             let ends = starts.iter().map(|pane| self.death(*pane)).collect();
-            tables.push(self.shape().delta(&rows.all(&self.layout), vec![starts, ends], None, runs, None)?);
+            let shape = self.shape();
+            let mut columns = rows.all(&self.layout).columns(shape.words());
+            tables.push(shape.delta((&mut columns, &rows.arena), vec![starts, ends], None, runs, None)?);
         }
         let counters = late_counter(&self.late_rows);
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters })

@@ -216,9 +216,9 @@ impl Operator for SessionAggregate {
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let dirty = self.store.table.take_dirty().groups;
+        let changed = self.store.table.take_changed([]);
         let gone = self.store.gone().enumerate().map(|(at, (group, _))| (group.0, 0_u8, at as u32));
-        let live = dirty.iter().map(|session| ((self.store.table.row(*session)[0] & KEY_GROUP) as u16, 1, *session));
+        let live = changed.by_key_group().map(|(key_group, session)| (key_group.0, 1, session));
         // What is gone comes first: the key and start may be there again.
         let mut order: Vec<(u16, u8, u32)> = gone.chain(live).collect();
         order.sort_unstable();
@@ -244,7 +244,9 @@ impl Operator for SessionAggregate {
         let deleted = order.iter().map(|(_, is_live, _)| Some(*is_live == 0)).collect();
         let mut tables = Vec::new();
         if !order.is_empty() {
-            tables.push(self.shape().delta(&rows.all(&self.layout), owned, Some(deleted), runs, None)?);
+            let shape = self.shape();
+            let mut columns = rows.all(&self.layout).columns(shape.words());
+            tables.push(shape.delta((&mut columns, &rows.arena), owned, Some(deleted), runs, None)?);
         }
         self.store.gone.clear();
         Ok(Snapshot { tables, watermarks: self.progress.watermarks(), counters: late_counter(&self.late_rows) })
