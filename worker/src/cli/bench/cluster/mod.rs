@@ -24,7 +24,7 @@ use crate::tls::{self, Role};
 use http::Api;
 use process::Processes;
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Between two looks at something that is waited for.
@@ -142,8 +142,13 @@ impl Cluster {
     }
 }
 
+/// An address for a server that is started later. Connections on this machine get ports of 127.0.0.1: where loopback has
+/// other addresses too, no connection takes the port meanwhile.
 fn free_address() -> Result<SocketAddr, Refusal> {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let [one, two, three, ..] = uuid::Uuid::new_v4().into_bytes();
+    let own = Ipv4Addr::new(127, one, two, three % 254 + 1);
+    let bound = TcpListener::bind((own, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let address = bound.and_then(|listener| listener.local_addr());
     address.map_err(|error| Refusal::failed(format!("error: no port of this machine can be had: {error}")))
 }
 

@@ -13,9 +13,9 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Measure what several processes, and checkpoints, cost a job.
 ///
 /// Queries of the Nexmark benchmark over generated events into a blackhole, and "state", which counts rows by key: 1000 MB of
-/// groups are there, and rows of a hundredth of them come. As many subtasks as workers: in one worker
-/// process, in several, and in several with checkpoints, by the clock and by the processor time of all workers. The three
-/// take turns, as the speed of a machine changes: figures are medians of all rounds, ratios medians of those of each round.
+/// groups are there, and rows of a hundredth of them come. As many subtasks as workers: in one worker process, in several,
+/// and in several with checkpoints, by the clock and by the processor time of all workers. The three take turns, as the
+/// speed of a machine changes: figures are medians of all rounds, ratios medians of those of each round.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   weir bench workers
