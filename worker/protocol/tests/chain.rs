@@ -91,6 +91,7 @@ fn manifest(number: u64, files: &[&str], ids: &[&str]) -> Manifest {
 fn start(number: u64, origin: Origin) -> Start {
     Start {
         restored_from: None,
+        left: Vec::new(),
         job: "job".to_owned(),
         number: LinkNumber(number),
         generation: Generation(1),

@@ -3,6 +3,7 @@
 use super::exit::{Code, Refusal, note, shortened};
 use super::fit;
 use super::job::{self, Planned};
+use super::restore;
 use crate::dataflow::graph::Graph;
 use crate::job::directory::history::History;
 use crate::job::directory::place::Place;
@@ -14,14 +15,15 @@ use weir_protocol::chain::{ObjectName, Stop};
 
 /// Check a manifest and its SQL without running anything.
 ///
-/// Every mistake is told with its place. With --against, also tells whether the job can go on from a state, which is only
-/// read; the job may be running meanwhile.
+/// Every mistake is told with its place. With --against, also tells whether the job can go on from a state, with --restore
+/// whether it can begin with one. The state is only read; the job may be running meanwhile.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   weir check job.yaml
   weir check changed.yaml --against .weir/bids-per-auction
   weir check changed.yaml --against s3://states/weir/default/bids-per-auction-UID
   weir check changed.yaml --against own --json
+  weir check changed.yaml --restore before-upgrade
 
 Exit code 2 when the job cannot run or does not fit the state.")]
 pub(super) struct Arguments {
@@ -30,6 +32,9 @@ pub(super) struct Arguments {
     /// A job's state: its directory, or its folder s3://BUCKET/PREFIX/….; own for the job's own, where its manifest says.
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
+    /// What the job is to begin with: a savepoint of its own, or a path to state of another place, as with weir run.
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "against")]
+    restore: Option<String>,
     /// Where the job's own state is, instead of spec.storage.
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR", hide = true)]
     state_dir: Option<PathBuf>,
@@ -64,10 +69,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
 
 fn check(arguments: &Arguments) -> Result<(Planned, Vec<String>), Refusal> {
     let planned = job::plan(&arguments.file, arguments.secrets.as_deref())?;
-    let Some(given) = &arguments.against else { return Ok((planned, Vec::new())) };
+    if arguments.against.is_none() && arguments.restore.is_none() {
+        return Ok((planned, Vec::new()));
+    }
     let bucket = job::bucket_of(&planned.job, arguments.secrets.as_deref())?;
+    let own = || job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref());
+    if let Some(given) = &arguments.restore {
+        let fits = restore::fits(&planned, &own()?, given, bucket.as_ref())?;
+        return Ok((planned, fits));
+    }
+    let Some(given) = &arguments.against else { return Ok((planned, Vec::new())) };
     let place = match given.to_str() {
-        Some("own") => job::place_of(&planned.job, arguments.state_dir.as_deref(), bucket.as_ref())?,
+        Some("own") => own()?,
         _ => Place::at(given, bucket.as_ref()),
     };
     let fits = match &place {

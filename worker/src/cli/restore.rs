@@ -70,6 +70,32 @@ pub(super) fn check(planned: &Planned, own: &Place, resume: &Resume) -> Result<(
     }
 }
 
+/// What there is to say of the state that a run with `--restore` would begin with, if it is there and fits.
+pub(super) fn fits(
+    planned: &Planned,
+    own: &Place,
+    given: &str,
+    bucket: Option<&Settings>,
+) -> Result<Vec<String>, Refusal> {
+    let resume = resume(&planned.job, own, Some(given), bucket)?;
+    let name = match &resume {
+        Resume::Savepoint(name) => {
+            let known = history_of(own)?.is_some_and(|history| history.savepoints().contains_key(name));
+            if !known {
+                return Err(Refusal::user(format!(
+                    "error: job {} has no savepoint '{name}' in {own}",
+                    planned.job.name
+                )));
+            }
+            format!("savepoint '{name}'")
+        }
+        Resume::Foreign { location, manifest, .. } => fit::name_of(manifest, location),
+        Resume::Head | Resume::Empty => format!("the job's own state in {own}"),
+    };
+    check(planned, own, &resume)?;
+    Ok(vec![format!("fits {name}")])
+}
+
 fn history_of(own: &Place) -> Result<Option<History>> {
     match own {
         // A directory that is not there is made by the run.

@@ -4,6 +4,7 @@ use super::place::*;
 use super::rows::{numbered, values};
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 /// The numbers of each auction, after all changes: what a reader of the changelog holds in the end.
@@ -119,6 +120,31 @@ fn a_time_to_live_is_added_to_a_state_and_taken_away() {
         expected.entry(3).and_modify(|n| *n += 1);
         assert_eq!(totals(&place, &["out-first"]), expected, "{what}");
     }
+}
+
+#[test]
+fn what_a_job_is_to_begin_with_is_checked_beforehand() {
+    let place = after_first();
+    place.write("second.yaml", &counting("second", ""));
+    let other = counting("second", "").replace("GROUP BY auction", "GROUP BY auction, price");
+    place.write("other.yaml", &other);
+    let check = |manifest: &str, from: &str, code, parts: &[&str]| {
+        let arguments = ["check", manifest, "--restore", from];
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments).current_dir(place.path("")).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{from}: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{from}: {said}");
+    };
+    check("job.yaml", "named", FINISHED, &["fits savepoint 'named'"]);
+    check("job.yaml", "nowhere", USER_ERROR, &["job first has no savepoint 'nowhere'"]);
+    for from in [".weir/first", ".weir/first/savepoints/named"] {
+        check("second.yaml", from, FINISHED, &["fits checkpoint", ".weir/first"]);
+        check("other.yaml", from, USER_ERROR, &["does not fit checkpoint", "new in the plan: group-aggregate"]);
+    }
+    check("second.yaml", "./gone", USER_ERROR, &["gone could not be read"]);
+    place.check("both", &["check", "job.yaml", "--restore", "named", "--against", "own"], USER_ERROR, &["--against"]);
+    assert!(!place.path(".weir/second").exists(), "nothing is made");
 }
 
 #[test]

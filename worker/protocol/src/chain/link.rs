@@ -148,6 +148,22 @@ pub struct Start {
     /// jobs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<String, String>,
+    /// What was left since the last checkpoint because another code was to begin with another state, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
+}
+
+/// What a code would go on from, had no other one begun with another state: a rollback goes back to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// The code.
+    pub code: String,
+    /// Its state.
+    pub origin: Origin,
+    /// The value of `spec.restoreFrom` that it had used last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
 }
 
 /// What a completed checkpoint contains.
@@ -379,6 +395,15 @@ impl Link {
         match self {
             Self::Start(start) => &start.holds,
             Self::Checkpoint(manifest) => &manifest.holds,
+        }
+    }
+
+    /// What other codes would go on from.
+    #[must_use]
+    pub fn left(&self) -> &[Left] {
+        match self {
+            Self::Start(start) => &start.left,
+            Self::Checkpoint(_) => &[],
         }
     }
 

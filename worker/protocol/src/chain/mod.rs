@@ -29,7 +29,7 @@ pub use fallback::{FallbackError, fallback};
 pub use fit::{Misfit, check_fit};
 pub use fold::{FoldError, Folded, base_operators, fold, subtract_ranges, unite_ranges};
 pub use link::{
-    Claim, Claimant, Committables, DroppedState, Link, Manifest, OperatorPlan, OperatorState, Origin, Pin, Plan,
+    Claim, Claimant, Committables, DroppedState, Left, Link, Manifest, OperatorPlan, OperatorState, Origin, Pin, Plan,
     Pointer, Sizes, Start, Stop,
 };
 pub use name::{ObjectName, Prefix, parse_name};

@@ -2,7 +2,7 @@
 //!
 //! Only what a retired manifest alone references, and what an earlier generation left unreferenced. A manifest is
 //! retired when it is older than the newest `retain` ones, is not pinned by a savepoint, and is not the state that the
-//! head stands for. Starts do not count; one stays as long as a kept manifest takes its key-group map from it.
+//! head stands for, nor one that a rollback would go back to. Starts do not count; one stays as long as a kept manifest takes its key-group map from it.
 
 use super::link::{Link, Manifest, Origin};
 use crate::ids::{Generation, LinkNumber};
@@ -55,9 +55,11 @@ fn kept_links(links: &BTreeMap<LinkNumber, Link>, head: &Link, retain: u32) -> B
     let mut kept: BTreeSet<LinkNumber> = newest_manifests(links, retain).collect();
     kept.insert(head.number());
     kept.extend(head.savepoints().values().map(|pin| pin.link));
-    if let Origin::Link(number) = head.origin() {
-        kept.insert(number);
-    }
+    let left = head.left().iter().map(|left| left.origin.clone());
+    kept.extend(left.chain([head.origin()]).filter_map(|origin| match origin {
+        Origin::Link(number) => Some(number),
+        Origin::Empty | Origin::Foreign { .. } => None,
+    }));
     // The newest start is the way back when the first manifest after it cannot be read.
     kept.extend(links.iter().rev().find(|(_, link)| link.manifest().is_none()).map(|(number, _)| *number));
     let starts: Vec<LinkNumber> = kept.iter().filter_map(|number| Some(links.get(number)?.manifest()?.start)).collect();

@@ -178,6 +178,7 @@ impl Leader {
             plan: draft.plan,
             sinks: draft.sinks,
             restored_from: draft.restored_from,
+            left: draft.left,
         };
         self.errand = draft.errand;
         self.already = if self.own_start.is_none() { Already::Yes } else { Already::No };

@@ -52,6 +52,8 @@ pub enum Rule {
     AwaitTheStop,
     /// An assignment's state to begin with is used once.
     RestoreOnce,
+    /// A rollback goes back to the state that was left when a code began with another one.
+    GoBackToWhatWasLeft,
     /// A plan begins only from a state that fits it.
     StateFits,
     /// A start from another state carries what the head left uncommitted.

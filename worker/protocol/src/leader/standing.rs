@@ -7,7 +7,7 @@ use super::notice::{Already, End};
 use super::options::{Mode, Operation, Options, Resume, Running};
 use super::rules::{Rule, Rules};
 use crate::chain::{
-    Committables, FallbackError, Link, Manifest, ObjectName, Origin, Pin, Start, Stop, Terms, check_fit, fallback,
+    Committables, FallbackError, Left, Link, Manifest, ObjectName, Origin, Pin, Start, Stop, Terms, check_fit, fallback,
 };
 use crate::ids::{CheckpointId, LinkNumber};
 use crate::key_group::KeyGroupMap;
@@ -33,6 +33,8 @@ struct Standing {
     savepoints: BTreeMap<String, Pin>,
     stop: Option<Stop>,
     holds: BTreeMap<String, String>,
+    left: Vec<Left>,
+    restored_from: Option<String>,
 }
 
 /// A start before it has a generation.
@@ -53,6 +55,7 @@ pub(super) struct Draft {
     pub(super) plan: String,
     pub(super) sinks: BTreeSet<crate::ids::OperatorId>,
     pub(super) restored_from: Option<String>,
+    pub(super) left: Vec<Left>,
 }
 
 /// The manifest that an origin stands for.
@@ -104,7 +107,7 @@ pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Re
         return Err(refuse(format!("this state belongs to job {other}, not to {}: name another folder", options.job)));
     }
     let order = order(view, options, begin)?;
-    let standing = stand(view, begin, &order.resume)?;
+    let standing = stand(view, begin, &order)?;
     let errand = errand(&standing, options, (begin, &order), view)?;
     match errand {
         Errand::Run => draft_run(view, options, (begin, order), standing),
@@ -112,7 +115,7 @@ pub(super) fn draft(view: &View, options: &Options, begin: &Beginning<'_>) -> Re
     }
 }
 
-fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing, End> {
+fn stand(view: &View, begin: &Beginning<'_>, order: &Order) -> Result<Standing, End> {
     let newest = view.links.values().next_back();
     let mut standing = Standing {
         origin: newest.map_or(Origin::Empty, Link::origin),
@@ -121,11 +124,17 @@ fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing
         savepoints: newest.map(|link| link.savepoints().clone()).unwrap_or_default(),
         stop: newest.and_then(Link::stop),
         holds: newest.map(|link| link.holds().clone()).unwrap_or_default(),
+        left: newest.map(|link| link.left().to_vec()).unwrap_or_default(),
+        restored_from: newest_start(view).and_then(|start| start.restored_from.clone()),
     };
     let unreadable = view.head().filter(|head| !view.links.contains_key(head));
+    // A head that cannot be read may be a checkpoint.
+    if order.rollback && unreadable.is_none() && begin.rules.hold(Rule::GoBackToWhatWasLeft) {
+        go_back(&mut standing, &order.terms.code);
+    }
     match way_back(view, begin.damaged, unreadable, &mut standing) {
         Ok(()) => {}
-        Err(error) if matches!(resume, Resume::Head) => return Err(corrupt(&error, view, begin.damaged)),
+        Err(error) if matches!(order.resume, Resume::Head) => return Err(corrupt(&error, view, begin.damaged)),
         // Whoever begins from another state does not need this one, but what only its link lists would be lost.
         Err(_) => match unreadable {
             Some(head) => return Err(user(unread(view, head))),
@@ -133,6 +142,16 @@ fn stand(view: &View, begin: &Beginning<'_>, resume: &Resume) -> Result<Standing
         },
     }
     Ok(standing)
+}
+
+/// The code goes on from what it left when another one began with another state, if that one has completed no checkpoint.
+fn go_back(standing: &mut Standing, code: &str) {
+    if let Some(at) = standing.left.iter().position(|left| left.code == code) {
+        let left = standing.left.drain(at..).next();
+        if let Some(Left { origin, restored_from, .. }) = left {
+            (standing.origin, standing.restored_from) = (origin, restored_from);
+        }
+    }
 }
 
 /// Nothing is known of a job whose starts cannot be read.
@@ -229,6 +248,10 @@ fn draft_run(
     let mut holds = standing.holds.clone();
     holds.extend(pins_of_assignments(view, order.terms.revision));
     let explicit = !matches!(order.resume, Resume::Head);
+    let mut left = standing.left.clone();
+    if explicit {
+        leave(&mut left, &standing, view, &order.terms.code);
+    }
     let origin = match order.resume {
         Resume::Head => standing.origin,
         Resume::Empty => Origin::Empty,
@@ -280,8 +303,21 @@ fn draft_run(
         key_groups: key_groups.map_err(|error| user(error.to_string()))?,
         plan: options.plan.fingerprint.clone(),
         sinks: options.plan.sinks.clone(),
-        restored_from: restored_from(view, options),
+        restored_from: options.restored_from.clone().or(standing.restored_from),
+        left,
     })
+}
+
+/// A code begins with another state: what the one that is in force would go on from is noted. What was noted of the code
+/// itself is given up: it is told anew what to begin with.
+fn leave(left: &mut Vec<Left>, standing: &Standing, view: &View, code: &str) {
+    left.retain(|left| left.code != code);
+    let in_force = view.links.values().next_back().map(|link| &link.terms().code);
+    if let Some(before) = in_force.filter(|before| *before != code) {
+        left.retain(|left| left.code != *before);
+        let (origin, restored_from) = (standing.origin.clone(), standing.restored_from.clone());
+        left.push(Left { code: before.clone(), origin, restored_from });
+    }
 }
 
 /// State that the plan has no place for ends the leader.
@@ -339,7 +375,8 @@ fn draft_copy(
         key_groups: start.key_groups.clone(),
         plan: start.plan.clone(),
         sinks: start.sinks.clone(),
-        restored_from: restored_from(view, options),
+        restored_from: options.restored_from.clone().or(standing.restored_from),
+        left: standing.left,
     })
 }
 
@@ -358,10 +395,6 @@ pub(super) fn savepoint_origin(name: &str, known: &BTreeMap<String, Pin>, view: 
             None => format!("savepoint {name:?} cannot be used: link {} is missing", pin.link),
         }),
     }
-}
-
-fn restored_from(view: &View, options: &Options) -> Option<String> {
-    options.restored_from.clone().or_else(|| newest_start(view)?.restored_from.clone())
 }
 
 fn newest_start(view: &View) -> Option<&Start> {

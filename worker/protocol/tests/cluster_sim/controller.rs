@@ -156,9 +156,13 @@ impl World {
     fn want_other_code(&mut self, wanted: &mut Assignment, before: &Assignment) {
         let other = CODES.iter().find(|code| **code != before.code).expect("there are two");
         wanted.code = (*other).to_owned();
-        match self.rng.within(0, 3) {
+        match self.rng.within(0, 4) {
             0 => wanted.force = true,
             1 => wanted.rollback = Some(before.code.clone()),
+            2 => {
+                wanted.restore_from = Some(RestoreFrom::Nothing);
+                return;
+            }
             _ => {}
         }
         // The state is checked against the new plan first; a rollback is for the leader to judge.

@@ -1,7 +1,8 @@
 //! What must hold, whatever happened.
 //!
 //! A start from another state than the head's (a savepoint, nothing, another job's) begins a new count: what was read
-//! behind that state is read again because somebody asked for it. Within a count every row counts exactly once.
+//! behind that state is read again because somebody asked for it. Within a count every row counts exactly once. A rollback
+//! before the first checkpoint takes a count back: the one before goes on as if it had never been.
 
 use crate::tasks::{ROWS, Row, SPLITS, positions_of, read_sums, sum};
 use crate::world::{Item, Proc, Start, World, generation_of};
@@ -30,6 +31,11 @@ struct Count {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     counts: Vec<Count>,
+    /// The one that goes on.
+    current: usize,
+    /// Since the last checkpoint: codes in whose place others began with another state, what they would go on from, and
+    /// their counts.
+    left: Vec<(String, Origin, usize)>,
     /// The count that a generation belongs to, by its start.
     of: BTreeMap<Generation, usize>,
     /// The newest checkpoint's stop flag, until a start lifts it.
@@ -146,10 +152,14 @@ impl World {
 
     fn judge_link(&mut self, link: &Link, before: Option<&Link>) {
         match link {
-            Link::Checkpoint(manifest) => self.ledger.stopped |= manifest.stop == Some(Stop::Suspended),
+            Link::Checkpoint(manifest) => {
+                self.ledger.stopped |= manifest.stop == Some(Stop::Suspended);
+                self.ledger.left.clear();
+            }
             Link::Start(start) => {
                 self.check_terms(start, before);
-                let from = before.map(Link::origin);
+                let way_back = before.and_then(|before| self.way_back(start, before));
+                let from = way_back.map(|at| self.take_back(at)).or_else(|| before.map(Link::origin));
                 let goes_on = from.as_ref() == Some(&start.origin)
                     || (!start.skipped.is_empty() && !self.begins_elsewhere(start, before));
                 if (!goes_on || self.begins_elsewhere(start, before)) && self.finished {
@@ -165,9 +175,12 @@ impl World {
                     self.ledger.stopped = false;
                     self.ledger.skipped.extend(&start.skipped);
                 }
+                if let Some(before) = before {
+                    self.leave(start, before);
+                }
                 if !goes_on || self.ledger.counts.is_empty() {
                     let until = from.map(|from| self.positions(&from));
-                    if let Some(last) = self.ledger.counts.last_mut() {
+                    if let Some(last) = self.ledger.counts.get_mut(self.ledger.current) {
                         // What a head lists that cannot be read is lost to whoever begins elsewhere.
                         last.until = if start.skipped.is_empty() { until } else { Some(last.from.clone()) };
                     }
@@ -175,13 +188,48 @@ impl World {
                         self.released.extend(self.answered.keys().cloned());
                     }
                     let from = self.positions(&start.origin);
+                    self.ledger.current = self.ledger.counts.len();
                     self.ledger.counts.push(Count { from, until: None, rows: BTreeMap::new() });
                 }
-                self.ledger.of.insert(start.generation, self.ledger.counts.len() - 1);
+                self.ledger.of.insert(start.generation, self.ledger.current);
                 let maintains = self.process_of(start).is_some_and(|process| self.processes[process].kind.maintains());
                 if !maintains && start.stop.is_none() && self.may_lift(start, before) {
                     self.ledger.stopped = false;
                 }
+            }
+        }
+    }
+
+    /// What a start goes back to that takes another code back, if that one began with another state and has completed no
+    /// checkpoint: nothing of it stays.
+    fn way_back(&self, start: &chain::Start, before: &Link) -> Option<usize> {
+        let wanted = self.controller.as_ref()?.wanted.get(&start.terms.revision)?;
+        let first = before.terms().revision < start.terms.revision && start.skipped.is_empty();
+        wanted.rollback.as_ref().filter(|_| first)?;
+        self.ledger.left.iter().position(|(code, ..)| *code == start.terms.code)
+    }
+
+    /// The count of what was left goes on; those after it never were.
+    fn take_back(&mut self, at: usize) -> Origin {
+        let (_, origin, count) = self.ledger.left.drain(at..).next().expect("it was just found");
+        self.trace(|| format!("taken back: what came after count {count}"));
+        for taken_back in &mut self.ledger.counts[count + 1..] {
+            taken_back.until.get_or_insert_with(|| taken_back.from.clone());
+        }
+        self.ledger.counts[count].until = None;
+        self.ledger.current = count;
+        origin
+    }
+
+    /// A start of another code from another state: a rollback goes back to what it has left.
+    fn leave(&mut self, start: &chain::Start, before: &Link) {
+        let wanted = self.controller.as_ref().and_then(|of| of.wanted.get(&start.terms.revision));
+        let asked = wanted.is_some_and(|wanted| wanted.restore_from.is_some());
+        if asked && before.terms().revision < start.terms.revision {
+            let (old, new) = (&before.terms().code, &start.terms.code);
+            self.ledger.left.retain(|(code, ..)| code != new && code != old);
+            if old != new {
+                self.ledger.left.push((old.clone(), before.origin(), self.ledger.current));
             }
         }
     }
@@ -255,7 +303,8 @@ impl World {
         if old.code != new.code && !stopped && !forced && !blind {
             broken = Some(format!("revision {revision} takes over although the job has not stopped for it"));
         }
-        let moved = before.origin() != start.origin && start.skipped.is_empty();
+        let way_back = self.way_back(start, before).map(|at| self.ledger.left[at].1.clone());
+        let moved = way_back.unwrap_or_else(|| before.origin()) != start.origin && start.skipped.is_empty();
         if moved && (revision == old.revision || wanted.is_none_or(|wanted| wanted.restore_from.is_none())) {
             broken = Some(format!("revision {revision} begins from another state, and nobody asked for it"));
         }

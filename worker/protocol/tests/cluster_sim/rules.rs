@@ -33,6 +33,7 @@ fn without_any_one_rule_a_row_is_lost_or_repeated() {
         Rule::OnePodPerAttempt,
         Rule::AwaitTheStop,
         Rule::RestoreOnce,
+        Rule::GoBackToWhatWasLeft,
         Rule::StateFits,
         Rule::CarryOnRestore,
         Rule::SavepointOnce,

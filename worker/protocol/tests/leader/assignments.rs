@@ -1,12 +1,12 @@
 //! Named histories of assignments: asked, stored, followed, overtaken, taken back.
 
 use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from, sum};
-use weir_protocol::chain::{Assignment, RestoreFrom, Stop};
+use weir_protocol::chain::{Assignment, Link, ObjectName, Origin, RestoreFrom, Stop};
 use weir_protocol::leader::{
     Action, Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State,
     Stops, Switching, Then,
 };
-use weir_protocol::{CheckpointId, Generation, OperatorId};
+use weir_protocol::{CheckpointId, Generation, LinkNumber, OperatorId};
 
 fn claims(store: &Objects) -> usize {
     store.keys().filter(|name| name.starts_with("generations/")).count()
@@ -258,6 +258,84 @@ fn a_rollback_goes_on_from_the_head_if_the_old_plan_fits_it() {
     let (old, before, store) = check(true, false);
     assert!(matches!(&old.end, Some(End::Stalled { revision: 3, .. })), "{:?}", old.end);
     assert_eq!((links(&store).len(), claims(&store)), (before, 2), "nothing was claimed or started");
+}
+
+fn newest_checkpoint(store: &Objects) -> LinkNumber {
+    let newest = links(store).into_values().rev().find(|link| matches!(link, Link::Checkpoint(_)));
+    newest.expect("a checkpoint is complete").number()
+}
+
+/// Code "b" begins with another state as revision 2, and is started twice without a checkpoint.
+fn upgraded_elsewhere(store: &mut Objects, from: RestoreFrom) -> Rig {
+    let mut old = running(store);
+    old.savepoint(store, "early", Then::Continue);
+    old.writes = Some("x");
+    old.assign(store, Assignment { restore_from: Some(from), ..assignment(2, "b", 1) });
+    drop(Rig::begun_with(store, guided("b", "b")));
+    Rig::begun_with(store, guided("b2", "b"))
+}
+
+#[test]
+fn a_rollback_takes_back_the_state_that_the_new_code_began_with() {
+    for from in [RestoreFrom::Nothing, RestoreFrom::Savepoint("early".to_owned())] {
+        let mut store = Objects::new();
+        let mut new = upgraded_elsewhere(&mut store, from.clone());
+        let stopped = newest_checkpoint(&store);
+        assert_ne!(head(&store).origin(), Origin::Link(stopped), "{from:?}: the new code began with it");
+        let mut old = Rig::begun_with(&mut store, guided("c", "a"));
+        old.assign(&mut store, rollback());
+        assert_eq!((&old.end, old.revision(), head(&store).origin()), (&None, 3, Origin::Link(stopped)), "{from:?}");
+        new.savepoint(&mut store, "late", Then::Continue);
+        assert!(matches!(new.end, Some(End::Fenced { .. })), "{:?}", new.end);
+        // A restart of the rollback goes on from there, too.
+        drop(old);
+        Rig::begun_with(&mut store, guided("d", "a"));
+        assert_eq!(head(&store).origin(), Origin::Link(stopped), "{from:?}");
+    }
+}
+
+#[test]
+fn a_rollback_after_the_first_checkpoint_from_another_state_goes_on_from_that_checkpoint() {
+    let mut store = Objects::new();
+    let mut new = upgraded_elsewhere(&mut store, RestoreFrom::Nothing);
+    new.savepoint(&mut store, "b", Then::Continue);
+    let newest = head(&store).origin();
+    let mut old = Rig::begun_with(&mut store, guided("c", "a"));
+    old.assign(&mut store, rollback());
+    assert_eq!((old.revision(), head(&store).origin()), (3, newest));
+}
+
+#[test]
+fn each_rollback_of_several_in_a_row_goes_back_to_what_its_code_has_left() {
+    let mut store = Objects::new();
+    drop(upgraded_elsewhere(&mut store, RestoreFrom::Nothing));
+    let stopped = Origin::Link(newest_checkpoint(&store));
+    let mut third = guided("c", "c");
+    third.restored_from = Some("path".to_owned());
+    let savepoint = Some(RestoreFrom::Savepoint("early".to_owned()));
+    let from_savepoint = Assignment { restore_from: savepoint, force: true, ..assignment(3, "c", 1) };
+    drop(assigned(&mut store, third, from_savepoint));
+    assert_ne!(head(&store).origin(), Origin::Empty);
+    let mut back = |of: &str, code: &str, revision| {
+        let wanted = Assignment { rollback: Some(of.to_owned()), ..assignment(revision, code, 1) };
+        drop(assigned(&mut store, guided(code, code), wanted));
+        let Link::Start(start) = head(&store) else { unreachable!("it has begun") };
+        assert_eq!((start.terms.revision, start.restored_from), (revision, None));
+        start.origin
+    };
+    assert_eq!(back("c", "b", 4), Origin::Empty, "it was told to begin with nothing");
+    assert_eq!(back("b", "a", 5), stopped);
+}
+
+#[test]
+fn a_rollback_passes_over_no_link_that_may_be_a_checkpoint() {
+    let mut store = Objects::new();
+    drop(upgraded_elsewhere(&mut store, RestoreFrom::Nothing));
+    let stopped = ObjectName::Link(newest_checkpoint(&store));
+    store.insert(stopped.to_string(), b"damaged".to_vec());
+    let mut old = Rig::begun_with(&mut store, guided("c", "a"));
+    old.assign(&mut store, rollback());
+    assert!(old.failed().is_some_and(|(kind, _)| kind == ErrorKind::Corrupt), "{:?}", old.end);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(in crate::leader) struct Order {
     pub(in crate::leader) resume: Resume,
     /// Whether a stop flag (but that of a finished job) ends with this start.
     pub(in crate::leader) lifts: bool,
-    /// Whether a state that does not fit is an answer, not a mistake.
+    /// Whether it takes another code back: a state that does not fit is an answer then, not a mistake.
     pub(in crate::leader) rollback: bool,
 }
 
@@ -209,6 +209,7 @@ impl Case<'_> {
         // A head that cannot be read may be a start of this assignment: using a state twice would repeat rows.
         let unread = self.view.head().is_some() && self.view.head_link().is_none();
         let used = seen || (unread && self.begin.claimed >= own.revision);
+        let rollback = own.rollback.is_some() && !used;
         let restore = own.restore_from.as_ref().filter(|_| !used || !self.begin.rules.hold(Rule::RestoreOnce));
         Order {
             claim: own.revision,
@@ -219,9 +220,14 @@ impl Case<'_> {
                 workers: own.workers,
             },
             parallelism: own.parallelism,
-            resume: restore.map_or_else(|| self.begin.resume.clone(), resume_of),
+            resume: match restore {
+                Some(restore) => resume_of(restore),
+                // What the code began with once is not begun with again.
+                None if rollback => Resume::Head,
+                None => self.begin.resume.clone(),
+            },
             lifts: true,
-            rollback: own.rollback.is_some() && !used,
+            rollback,
         }
     }
 
