@@ -153,6 +153,9 @@ pub struct ChangeStatus {
     pub message: Option<String>,
     /// When it began.
     pub started_at: Time,
+    /// When the revision came into force: from then on rollback.deadline counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<Time>,
 }
 
 /// What kind of change a job goes through.

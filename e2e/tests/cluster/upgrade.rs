@@ -95,20 +95,31 @@ fn a_version_that_crashes_is_rolled_back() {
     check_undone(scenario, "crashing", &s3_image());
 }
 
+/// Checkpoints so rare that none is complete in time.
+const RARE: (&str, &str) = ("{interval: 1s}", "{interval: 1h}");
+/// It begins with no state.
+const STATELESS: (&str, &str) = ("  rollback:", "  upgradeMode: Stateless\n  rollback:");
+
 /// The revision that is in force, as the status says.
 fn in_force(job: &Value) -> u64 {
     job["status"]["revision"].as_u64().unwrap_or(0)
 }
 
+/// A manifest with words of it in the place of others.
+fn changed(manifest: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(manifest.to_owned(), |manifest, (before, after)| {
+        assert!(manifest.contains(before), "there is no {before:?} to change");
+        manifest.replace(before, after)
+    })
+}
+
 /// A new version fits the state and comes into force, and completes no checkpoint: what was before is in force again, and
 /// goes on from the state that it had.
-fn check_rolled_back(name: &str, (before, after): (&str, &str), words: &str) {
+fn check_rolled_back(name: &str, changes: &[(&str, &str)], words: &str) {
     let (namespace, job) = started(name);
     let (stable, manifest) = (in_force(&namespace.get("streamjob", name)), job.manifest(&namespace));
-    let wrong = manifest.replace(before, after);
-    assert_ne!(wrong, manifest, "nothing was changed");
-    namespace.apply(&wrong).good();
-    job.until(&namespace, "the new version is in force", |job| in_force(job) == stable + 1);
+    namespace.apply(&changed(&manifest, changes)).good();
+    job.until(&namespace, "the new version is in force", |job| in_force(job) > stable);
     let undone = job.until(&namespace, "the upgrade is undone", |job| is(job, "Stalled", "True", "UpgradeFailed"));
     let said = watch::message(&undone, "Stalled");
     assert!(said.contains(words), "no {words:?} in {said}");
@@ -126,14 +137,50 @@ fn a_version_that_completes_no_checkpoint_by_its_deadline_is_rolled_back() {
     let scenario = "a_version_that_completes_no_checkpoint_by_its_deadline_is_rolled_back";
     let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
     // It processes rows well, and its first checkpoint is an hour away.
-    check_rolled_back("unproved", ("{interval: 1s}", "{interval: 1h}"), "no checkpoint was complete within 30s");
+    check_rolled_back("unproved", &[RARE], "no checkpoint was complete within 30s");
 }
 
 #[test]
 fn a_version_that_cannot_write_is_rolled_back() {
     let Some(_turn) = cluster::enter("a_version_that_cannot_write_is_rolled_back", Beside::Others) else { return };
     let (there, absent) = (format!("s3://{BUCKET}/"), "s3://that-is-not-there/");
-    check_rolled_back("unwritten", (&there, absent), "that-is-not-there");
+    check_rolled_back("unwritten", &[(&there, absent)], "that-is-not-there");
+}
+
+#[test]
+fn a_version_whose_process_dies_of_its_rows_is_rolled_back() {
+    let scenario = "a_version_whose_process_dies_of_its_rows_is_rolled_back";
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    // It fits the state, comes into force, and fails with its first row.
+    let nothing = ("count(*)", "count(*) / (count(*) - count(*))");
+    check_rolled_back("dying", &[nothing, RARE], "division by zero");
+}
+
+#[test]
+fn a_version_that_begins_empty_is_rolled_back_to_the_state_before() {
+    let scenario = "a_version_that_begins_empty_is_rolled_back_to_the_state_before";
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    check_rolled_back("emptied", &[STATELESS, RARE], "no checkpoint was complete within 30s");
+}
+
+#[test]
+fn what_begins_with_another_state_is_checked_before_the_job_stops() {
+    let scenario = "what_begins_with_another_state_is_checked_before_the_job_stops";
+    let Some(_turn) = cluster::enter(scenario, Beside::Others) else { return };
+    let (namespace, job) = started("elsewhere");
+    let before = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
+    let manifest = job.manifest(&namespace);
+    let nowhere = format!("  restoreFrom: {{path: \"s3://{BUCKET}/nowhere/savepoints/none\"}}\n  rollback:");
+    let misspelt = ("bidder, count(*)", "biddre, count(*)");
+    for wrong in [[STATELESS, misspelt].as_slice(), &[("  rollback:", &nowhere)]] {
+        namespace.apply(&changed(&manifest, wrong)).good();
+        job.until(&namespace, "the change is refused", |job| is(job, "Stalled", "True", "UpgradeRefused"));
+        let after = (pods::uids(&namespace, &job), job.status(&namespace)["jobGeneration"].clone());
+        assert_eq!(after, before, "the running job was touched");
+        namespace.apply(&manifest).good();
+        job.until(&namespace, "the old spec is accepted again", settled);
+    }
+    job.check_output_so_far(&namespace);
 }
 
 #[test]

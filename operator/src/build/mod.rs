@@ -70,7 +70,9 @@ fn writes(observed: &Observed, action: &Action) -> Vec<Write> {
             vec![Write::Apply(Object::Service(Box::new(service)))]
         }
         Action::CreatePod(new) => created(program(observed, new.program), |at| pod::worker(observed, at, new)),
-        Action::CreateCheck { program: at } => created(program(observed, *at), |at| pod::check(observed, at)),
+        Action::CreateCheck { revision, program: at, against } => {
+            created(program(observed, *at), |at| pod::check(observed, (*revision, at), against))
+        }
         Action::CreateMaintenance(work) => {
             created(program(observed, work.program), |at| pod::maintenance(observed, at, work))
         }

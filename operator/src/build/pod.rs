@@ -13,7 +13,7 @@ use weir_crds::StreamJobSpec;
 
 use super::template::{Template, of_pod, variable};
 use super::{label_map, metadata, objects, secrets, spec_of};
-use crate::model::{Maintenance, NewPod, Observed, RevisionSeen, Role, name};
+use crate::model::{Against, Maintenance, NewPod, Observed, RevisionSeen, Role, name};
 
 /// The user that the image is made for.
 const USER: i64 = 65_532;
@@ -66,12 +66,19 @@ pub(super) fn worker(observed: &Observed, program: &RevisionSeen, new: &NewPod) 
     Some(pod)
 }
 
-/// A pod that tells whether a program fits the state.
-pub(super) fn check(observed: &Observed, program: &RevisionSeen) -> Option<Pod> {
+/// A pod that tells whether a program fits the state that a revision begins with.
+pub(super) fn check(observed: &Observed, (revision, program): (u64, &RevisionSeen), against: &Against) -> Option<Pod> {
     let plan = Plan::of(observed, program)?;
-    let arguments = ["check", &plan.manifest(), "--against", "own", "--json"].map(str::to_owned).to_vec();
-    let pod_name = format!("{}-check", name::revision(observed.name(), program.number));
-    Some(plan.short(pod_name, Role::Check, BTreeMap::new(), arguments, Vec::new()))
+    let state = match against {
+        Against::Own => vec!["--against", "own"],
+        Against::Restored(from) => vec!["--restore", from],
+        Against::Nothing => Vec::new(),
+    };
+    let manifest = plan.manifest();
+    let arguments = ["check", &manifest, "--json"].into_iter().chain(state).map(str::to_owned).collect();
+    let pod_name = format!("{}-check", name::revision(observed.name(), revision));
+    let labels = label_map([(name::LABEL_REVISION, revision.to_string())]);
+    Some(plan.short(pod_name, Role::Check, labels, arguments, Vec::new()))
 }
 
 /// A pod that works on the state of the stopped job.

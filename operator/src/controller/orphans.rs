@@ -15,6 +15,7 @@ use weir_crds::{Reason, Savepoint, SavepointState};
 
 use super::{Context, limited};
 use crate::cluster::{Entry, JobKey, KeptSavepoint};
+use crate::decide::orphaned;
 use crate::events;
 use crate::model::{Event, EventKind, name};
 
@@ -58,7 +59,7 @@ async fn sweep_once(ctx: &Context) {
 async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -> kube::Result<()> {
     let seen = &savepoint.kept.seen;
     let api = ctx.api::<Savepoint>(&key.namespace);
-    if seen.deleting && seen.finalizer {
+    if seen.deleted.is_some() && seen.finalizer {
         let others: Vec<&String> =
             savepoint.kept.finalizers.iter().filter(|of| *of != name::SAVEPOINT_FINALIZER).collect();
         let patch = json!({"metadata": {"resourceVersion": savepoint.version, "finalizers": others}});
@@ -70,11 +71,11 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
     }
     let waits = !matches!(seen.status.state, Some(SavepointState::Completed | SavepointState::Failed));
     let message = format!("there is no StreamJob {} in the namespace {}", key.name, key.namespace);
-    if seen.deleting || !waits || seen.status.message.as_ref() == Some(&message) {
+    let status = orphaned(seen, &message, ctx.now());
+    if seen.deleted.is_some() || !waits || seen.status == status {
         return Ok(());
     }
-    let patch = json!({"metadata": {"resourceVersion": savepoint.version},
-        "status": {"state": SavepointState::Pending, "message": message}});
+    let patch = json!({"metadata": {"resourceVersion": savepoint.version}, "status": status});
     let written = limited(api.patch_status(&seen.name, &PatchParams::default(), &Patch::Merge(&patch))).await?;
     ctx.cluster.savepoints.remember(written);
     Ok(())

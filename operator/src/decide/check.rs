@@ -1,4 +1,4 @@
-//! Whether the state fits a new program: asked of a short pod of the new image, before anything stops.
+//! Whether the state that a revision begins with fits its program: asked of a short pod of its image, before anything stops.
 
 use weir_crds::{ChangeStep, Reason};
 
@@ -6,21 +6,32 @@ use super::draft::{Draft, Trouble};
 use super::health::{Standing, last_words, standing};
 use super::said::{Said, Verdict};
 use super::view::View;
-use crate::model::{Action, CheckVerdict, PodSeen, RevisionSeen, Role};
+use crate::model::{Action, Against, CheckVerdict, PodSeen, RestorePoint, RevisionSeen, Role};
 
 /// Whether a revision has to be checked before it is told to anybody. That its program ran once says nothing about the state
 /// that another one has made since.
 pub(super) fn is_needed(view: &View<'_>, target: &RevisionSeen) -> bool {
     let content = &target.content;
     let other = view.current().is_none_or(|current| current.content.program != content.program);
-    let begins_elsewhere = content.restore.is_some()
-        || view.current().is_some_and(|current| current.content.restored_from != content.restored_from);
-    view.in_force > 0 && view.in_force < target.number && other && content.takes_back.is_none() && !begins_elsewhere
+    view.in_force > 0 && view.in_force < target.number && other && content.takes_back.is_none()
+}
+
+/// The state that a revision begins with.
+fn against(view: &View<'_>, target: &RevisionSeen) -> Against {
+    match &target.content.restore {
+        Some(RestorePoint::Nothing) => return Against::Nothing,
+        Some(RestorePoint::Savepoint(name)) => return Against::Restored(name.clone()),
+        None => {}
+    }
+    let used = view.current().is_none_or(|current| current.content.restored_from == target.content.restored_from);
+    let program = view.revision(target.content.program).filter(|_| !used);
+    let path = program.and_then(|program| program.content.manifest.as_ref()?["spec"]["restoreFrom"]["path"].as_str());
+    path.map_or(Against::Own, |path| Against::Restored(path.to_owned()))
 }
 
 fn pods<'a>(view: &View<'a>, target: &RevisionSeen) -> impl Iterator<Item = &'a PodSeen> + use<'a> {
-    let program = target.content.program;
-    view.seen.pods.iter().filter(move |pod| pod.role == Role::Check && pod.revision == program && !pod.deleting)
+    let revision = target.number;
+    view.seen.pods.iter().filter(move |pod| pod.role == Role::Check && pod.revision == revision && !pod.deleting)
 }
 
 /// What the check has found, if it has ended.
@@ -82,6 +93,7 @@ pub(super) fn check(view: &View<'_>, target: &RevisionSeen, draft: &mut Draft) {
         }
     }
     if !waits {
-        draft.act(Action::CreateCheck { program: target.content.program });
+        let (revision, program) = (target.number, target.content.program);
+        draft.act(Action::CreateCheck { revision, program, against: against(view, target) });
     }
 }

@@ -17,7 +17,7 @@ use super::view::View;
 use crate::model::{Action, Finalizer, Mark, Role, name};
 
 /// How long a deletion may wait for the state to be looked after.
-const LIMIT: Duration = Duration::from_secs(600);
+pub(super) const LIMIT: Duration = Duration::from_secs(600);
 
 /// Whether the StreamJob has our finalizer.
 pub(super) fn has_finalizer(view: &View<'_>) -> bool {

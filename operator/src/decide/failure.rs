@@ -39,14 +39,13 @@ fn can_roll_back(view: &View<'_>, newest: &RevisionSeen) -> bool {
         return false;
     };
     let program = newest.content.program;
-    // Before what begins with another state there is nothing to go back to: that state is gone from the chain's head.
-    let same_state = |revision: &RevisionSeen| revision.content.restored_from == newest.content.restored_from;
     let earlier = |revision: &&RevisionSeen| {
-        let other = revision.content.program != program && revision.failed().is_none() && same_state(revision);
+        let other = revision.content.program != program && revision.failed().is_none();
         other && revision.number < newest.number && (view.is_stable(revision.content.program))
     };
-    let unproven = !view.is_stable(program) && newest.content.restore.is_none();
-    job.rollback.enabled && unproven && view.revisions.iter().copied().any(|revision| earlier(&revision))
+    job.rollback.enabled
+        && !view.is_stable(program)
+        && view.revisions.iter().copied().any(|revision| earlier(&revision))
 }
 
 /// Why an upgrade is given up, if it is.
@@ -83,13 +82,18 @@ fn told(limit: Duration) -> weir_crds::Duration {
     weir_crds::Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How long an upgrade may take, and since when it is under way.
+/// How long an upgrade may take, and since when: the new version has the whole time, however long the old one takes to
+/// stop. Until it is in force, what hinders it counts from the beginning.
 fn deadline(view: &View<'_>, newest: &RevisionSeen) -> Option<(Duration, Timestamp)> {
     let Wish::Valid { job, .. } = &view.seen.wish else {
         return None;
     };
     let change = view.status.change.as_ref().filter(|change| change.revision == newest.number);
-    let since = change.map_or(newest.created, |change| change.started_at.0);
+    let since = if view.in_force >= newest.number {
+        change.and_then(|change| change.in_force_since.as_ref()).map_or(view.now, |since| since.0)
+    } else {
+        change.map_or(newest.created, |change| change.started_at.0)
+    };
     Some((job.rollback.deadline, since))
 }
 

@@ -42,6 +42,8 @@ mod savepoints;
 mod suspend;
 mod view;
 
+pub use savepoints::orphaned;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

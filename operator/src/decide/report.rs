@@ -10,7 +10,9 @@ use weir_crds::{
 use super::condition::{Conditions, conditions};
 use super::draft::{Draft, Trouble};
 use super::view::View;
-use crate::model::{CheckpointSeen, Ending, FailureKind, LeaderReport, LeaderState, SavepointSeenState, name};
+use crate::model::{
+    CheckpointSeen, Ending, FailureKind, LeaderReport, LeaderState, RestorePoint, SavepointSeenState, name,
+};
 
 /// A checkpoint alone is news once in so many seconds.
 const CHECKPOINT_NEWS_S: i64 = 60;
@@ -84,7 +86,7 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
         revision: Some(view.in_force).filter(|revision| *revision > 0),
         restarts: restarts(&before, report, view.in_force),
         last_checkpoint: checkpoint.map(checkpoint_status).or(before.last_checkpoint),
-        restores_from: checkpoint.map(origin_of).or(before.restores_from),
+        restores_from: begins_with(view, report).or_else(|| checkpoint.map(origin_of)).or(before.restores_from),
         last_savepoint: report.and_then(savepoint).or(before.last_savepoint),
         last_failure: report.and_then(failure).or(before.last_failure),
         restored_from: super::desire::used(view),
@@ -126,6 +128,23 @@ fn origin_of(seen: &CheckpointSeen) -> String {
     format!("checkpoint {} (link {})", seen.number, seen.link)
 }
 
+/// What a job that was told to begin with another state would begin with again: it has no checkpoint of its own yet.
+fn begins_with(view: &View<'_>, report: Option<&LeaderReport>) -> Option<String> {
+    let current = view.current()?;
+    let program = view.revision(current.content.program)?;
+    let proven = view.is_stable(program.number) || report.is_some_and(|report| report.completed > 0);
+    let first = current.number == program.number && current.content.takes_back.is_none();
+    match current.content.restore.as_ref().filter(|_| first && !proven) {
+        Some(RestorePoint::Nothing) => return Some("nothing: it begins empty".to_owned()),
+        Some(RestorePoint::Savepoint(name)) => return Some(format!("savepoint {name}")),
+        None => {}
+    }
+    let earlier = view.revisions.iter().rev().find(|revision| revision.number < program.number);
+    let fresh = earlier.is_none_or(|earlier| earlier.content.restored_from != program.content.restored_from);
+    let path = program.content.manifest.as_ref()?["spec"]["restoreFrom"]["path"].as_str();
+    path.filter(|_| first && !proven && fresh).map(str::to_owned)
+}
+
 fn savepoint(report: &LeaderReport) -> Option<SavepointReference> {
     let complete = report.savepoints.iter().filter(|savepoint| savepoint.state == SavepointSeenState::Completed);
     let newest = complete.max_by_key(|savepoint| savepoint.completed_unix_ms)?;
@@ -152,13 +171,17 @@ fn change(view: &View<'_>, draft: &Draft) -> Option<ChangeStatus> {
     let change = draft.change.as_ref()?;
     let known = view.status.change.as_ref();
     let same = known.filter(|known| known.revision == change.revision && known.kind == change.kind);
-    let whole = Timestamp::from_second(view.now.as_second()).unwrap_or(view.now);
+    let whole = Time(Timestamp::from_second(view.now.as_second()).unwrap_or(view.now));
+    let stops = matches!(change.kind, ChangeKind::Suspend | ChangeKind::Delete);
+    let in_force = !stops && view.in_force >= change.revision;
+    let noted = same.and_then(|same| same.in_force_since.clone());
     Some(ChangeStatus {
         kind: change.kind,
         revision: change.revision,
         step: change.step,
         message: change.message.clone(),
-        started_at: same.map_or(Time(whole), |same| same.started_at.clone()),
+        started_at: same.map_or_else(|| whole.clone(), |same| same.started_at.clone()),
+        in_force_since: in_force.then(|| noted.unwrap_or(whole)),
     })
 }
 

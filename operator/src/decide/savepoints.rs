@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::{Reason, SavepointDeletionPolicy, SavepointState, SavepointStatus};
 
 use super::condition::{Conditions, conditions};
+use super::delete;
 use super::draft::Draft;
 use super::maintain::{Work, clear, is_still, work};
 use super::view::{Running, View};
@@ -16,8 +17,8 @@ use crate::model::{Action, Ask, Finalizer, LeaderRequest, SavepointReport, Savep
 /// All Savepoints of the job.
 pub(super) fn tend(view: &View<'_>, draft: &mut Draft) {
     for savepoint in &view.seen.savepoints {
-        if savepoint.deleting {
-            release(view, savepoint, draft);
+        if let Some(since) = savepoint.deleted {
+            release(view, savepoint, since, draft);
         } else {
             finalizer(savepoint, draft);
             let status = advance(view, savepoint, draft);
@@ -26,7 +27,7 @@ pub(super) fn tend(view: &View<'_>, draft: &mut Draft) {
     }
     let open = |request: &str| {
         let ours = view.seen.savepoints.iter().find(|savepoint| request.starts_with(&savepoint.uid));
-        ours.is_some_and(|savepoint| savepoint.deleting || !is_over(&savepoint.status))
+        ours.is_some_and(|savepoint| savepoint.deleted.is_some() || !is_over(&savepoint.status))
             || view.seen.deleted().is_some() && request.starts_with(view.seen.uid())
     };
     clear(view, open, draft);
@@ -174,6 +175,17 @@ fn completed(
     )
 }
 
+/// What is said of a Savepoint whose job does not exist: it waits for one.
+#[must_use]
+pub fn orphaned(savepoint: &SavepointSeen, message: &str, now: Timestamp) -> SavepointStatus {
+    let mut status = savepoint.status.clone();
+    let told = Conditions::moving(Reason::Pending, message.to_owned());
+    (status.state, status.message) = (Some(SavepointState::Pending), Some(message.to_owned()));
+    status.observed_generation = savepoint.generation;
+    status.conditions = conditions(&status.conditions, &told, savepoint.generation, now);
+    status
+}
+
 fn stage(view: &View<'_>, mut status: SavepointStatus, state: SavepointState, told: &Conditions) -> SavepointStatus {
     status.state = Some(state);
     status.message = Some(told.message().to_owned()).filter(|_| state != SavepointState::Completed);
@@ -181,8 +193,8 @@ fn stage(view: &View<'_>, mut status: SavepointStatus, state: SavepointState, to
     status
 }
 
-/// The Savepoint is being deleted, and its state with it if that is its policy.
-fn release(view: &View<'_>, savepoint: &SavepointSeen, draft: &mut Draft) {
+/// The Savepoint is being deleted, and its state with it if that is its policy and somebody can do it in time.
+fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: &mut Draft) {
     if !savepoint.finalizer {
         return;
     }
@@ -194,6 +206,12 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, draft: &mut Draft) {
         }
         return set(savepoint, Finalizer::Removed, draft);
     }
+    if view.since(since) >= delete::LIMIT {
+        let message = format!("savepoint {} stays in the store: nobody could delete it in time", savepoint.name);
+        draft.warn(Reason::StateLeft, message);
+        return set(savepoint, Finalizer::Removed, draft);
+    }
+    draft.look_at(since.checked_add(delete::LIMIT).unwrap_or(view.now), view.now);
     if let Some(running) = view.running() {
         let known = running.report.savepoints.iter().find(|known| known.name == savepoint.name);
         match (known.filter(|known| known.uid == savepoint.uid), running.pod.address.clone()) {

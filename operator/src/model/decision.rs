@@ -26,6 +26,17 @@ pub struct Decision {
     pub last_checkpoint: Option<CheckpointStatus>,
 }
 
+/// The state that a program is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// The job's own.
+    Own,
+    /// What the job is to begin with: a savepoint of its own, by its name in the store, or a path.
+    Restored(String),
+    /// None: it is enough that the program can be planned.
+    Nothing,
+}
+
 /// One thing that is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -77,10 +88,14 @@ pub enum Action {
     },
     /// A worker's pod is made.
     CreatePod(NewPod),
-    /// A pod that tells whether the program of a revision fits the state is made.
+    /// A pod that tells whether a program fits the state that a revision begins with is made.
     CreateCheck {
         /// The revision.
+        revision: u64,
+        /// The revision that the program is of.
         program: u64,
+        /// The state.
+        against: Against,
     },
     /// A pod that works on the state of the stopped job is made.
     CreateMaintenance(Maintenance),

@@ -20,7 +20,7 @@ mod pod;
 mod revision;
 mod savepoint;
 
-pub use decision::{Action, Decision, Event, EventKind, Finalizer, Maintenance, NewPod, Object, Write};
+pub use decision::{Action, Against, Decision, Event, EventKind, Finalizer, Maintenance, NewPod, Object, Write};
 pub use job::{CheckVerdict, Needed, Observed, OriginSeen, ServiceSeen, Wish};
 pub use leader::{
     Ask, Assign, Change, CheckpointSeen, Ending, Failure, FailureKind, LeaderReport, LeaderRequest, LeaderSeen,

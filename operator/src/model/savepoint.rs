@@ -1,5 +1,6 @@
 //! A Savepoint object as it was seen.
 
+use jiff::Timestamp;
 use weir_crds::{Savepoint, SavepointDeletionPolicy, SavepointStatus};
 
 use super::name;
@@ -13,8 +14,8 @@ pub struct SavepointSeen {
     pub uid: String,
     /// Generation of its spec.
     pub generation: Option<i64>,
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// Since when it is being deleted, if it is.
+    pub deleted: Option<Timestamp>,
     /// Whether it has our finalizer.
     pub finalizer: bool,
     /// What becomes of the state when it is deleted.
@@ -32,7 +33,7 @@ impl SavepointSeen {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             generation: meta.generation,
-            deleting: meta.deletion_timestamp.is_some(),
+            deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
             finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == name::SAVEPOINT_FINALIZER),
             policy: object.spec.deletion_policy,
             status: object.status.clone().unwrap_or_default(),

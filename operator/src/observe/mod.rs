@@ -38,8 +38,8 @@ use crate::cluster::{Entry, JobKey, KeptJob};
 use crate::controller::{Context, limited};
 use crate::model::{Needed, Observed, Phase, Wish};
 
-/// How long a Secret or ConfigMap that was there is not looked for again.
-const BELIEVED: SignedDuration = SignedDuration::from_mins(5);
+/// How long a Secret or ConfigMap that was there is not looked for again: that one is missing is said within a minute.
+const BELIEVED: SignedDuration = SignedDuration::from_secs(30);
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]

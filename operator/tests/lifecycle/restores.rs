@@ -1,10 +1,10 @@
 //! What a job begins with: `spec.restoreFrom` in every form, and when it is used.
 
 use serde_json::json;
-use weir_crds::{DesiredState, JobState, StreamJob};
+use weir_crds::{DesiredState, JobState, StreamJob, UpgradeMode};
 use weir_operator::model::{OriginSeen, name};
 
-use crate::cluster::{Cluster, crashing};
+use crate::cluster::{Cluster, crashing, fits};
 use crate::words::{check, condition, holds};
 
 const PATH: &str = "s3://states/weir/shop/bids-0/savepoints/monday";
@@ -240,19 +240,99 @@ fn a_job_that_cannot_stop_goes_back_by_force() {
     assert!(cluster.store.assignments[&2].force);
 }
 
-#[test]
-fn what_begins_with_another_state_is_not_taken_back() {
-    let mut cluster = running();
-    cluster.edit(|job| job.spec.rollback.deadline = weir_crds::Duration::from_secs(10));
-    restore(&mut cluster, PATH);
-    while cluster.store.in_force < 2 {
-        cluster.round(usize::MAX);
+/// Ways for a running job to begin with another state, and what the check is to look at.
+fn begins_elsewhere(cluster: &mut Cluster, way: &str) -> String {
+    match way {
+        "stateless" => {
+            cluster.edit(|job| job.spec.upgrade_mode = UpgradeMode::Stateless);
+            cluster.sql("INSERT INTO a SELECT x FROM b");
+            "nothing".to_owned()
+        }
+        "savepoint" => {
+            cluster.origin = own_savepoint(cluster);
+            restore(cluster, "savepoint");
+            "monday".to_owned()
+        }
+        _ => {
+            restore(cluster, PATH);
+            PATH.to_owned()
+        }
     }
-    let code = cluster.store.assignments[&2].code.clone();
-    cluster.store.bad.insert(code);
-    cluster.rounds(40);
-    assert!(cluster.store.assignments.values().all(|assign| assign.rollback.is_none()));
-    assert_eq!(cluster.begun(), ["1: its own", &format!("2: {PATH}")]);
+}
+
+const WAYS: [&str; 3] = ["stateless", "savepoint", "path"];
+
+#[test]
+fn what_a_running_job_is_to_begin_with_is_checked_before_it_stops() {
+    for way in WAYS {
+        let mut cluster = running();
+        cluster.check = (2, r#"{"verdict": "misfit", "message": "line 1: no such table"}"#.to_owned());
+        let state = begins_elsewhere(&mut cluster, way);
+        cluster.rounds(1);
+        check(&cluster, &[&format!("check 2 with {state}")]);
+        cluster.rounds(10);
+        assert_eq!(holds(&cluster, "Stalled").as_deref(), Some("UpgradeRefused"), "{way}");
+        assert_eq!((cluster.begun(), cluster.fleet().len()), (vec!["1: its own".to_owned()], 2), "{way}");
+        // It is not tried again; another one is, and checked anew.
+        check(&cluster, &[]);
+        cluster.check = fits();
+        cluster.sql("INSERT INTO a SELECT y FROM b");
+        cluster.rounds(20);
+        assert_eq!(cluster.status().state, Some(JobState::Running), "{way}");
+        let begun = match way {
+            "stateless" => "3: nothing".to_owned(),
+            "savepoint" => "3: savepoint monday".to_owned(),
+            _ => format!("3: {PATH}"),
+        };
+        assert_eq!(cluster.begun(), ["1: its own", &begun]);
+    }
+}
+
+#[test]
+fn what_begins_with_another_state_is_taken_back_too() {
+    for way in WAYS {
+        let mut cluster = running();
+        cluster.edit(|job| job.spec.rollback.deadline = weir_crds::Duration::from_secs(10));
+        begins_elsewhere(&mut cluster, way);
+        while cluster.store.in_force < 2 {
+            cluster.round(usize::MAX);
+        }
+        let code = cluster.store.assignments[&2].code.clone();
+        cluster.store.bad.insert(code.clone());
+        cluster.rounds(3);
+        let begins_with = match way {
+            "stateless" => "nothing: it begins empty",
+            "savepoint" => "savepoint monday",
+            _ => PATH,
+        };
+        assert_eq!(cluster.status().restores_from.as_deref(), Some(begins_with));
+        cluster.rounds(40);
+        assert!(cluster.status().restores_from.is_some_and(|from| from.starts_with("checkpoint")), "{way}");
+        let last = cluster.store.assignments.values().next_back().unwrap();
+        assert_eq!((last.rollback.as_ref(), &last.restore), (Some(&code), &None), "{way}");
+        assert_eq!(
+            (cluster.store.begun.as_slice(), cluster.fleet()),
+            (&[1, 2, 3][..], vec!["1/0".into(), "1/1".into()])
+        );
+        assert_eq!(holds(&cluster, "Stalled").as_deref(), Some("UpgradeFailed"), "{way}");
+        check(&cluster, &[]);
+    }
+}
+
+#[test]
+fn a_program_that_cannot_start_from_another_state_stops_nothing() {
+    for way in WAYS {
+        let mut cluster = running();
+        cluster.no_image.insert("weir:2".to_owned());
+        cluster.edit(|job| {
+            job.spec.rollback.deadline = weir_crds::Duration::from_secs(10);
+            job.spec.worker.image = Some("weir:2".to_owned());
+        });
+        begins_elsewhere(&mut cluster, way);
+        cluster.rounds(30);
+        assert_eq!(holds(&cluster, "Stalled").as_deref(), Some("UpgradeFailed"), "{way}");
+        assert_eq!((cluster.begun(), cluster.fleet().len()), (vec!["1: its own".to_owned()], 2), "{way}");
+    }
 }
 
 #[test]

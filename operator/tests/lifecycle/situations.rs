@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DeletionPolicy, DesiredState, JobState, Savepoint, SavepointState, UpgradeMode};
-use weir_operator::model::name;
+use weir_operator::decide::orphaned;
+use weir_operator::model::{SavepointSeen, name};
 
 use crate::cluster::{Cluster, crashing, evicted, fits, lost, no_room, waiting};
 use crate::words::{check, holds};
@@ -196,6 +197,29 @@ fn a_new_version_without_a_checkpoint_is_taken_back_and_not_tried_again() {
     cluster.rounds(12);
     assert_eq!(cluster.fleet(), ["1/0", "1/1", "1/2"]);
     assert_eq!(cluster.store.assignments.values().filter(|assign| assign.code == code).count(), 1);
+}
+
+#[test]
+fn a_new_version_has_the_whole_deadline_however_long_the_old_one_takes_to_stop() {
+    let mut cluster = running();
+    cluster.edit(|job| job.spec.rollback.deadline = weir_crds::Duration::from_secs(20));
+    cluster.store.away = true;
+    cluster.sql("INSERT INTO a SELECT x FROM b");
+    cluster.rounds(40);
+    assert_eq!((cluster.store.in_force, cluster.store.assignments.len()), (1, 2), "it cannot stop");
+    let code = cluster.store.assignments[&2].code.clone();
+    cluster.store.bad.insert(code.clone());
+    cluster.store.away = false;
+    while cluster.store.in_force < 2 {
+        cluster.round(usize::MAX);
+    }
+    cluster.rounds(15);
+    let since = cluster.status().change.unwrap().in_force_since.unwrap().0;
+    assert!((14..=16).contains(&cluster.now.duration_since(since).as_secs()));
+    assert_eq!(cluster.store.assignments.len(), 2, "it is not given up yet");
+    cluster.store.bad.remove(&code);
+    cluster.rounds(3);
+    assert_eq!((cluster.status().state, cluster.store.in_force), (Some(JobState::Running), 2));
 }
 
 #[test]
@@ -401,6 +425,44 @@ fn a_savepoint_is_taken_by_a_running_job_once() {
     check(&cluster, &["release monday"]);
     cluster.rounds(2);
     assert!(cluster.savepoints.is_empty());
+}
+
+#[test]
+fn a_savepoint_without_a_job_waits_as_others_do() {
+    let mut cluster = running();
+    savepoint(&mut cluster);
+    cluster.savepoints.get_mut("monday").unwrap().metadata.generation = Some(2);
+    let seen = SavepointSeen::of(&cluster.savepoints["monday"]);
+    let status = orphaned(&seen, "there is no StreamJob bids", cluster.now);
+    assert_eq!((status.state, status.observed_generation), (Some(SavepointState::Pending), Some(2)));
+    let told = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    for (kind, holds, reason) in [("Ready", "False", "Pending"), ("Reconciling", "True", "Pending")] {
+        let told = told(kind);
+        assert_eq!((told.status.as_str(), told.reason.as_str(), told.observed_generation), (holds, reason, Some(2)));
+        assert_eq!(told.message, "there is no StreamJob bids");
+    }
+    // Told once, it is not told again.
+    let later = cluster.now.checked_add(jiff::SignedDuration::from_mins(1)).unwrap();
+    let seen = SavepointSeen { status: status.clone(), ..seen };
+    assert_eq!(orphaned(&seen, "there is no StreamJob bids", later), status);
+}
+
+#[test]
+fn a_savepoint_of_a_job_that_does_not_come_up_is_let_go_in_the_end() {
+    let mut cluster = running();
+    savepoint(&mut cluster);
+    cluster.rounds(5);
+    assert_eq!(state(&cluster), Some(SavepointState::Completed));
+    cluster.no_image.insert("weir:1".to_owned());
+    cluster.pods.clear();
+    cluster.rounds(3);
+    let now = Time(cluster.now);
+    cluster.savepoints.get_mut("monday").unwrap().metadata.deletion_timestamp = Some(now);
+    cluster.rounds(30);
+    assert!(cluster.savepoints.contains_key("monday") && !cluster.told.contains("StateLeft"));
+    cluster.now = cluster.now.checked_add(jiff::SignedDuration::from_mins(10)).unwrap();
+    cluster.rounds(1);
+    assert!(cluster.savepoints.is_empty() && cluster.told.contains("StateLeft"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A decision in short words.
 
-use weir_operator::model::{Action, Finalizer, LeaderRequest};
+use weir_operator::model::{Action, Against, Finalizer, LeaderRequest};
 
 use crate::cluster::Cluster;
 
@@ -18,7 +18,11 @@ fn word(action: &Action) -> Option<String> {
         Action::Forget { number } => format!("forget {number}"),
         Action::Lead { program, attempt, .. } => format!("lead {program}-{attempt}"),
         Action::CreatePod(new) => format!("create w{}-{}-{}", new.ordinal, new.program, new.attempt),
-        Action::CreateCheck { program } => format!("check {program}"),
+        Action::CreateCheck { revision, against, .. } => match against {
+            Against::Own => format!("check {revision}"),
+            Against::Restored(from) => format!("check {revision} with {from}"),
+            Against::Nothing => format!("check {revision} with nothing"),
+        },
         Action::CreateMaintenance(work) => format!("maintain: {}", work.arguments.join(" ")),
         Action::DeletePod { pod, .. } => format!("delete {}", pod.trim_start_matches("bids-")),
         Action::Ask(ask) => match &ask.request {
