@@ -5,6 +5,7 @@
 //! and each row of it is fetched once, for all that a snapshot wants of it.
 
 use super::arena::Arena;
+use super::changed::{List, Listed};
 use super::key::{KeyBatch, NULLS};
 use super::layout::{KEY_GROUP, Layout, flag};
 use super::rows::{CACHED_ROWS, Columns, RowSet, move_strings};
@@ -26,16 +27,8 @@ pub(super) struct GroupTable {
     words: Vec<u64>,
     arena: Arena,
     free: Vec<u32>,
-    /// Of each group whose row is marked, an entry with its key group. Other entries are stale: of rows that were given
-    /// back after they were listed.
-    listed: Vec<Listed>,
-    /// At most so many entries are stale.
-    stale: usize,
+    listed: List,
 }
-
-/// A changed group in the list: the key group above, the group below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Listed(u64);
 
 /// The groups that have changed since the last snapshot.
 pub(super) struct Changed {
@@ -46,9 +39,6 @@ pub(super) struct Changed {
     /// The words that were asked for, those of the headers as they were before.
     pub(super) columns: Columns,
 }
-
-/// So many stale entries are no burden.
-const FEW_STALE: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -66,27 +56,6 @@ impl Entry {
     #[inline]
     fn table_hash(&self) -> u64 {
         Self::spread(self.hash)
-    }
-}
-
-impl Listed {
-    #[inline]
-    fn new(header: u64, group: u32) -> Self {
-        Self((header & KEY_GROUP) << 32 | u64::from(group))
-    }
-
-    fn key_group(self) -> KeyGroup {
-        KeyGroup((self.0 >> 32) as u16)
-    }
-
-    fn group(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// The entry of the same group under another number; `None` when it is gone.
-    fn renumbered(self, moved: &[u32]) -> Option<Self> {
-        let group = moved[self.group() as usize];
-        (group != NONE).then(|| Self(self.0 >> 32 << 32 | u64::from(group)))
     }
 }
 
@@ -108,8 +77,7 @@ impl GroupTable {
             words: Vec::new(),
             arena: Arena::default(),
             free: Vec::new(),
-            listed: Vec::new(),
-            stale: 0,
+            listed: List::default(),
         }
     }
 
@@ -257,9 +225,10 @@ impl GroupTable {
         let was_listed = row[0] & flag::DIRTY != 0;
         row[0] = flag::FREE;
         self.free.push(group);
-        self.stale += usize::from(was_listed);
-        if self.stale > FEW_STALE.max(self.listed.len() / 2) {
-            self.forget_stale();
+        if was_listed && self.listed.one_is_stale() {
+            let mut listed = std::mem::take(&mut self.listed);
+            listed.retain(|entry| self.is_valid(entry));
+            self.listed = listed;
         }
     }
 
@@ -269,7 +238,7 @@ impl GroupTable {
         let header = &mut self.words[group as usize * self.layout.stride];
         if *header & flag::DIRTY == 0 {
             *header |= flag::DIRTY;
-            self.listed.push(Listed::new(*header, group));
+            self.listed.push(Listed::new((*header & KEY_GROUP) as u16, group));
         }
     }
 
@@ -277,26 +246,13 @@ impl GroupTable {
     #[inline]
     fn is_valid(&self, entry: Listed) -> bool {
         let header = self.words[entry.group() as usize * self.layout.stride];
-        header & flag::DIRTY != 0 && Listed::new(header, entry.group()) == entry
-    }
-
-    /// Takes stale entries out of the list.
-    #[cold]
-    fn forget_stale(&mut self) {
-        let mut listed = std::mem::take(&mut self.listed);
-        listed.sort_unstable();
-        listed.dedup();
-        listed.retain(|entry| self.is_valid(*entry));
-        self.listed = listed;
-        self.stale = 0;
+        header & flag::DIRTY != 0 && (header & KEY_GROUP) as u16 == entry.key_group().0
     }
 
     /// The changed groups, with some words of each; they count as unchanged and part of a snapshot from now.
     pub(super) fn take_changed(&mut self, words: impl IntoIterator<Item = usize>) -> Changed {
         let stride = self.layout.stride;
-        let mut listed = std::mem::take(&mut self.listed);
-        self.stale = 0;
-        listed.sort_unstable();
+        let listed = std::mem::take(&mut self.listed).sorted();
         let mut groups: Vec<u32> = Vec::with_capacity(listed.len());
         let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
         let mut columns = Columns::with_capacity(words, listed.len());
@@ -323,12 +279,7 @@ impl GroupTable {
         for header in self.words.iter_mut().step_by(stride) {
             *header = *header & !flag::DIRTY | flag::PERSISTED;
         }
-        self.forget_all_listed();
-    }
-
-    fn forget_all_listed(&mut self) {
         self.listed.clear();
-        self.stale = 0;
     }
 
     /// The row of a group.
@@ -407,7 +358,7 @@ impl GroupTable {
         self.words.clear();
         self.arena.clear();
         self.free.clear();
-        self.forget_all_listed();
+        self.listed.clear();
     }
 
     /// True when most of its memory lies idle, so that [`compact`](Self::compact) pays.
@@ -436,7 +387,7 @@ impl GroupTable {
         self.free = Vec::new();
         self.index.iter_mut().for_each(|entry| entry.group = moved[entry.group as usize]);
         self.index.shrink_to_fit(Entry::table_hash);
-        self.renumber_listed(&moved);
+        self.listed.renumber(&moved);
         moved
     }
 
@@ -469,17 +420,13 @@ impl GroupTable {
             entry.group = moved[entry.group as usize];
             entry.group != NONE
         });
-        self.renumber_listed(&moved);
+        self.listed.renumber(&moved);
         moved
-    }
-
-    fn renumber_listed(&mut self, moved: &[u32]) {
-        self.listed = self.listed.iter().filter_map(|entry| entry.renumbered(moved)).collect();
     }
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        let lists = self.free.capacity() * size_of::<u32>() + self.listed.capacity() * size_of::<Listed>();
+        let lists = self.free.capacity() * size_of::<u32>() + self.listed.bytes();
         self.index.allocation_size() + self.words.capacity() * size_of::<u64>() + self.arena.capacity() + lists
     }
 

@@ -7,6 +7,7 @@
 mod accumulate;
 mod arena;
 pub mod call;
+mod changed;
 mod group_aggregate;
 mod group_state;
 mod group_table;

@@ -4,6 +4,7 @@
 
 mod group;
 mod oracle;
+mod table;
 mod window;
 
 use super::call::{Call, Function};
