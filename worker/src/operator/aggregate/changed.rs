@@ -1,13 +1,13 @@
 //! The list of groups that have changed since the last snapshot.
 //!
 //! An entry has what a snapshot sorts by, so that sorting looks at no row. Of each row that is marked as changed there is an
-//! entry with its key group. Other entries are stale, of rows that were given back after they were listed; they are found
+//! entry with its key group. A snapshot goes through the rows as they lie in memory. Other entries are stale, of rows that were given back after they were listed; they are found
 //! out when their rows are fetched, and there are never many more of them than of the others.
 
 use super::group_table::NONE;
 use weir_protocol::KeyGroup;
 
-/// A group in the list: the key group above, the group below.
+/// A group in the list: the group above, its key group below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Listed(u64);
 
@@ -25,15 +25,15 @@ const FEW: usize = 4096;
 impl Listed {
     #[inline]
     pub(super) fn new(key_group: u16, group: u32) -> Self {
-        Self(u64::from(key_group) << 32 | u64::from(group))
+        Self(u64::from(group) << 16 | u64::from(key_group))
     }
 
     pub(super) fn key_group(self) -> KeyGroup {
-        KeyGroup((self.0 >> 32) as u16)
+        KeyGroup(self.0 as u16)
     }
 
     pub(super) fn group(self) -> u32 {
-        self.0 as u32
+        (self.0 >> 16) as u32
     }
 }
 
@@ -58,7 +58,7 @@ impl List {
         self.stale = 0;
     }
 
-    /// The entries by key group, stale ones and second ones of the same group included.
+    /// The entries by group, stale ones and second ones of the same group included.
     pub(super) fn sorted(mut self) -> Vec<Listed> {
         self.entries.sort_unstable();
         self.entries

@@ -252,23 +252,30 @@ impl GroupTable {
     /// The changed groups, with some words of each; they count as unchanged and part of a snapshot from now.
     pub(super) fn take_changed(&mut self, words: impl IntoIterator<Item = usize>) -> Changed {
         let stride = self.layout.stride;
-        let listed = std::mem::take(&mut self.listed).sorted();
-        let mut groups: Vec<u32> = Vec::with_capacity(listed.len());
-        let mut runs: Vec<(KeyGroup, usize)> = Vec::new();
-        let mut columns = Columns::with_capacity(words, listed.len());
-        for block in listed.chunks(CACHED_ROWS) {
-            let start = groups.len();
-            for entry in block {
-                // A second entry of the same group finds the mark gone.
-                if self.is_valid(*entry) {
-                    self.words[entry.group() as usize * stride] &= !flag::DIRTY;
-                    groups.push(entry.group());
-                    count_run(&mut runs, entry.key_group());
-                }
+        let mut listed = std::mem::take(&mut self.listed).sorted();
+        let mut places = vec![0; self.key_groups.get() as usize];
+        listed.retain(|entry| {
+            // A second entry of the same group finds the mark gone.
+            let is_valid = self.is_valid(*entry);
+            if is_valid {
+                self.words[entry.group() as usize * stride] &= !flag::DIRTY;
+                places[usize::from(entry.key_group().0)] += 1;
             }
-            let block = &groups[start..];
-            columns.extend(block.len(), |at| self.row(block[at]));
-            block.iter().for_each(|group| self.words[*group as usize * stride] |= flag::PERSISTED);
+            is_valid
+        });
+        let runs = begins_of_runs(&mut places);
+        let mut groups = vec![0; listed.len()];
+        let mut columns = Columns::zeroed(words, listed.len());
+        for block in listed.chunks(CACHED_ROWS) {
+            let mut to = [0; CACHED_ROWS];
+            for (entry, to) in block.iter().zip(&mut to) {
+                let place = &mut places[usize::from(entry.key_group().0)];
+                *to = *place;
+                groups[*place] = entry.group();
+                *place += 1;
+            }
+            columns.put(&to[..block.len()], |at| self.row(block[at].group()));
+            block.iter().for_each(|entry| self.words[entry.group() as usize * stride] |= flag::PERSISTED);
         }
         Changed { groups, runs, columns }
     }
@@ -435,6 +442,16 @@ impl GroupTable {
         let start = group as usize * self.layout.stride;
         start..start + self.layout.stride
     }
+}
+
+/// Where the run of each key group begins, in the place of how many rows it has; and the runs of those that have any.
+fn begins_of_runs(rows: &mut [usize]) -> Vec<(KeyGroup, usize)> {
+    let (mut runs, mut begin) = (Vec::new(), 0);
+    for (key_group, rows) in rows.iter_mut().enumerate().filter(|(_, rows)| **rows > 0) {
+        runs.push((KeyGroup(key_group as u16), *rows));
+        begin += std::mem::replace(rows, begin);
+    }
+    runs
 }
 
 /// Adds one row to the runs of rows by key group.

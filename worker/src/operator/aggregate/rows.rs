@@ -132,6 +132,22 @@ impl Columns {
         Self { columns, words, rows: 0 }
     }
 
+    /// Columns of these words with `rows` rows, to be [put](Self::put) there.
+    pub(super) fn zeroed(words: impl IntoIterator<Item = usize>, rows: usize) -> Self {
+        let mut columns = Self::with_capacity(words, 0);
+        columns.words.iter().for_each(|word| columns.columns[*word] = vec![0; rows]);
+        columns.rows = rows;
+        columns
+    }
+
+    /// Puts rows at their places; they are few enough to stay in the cache.
+    pub(super) fn put<'a>(&mut self, places: &[usize], row: impl Fn(usize) -> &'a [u64]) {
+        for word in &self.words {
+            let column = &mut self.columns[*word];
+            places.iter().enumerate().for_each(|(at, place)| column[*place] = row(at)[*word]);
+        }
+    }
+
     /// Appends `rows` rows; they are few enough to stay in the cache.
     pub(super) fn extend<'a>(&mut self, rows: usize, row: impl Fn(usize) -> &'a [u64]) {
         for word in &self.words {
