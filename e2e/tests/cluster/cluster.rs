@@ -187,8 +187,13 @@ pub(crate) fn nodes_are_containers() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Installs the chart with the images of the environment, or upgrades it.
+/// Installs the chart with the images of the environment, or upgrades it, where only restricted pods may run.
 pub(crate) fn install(further: &[&str]) -> Answer {
+    let namespace = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {SYSTEM}\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: restricted\n"
+    );
+    run("kubectl", &["apply", "-f", "-"], &namespace).good();
     let chart = repository().join("charts/weir");
     let (operator, worker) = (variable("WEIR_E2E_OPERATOR_IMAGE"), worker_image());
     let mut values = Vec::new();

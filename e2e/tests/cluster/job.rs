@@ -104,11 +104,7 @@ spec:
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let sink = format!("'connector' = 'filesystem', 'path' = '{}', 'format' = 'json'", out.display());
-        fs::write(folder.path().join("job.yaml"), self.text("", "", &sink)).unwrap();
-        let mut command = Command::new(weir());
-        command.args(["run", "job.yaml", "--quiet"]).current_dir(folder.path());
-        let run = command.output().unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        run_here(folder.path(), &self.text("", "", &sink));
         lines(&out)
     }
 
@@ -175,6 +171,15 @@ spec:
     }
 }
 
+/// Runs a job to its end in a folder of this machine.
+pub(crate) fn run_here(folder: &Path, manifest: &str) {
+    fs::write(folder.join("job.yaml"), manifest).unwrap();
+    let mut command = Command::new(weir());
+    command.args(["run", "job.yaml", "--quiet"]).current_dir(folder);
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
 /// Workers that do not take each other for lost when the whole cluster shares two busy cores.
 fn patient() -> Value {
     json!({"podTemplate": {"spec": {"env": [{"name": "WEIR_MISSED_HEARTBEATS", "value": "20"}]}}})
@@ -187,7 +192,7 @@ pub(crate) fn window(row: &str) -> String {
 }
 
 /// Seconds since the first event, of the text `2026-01-01 hh:mm:ss`.
-fn seconds_of(window: &str) -> u64 {
+pub(crate) fn seconds_of(window: &str) -> u64 {
     let clock = window.get(11..19).expect("a window ends on a date at a time");
     clock.split(':').fold(0, |seconds, part| seconds * 60 + part.parse::<u64>().unwrap())
 }
@@ -237,7 +242,7 @@ fn difference(these: &[String], those: &[String]) -> Vec<String> {
 }
 
 /// The lines of all files in a folder, in order.
-fn lines(folder: &Path) -> Vec<String> {
+pub(crate) fn lines(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut rows: Vec<String> = files
         .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
