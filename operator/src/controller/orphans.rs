@@ -71,8 +71,11 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
     }
     let waits = !matches!(seen.status.state, Some(SavepointState::Completed | SavepointState::Failed));
     let message = format!("there is no StreamJob {} in the namespace {}", key.name, key.namespace);
+    if seen.deleted.is_some() || !waits {
+        return Ok(());
+    }
     let status = orphaned(seen, &message, ctx.now());
-    if seen.deleted.is_some() || !waits || seen.status == status {
+    if seen.status == status {
         return Ok(());
     }
     let patch = json!({"metadata": {"resourceVersion": savepoint.version}, "status": status});

@@ -6,7 +6,7 @@ use super::draft::{Draft, Trouble};
 use super::health::{Standing, last_words, standing};
 use super::said::{Said, Verdict};
 use super::view::View;
-use crate::model::{Action, Against, CheckVerdict, PodSeen, RestorePoint, RevisionSeen, Role};
+use crate::model::{Action, Against, CheckVerdict, PodSeen, RestorePoint, RevisionSeen, Role, restore_path};
 
 /// Whether a revision has to be checked before it is told to anybody. That its program ran once says nothing about the state
 /// that another one has made since.
@@ -25,7 +25,7 @@ fn against(view: &View<'_>, target: &RevisionSeen) -> Against {
     }
     let used = view.current().is_none_or(|current| current.content.restored_from == target.content.restored_from);
     let program = view.revision(target.content.program).filter(|_| !used);
-    let path = program.and_then(|program| program.content.manifest.as_ref()?["spec"]["restoreFrom"]["path"].as_str());
+    let path = program.and_then(|program| restore_path(program.content.manifest.as_ref()?));
     path.map_or(Against::Own, |path| Against::Restored(path.to_owned()))
 }
 

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::draft::Trouble;
 use super::fork_name;
 use super::view::View;
-use crate::model::{Content, OriginSeen, RestorePoint, RevisionSeen, Wish, name};
+use crate::model::{Content, OriginSeen, RestorePoint, RevisionSeen, Wish, name, restore_path};
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -106,13 +106,12 @@ fn is_recorded(view: &View<'_>, program: &Program, found: &Restore) -> bool {
     let Some(recorded) = view.revision(newest.content.program).filter(|recorded| program.is(view, recorded)) else {
         return false;
     };
-    let path = |manifest: &Value| manifest["spec"]["restoreFrom"]["path"].as_str().map(str::to_owned);
-    let recorded = recorded.content.manifest.as_ref().and_then(path);
+    let recorded = recorded.content.manifest.as_ref().and_then(restore_path);
     // The state of a job that was asked to keep it is there whether or not its leader answers now.
-    let is_kept = recorded.as_ref().is_some_and(|path| path.ends_with(&fork_name(view.seen.uid())));
+    let is_kept = recorded.is_some_and(|path| path.ends_with(&fork_name(view.seen.uid())));
     match found {
         Restore::Own(name) => newest.content.restore == Some(RestorePoint::Savepoint(name.clone())),
-        Restore::Path => is_kept || recorded == path(&program.manifest),
+        Restore::Path => is_kept || recorded == restore_path(&program.manifest),
         Restore::Pin => is_kept,
         // It was there when the revision was recorded, and may be needed no more.
         Restore::Missing(_) => true,

@@ -12,6 +12,7 @@ use super::draft::{Draft, Trouble};
 use super::view::View;
 use crate::model::{
     CheckpointSeen, Ending, FailureKind, LeaderReport, LeaderState, RestorePoint, SavepointSeenState, name,
+    restore_path,
 };
 
 /// A checkpoint alone is news once in so many seconds.
@@ -139,10 +140,8 @@ fn begins_with(view: &View<'_>, report: Option<&LeaderReport>) -> Option<String>
         Some(RestorePoint::Savepoint(name)) => return Some(format!("savepoint {name}")),
         None => {}
     }
-    let earlier = view.revisions.iter().rev().find(|revision| revision.number < program.number);
-    let fresh = earlier.is_none_or(|earlier| earlier.content.restored_from != program.content.restored_from);
-    let path = program.content.manifest.as_ref()?["spec"]["restoreFrom"]["path"].as_str();
-    path.filter(|_| first && !proven && fresh).map(str::to_owned)
+    let path = restore_path(program.content.manifest.as_ref()?);
+    path.filter(|_| first && !proven).map(str::to_owned)
 }
 
 fn savepoint(report: &LeaderReport) -> Option<SavepointReference> {

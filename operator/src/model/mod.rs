@@ -27,5 +27,5 @@ pub use leader::{
     LeaderState, Refused, RestorePoint, SavepointReport, SavepointSeenState, SwitchStep, Then,
 };
 pub use pod::{ContainerSeen, ContainerState, Exit, Phase, PodSeen, Role};
-pub use revision::{Content, Mark, RevisionSeen, TakesBack};
+pub use revision::{Content, Mark, RevisionSeen, TakesBack, restore_path};
 pub use savepoint::SavepointSeen;

@@ -61,6 +61,12 @@ pub struct Content {
     pub manifest: Option<Value>,
 }
 
+/// The path that a program's manifest says to begin with. It is recorded only where it has not been used before.
+#[must_use]
+pub fn restore_path(manifest: &Value) -> Option<&str> {
+    manifest["spec"]["restoreFrom"]["path"].as_str()
+}
+
 /// A failed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,8 +1,9 @@
 //! The list of groups that have changed since the last snapshot.
 //!
 //! An entry has what a snapshot sorts by, so that sorting looks at no row. Of each row that is marked as changed there is an
-//! entry with its key group. A snapshot goes through the rows as they lie in memory. Other entries are stale, of rows that were given back after they were listed; they are found
-//! out when their rows are fetched, and there are never many more of them than of the others.
+//! entry with its key group. Other entries are stale, of rows that were given back after they were listed; they are found
+//! out when their rows are fetched, and there are never many more of them than of the others. A snapshot goes through the
+//! rows as they lie in memory.
 
 use super::group_table::NONE;
 use weir_protocol::KeyGroup;

@@ -253,6 +253,10 @@ impl GroupTable {
     pub(super) fn take_changed(&mut self, words: impl IntoIterator<Item = usize>) -> Changed {
         let stride = self.layout.stride;
         let mut listed = std::mem::take(&mut self.listed).sorted();
+        // Of many tables, as of panes, few have changed.
+        if listed.is_empty() {
+            return Changed { groups: Vec::new(), runs: Vec::new(), columns: Columns::zeroed(words, 0) };
+        }
         let mut places = vec![0; self.key_groups.get() as usize];
         listed.retain(|entry| {
             // A second entry of the same group finds the mark gone.
