@@ -38,6 +38,9 @@ macro_rules! reasons {
 reasons! {
     /// The job processes records.
     Running,
+    /// The job processes records, but no checkpoint has completed for a minute longer than one takes. Exactly-once results
+    /// stay invisible until one does.
+    CheckpointOverdue,
     /// The bounded input has ended and all results are committed.
     Finished,
     /// The job was stopped because `state: Suspended` was asked for; its state is kept.
@@ -72,7 +75,7 @@ reasons! {
     Unschedulable,
     /// The cluster refuses to make a pod or an object: a quota, a policy, a missing service account.
     Denied,
-    /// A Secret that the SQL, the storage or a volume names, or a key of it, is missing.
+    /// A Secret that the SQL, the storage, a volume or an environment variable names is missing, or a key of the latter.
     SecretMissing,
     /// The container cannot be made or started; the message is the kubelet's.
     ContainerNotStarted,

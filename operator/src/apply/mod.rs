@@ -1,4 +1,4 @@
-//! Writes to the cluster and requests to leaders, in the order that was decided, until one fails.
+//! Writes to the cluster and requests to leaders, in the order that was decided, until one fails; see [`apply`].
 //!
 //! Any of them may be carried out twice, or by a controller that was frozen and wakes late, without harm:
 //!
@@ -46,7 +46,7 @@ pub use merge::difference;
 use crate::cluster::{Entry, JobKey, KeptJob};
 use crate::controller::{Context, limited};
 use crate::leader_client::{self, Leader};
-use crate::model::{Ask, Finalizer, LeaderRequest, Object, Refused, Write, name};
+use crate::model::{Ask, Finalizer, LeaderRequest, Object, Refused, Then, Write, name};
 use crate::observe;
 use crate::telemetry::Outcome;
 
@@ -409,16 +409,38 @@ impl<'a> Round<'a> {
     }
 }
 
-/// The step that is new, then the writes in their order, until one fails.
+/// The step that is new, then the writes in their order, until one fails. A pod that the cluster denies hinders no
+/// savepoint: these are looked after all the same.
 pub async fn apply(round: &mut Round<'_>, status: &StreamJobStatus, writes: &[Write]) -> Result<Effect, Error> {
     let mut effect = Effect::None;
     if status.change != round.status().change {
         effect = round.write_status(status).await?;
     }
+    let mut denied = None;
     for write in writes {
-        effect = effect.max(round.perform(write).await?);
+        if denied.is_some() && !is_of_savepoint(write) {
+            continue;
+        }
+        match round.perform(write).await {
+            Ok(written) => effect = effect.max(written),
+            Err(error @ Error::Denied { .. }) if matches!(write, Write::CreatePod(_)) => denied = Some(error),
+            Err(error) => return Err(denied.unwrap_or(error)),
+        }
     }
-    Ok(effect)
+    denied.map_or(Ok(effect), Err)
+}
+
+/// Whether this is about a Savepoint, and needs nothing of what is written before it.
+fn is_of_savepoint(write: &Write) -> bool {
+    match write {
+        Write::SavepointFinalizer { .. } | Write::SavepointStatus { .. } => true,
+        Write::Ask(ask) => match &ask.request {
+            LeaderRequest::TakeSavepoint { then, .. } => *then == Then::Continue,
+            LeaderRequest::ReleaseSavepoint { .. } => true,
+            LeaderRequest::Assign(_) => false,
+        },
+        _ => false,
+    }
 }
 
 /// Whether a refusal is the leader's verdict on the request, not one that another try may change.

@@ -36,17 +36,26 @@ pub fn needed(observed: &Observed) -> BTreeSet<Needed> {
         .collect()
 }
 
-/// The folder of a job's state, as paths name it; none for a storage that other jobs cannot read.
+/// The folder of a job's state, as paths name it: that of a volume as its pods see it.
 #[must_use]
 pub fn place(job: &StreamJob) -> Option<String> {
     let meta = &job.metadata;
     let (name, namespace, uid) = (meta.name.as_ref()?, meta.namespace.as_ref()?, meta.uid.as_ref()?);
     let storage = job.spec.storage.as_ref()?;
-    if let Some(s3) = &storage.s3 {
-        let prefix = if s3.prefix.is_empty() { String::new() } else { format!("{}/", s3.prefix) };
-        return Some(format!("s3://{}/{prefix}{namespace}/{name}-{uid}", s3.bucket));
-    }
-    storage.local.as_ref().map(|local| format!("{}/{name}", local.path.trim_end_matches('/')))
+    let root = match (&storage.s3, &storage.local, &storage.persistent_volume_claim) {
+        (Some(s3), ..) => format!("s3://{}/{}", s3.bucket, s3.prefix),
+        (None, Some(local), _) => local.path.clone(),
+        (None, None, Some(_)) => pod::VOLUME.to_owned(),
+        (None, None, None) => return None,
+    };
+    Some(format!("{}/{namespace}/{name}-{uid}", root.trim_end_matches('/')))
+}
+
+/// Whether the pods of a job find at [`place`] what another one has there: a volume is there only for those that mount it.
+#[must_use]
+pub fn reads(job: &StreamJob, other: &StreamJob) -> bool {
+    let claim = |job: &StreamJob| job.spec.storage.as_ref().and_then(|storage| storage.persistent_volume_claim.clone());
+    claim(other).is_none() || claim(job) == claim(other)
 }
 
 fn writes(observed: &Observed, action: &Action) -> Vec<Write> {

@@ -26,7 +26,7 @@ const SHORT_LIMIT_S: i64 = 300;
 const CONFIG: &str = "/etc/weir";
 const TLS: &str = "/etc/weir-tls";
 const SECRETS: &str = "/etc/weir-secrets";
-const VOLUME: &str = "/var/lib/weir/volume";
+pub(super) const VOLUME: &str = "/var/lib/weir/volume";
 const COPIES: &str = "/var/lib/weir/copies";
 const LOG: &str = "/dev/termination-log";
 

@@ -48,12 +48,13 @@ pub(super) fn end(view: &View<'_>, draft: &mut Draft) {
         return draft.act(Action::Finalizer(Finalizer::Removed));
     }
     if view.seen.namespace_ends {
-        draft.warn(Reason::StateLeft, "the namespace is being deleted, where no pod can be started: the state is kept");
+        let message = format!("the namespace is being deleted, where no pod can be started: {}", kept(view));
+        draft.warn(Reason::StateLeft, message);
         return draft.act(Action::Finalizer(Finalizer::Removed));
     }
     if late {
         let last = view.status.change.as_ref().and_then(|change| change.message.as_deref());
-        draft.warn(Reason::StateLeft, format!("the state is kept: {}", last.unwrap_or("it took too long")));
+        draft.warn(Reason::StateLeft, format!("{}: {}", kept(view), last.unwrap_or("it took too long")));
         return draft.act(Action::Finalizer(Finalizer::Removed));
     }
     draft.look_again(Duration::from_secs(2));
@@ -62,6 +63,12 @@ pub(super) fn end(view: &View<'_>, draft: &mut Draft) {
         DeletionPolicy::Savepoint => with_savepoint(view, draft),
         DeletionPolicy::Delete => without_state(view, draft),
     }
+}
+
+/// Where the state is that stays.
+fn kept(view: &View<'_>) -> String {
+    let folder = crate::build::place(&view.seen.job);
+    folder.map_or_else(|| "the state is kept".to_owned(), |folder| format!("the state is kept in {folder}"))
 }
 
 fn with_savepoint(view: &View<'_>, draft: &mut Draft) {

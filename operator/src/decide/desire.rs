@@ -131,8 +131,8 @@ fn find(view: &View<'_>, job: &ValidatedJob) -> (Option<Restore>, Option<String>
         }
         (_, Some(OriginSeen::Savepoint { path, .. })) => (Some(Restore::Path), Some(path.clone())),
         (_, Some(OriginSeen::Job { job, leader, pinned })) => {
-            let Some(folder) = crate::build::place(job) else {
-                return missing("restoreFrom.job: that job has no storage that other jobs could read");
+            let Some(folder) = crate::build::place(job).filter(|_| crate::build::reads(&view.seen.job, job)) else {
+                return missing("restoreFrom.job: the state of that job is on a volume that this job does not mount");
             };
             match (pinned, leader) {
                 (true, _) => {

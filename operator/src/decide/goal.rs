@@ -177,7 +177,9 @@ fn settle<'a>(view: &View<'a>, newest: &'a RevisionSeen, trouble: Option<Trouble
     let current = view.current();
     let other = current.is_some_and(|current| current.content.program != content.program);
     let waits = view.in_force > 0 && view.in_force < newest.number && content.takes_back.is_none() && !content.force;
-    if waits && other && cannot_stop(view) {
+    let by_checkpoint =
+        matches!(&view.seen.wish, Wish::Valid { job, .. } if job.upgrade_mode == UpgradeMode::LastCheckpoint);
+    if waits && other && (by_checkpoint || cannot_stop(view)) {
         let number = view.next_number();
         let content = Content { force: true, ..again(view, newest) };
         return Goal::Record(change(ChangeKind::Upgrade, number), number, Box::new(content));

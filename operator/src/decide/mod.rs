@@ -25,6 +25,7 @@
 //! - The job is stopped only for what was found to fit, and it is the leader that stops it.
 
 mod check;
+mod checkpoints;
 mod condition;
 mod delete;
 mod desire;

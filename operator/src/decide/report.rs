@@ -3,20 +3,17 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use weir_crds::{
-    ChangeKind, ChangeStatus, ChangeStep, CheckpointStatus, FailureStatus, JobState, Reason, SavepointReference,
+    ChangeKind, ChangeStatus, ChangeStep, FailureStatus, JobState, Reason, SavepointReference, SavepointState,
     StreamJobStatus,
 };
 
+use super::checkpoints::{checkpoint_status, origin_of, overdue, unless_only_a_checkpoint};
 use super::condition::{Conditions, conditions};
 use super::draft::{Draft, Trouble};
 use super::view::View;
 use crate::model::{
-    CheckpointSeen, Ending, FailureKind, LeaderReport, LeaderState, RestorePoint, SavepointSeenState, name,
-    restore_path,
+    Ending, FailureKind, LeaderReport, LeaderState, RestorePoint, SavepointSeenState, name, restore_path,
 };
-
-/// A checkpoint alone is news once in so many seconds.
-const CHECKPOINT_NEWS_S: i64 = 60;
 
 /// The reason that a change gives.
 pub(super) fn reason_of(kind: ChangeKind) -> Reason {
@@ -43,8 +40,10 @@ pub(super) fn status(view: &View<'_>, draft: &mut Draft) -> StreamJobStatus {
     status.change = change(view, draft);
     let state = state(view, report, draft);
     status.state = Some(state);
-    let told = told(draft, state, running);
-    let quiet = matches!(state, JobState::Running | JobState::Suspended | JobState::Finished) && told.ready.0;
+    let overdue = overdue(view, running);
+    let told = told(draft, state, running, overdue);
+    let late = told.ready.1 == Reason::CheckpointOverdue;
+    let quiet = matches!(state, JobState::Running | JobState::Suspended | JobState::Finished) && told.ready.0 && !late;
     status.message = Some(told.message().to_owned()).filter(|message| !quiet && !message.is_empty());
     let generation = view.seen.job.metadata.generation;
     status.conditions = conditions(&view.status.conditions, &told, generation, view.now);
@@ -54,6 +53,10 @@ pub(super) fn status(view: &View<'_>, draft: &mut Draft) -> StreamJobStatus {
     if let Some((reason, message)) = told.stalled.clone().filter(|_| newly(before.map(|before| before.reason.as_str())))
     {
         draft.warn(reason, message);
+    }
+    let was_late = ready_reason(&view.status) == Some(Reason::CheckpointOverdue.name());
+    if late && !was_late {
+        draft.warn(Reason::CheckpointOverdue, told.ready.2.clone());
     }
     draft.last_checkpoint.clone_from(&status.last_checkpoint);
     unless_only_a_checkpoint(&view.status, status)
@@ -88,7 +91,7 @@ fn facts(view: &View<'_>, report: Option<&LeaderReport>, draft: &Draft) -> Strea
         restarts: restarts(&before, report, view.in_force),
         last_checkpoint: checkpoint.map(checkpoint_status).or(before.last_checkpoint),
         restores_from: begins_with(view, report).or_else(|| checkpoint.map(origin_of)).or(before.restores_from),
-        last_savepoint: report.and_then(savepoint).or(before.last_savepoint),
+        last_savepoint: last_savepoint(view, report),
         last_failure: report.and_then(failure).or(before.last_failure),
         restored_from: super::desire::used(view),
         failed_code: failed.map(|failed| failed.content.key.clone()),
@@ -110,23 +113,8 @@ fn restarts(before: &StreamJobStatus, report: Option<&LeaderReport>, in_force: u
     }
 }
 
-fn moment(unix_ms: i64) -> Time {
+pub(super) fn moment(unix_ms: i64) -> Time {
     Time(Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH))
-}
-
-fn checkpoint_status(seen: &CheckpointSeen) -> CheckpointStatus {
-    CheckpointStatus {
-        number: seen.number,
-        // Statuses hold whole seconds.
-        completed_at: moment(seen.completed_unix_ms / 1_000 * 1_000),
-        duration: seen.duration_ms.map(weir_crds::Duration::from_millis),
-        state_bytes: seen.total_bytes,
-        written_bytes: seen.written_bytes,
-    }
-}
-
-fn origin_of(seen: &CheckpointSeen) -> String {
-    format!("checkpoint {} (link {})", seen.number, seen.link)
 }
 
 /// What a job that was told to begin with another state would begin with again: it has no checkpoint of its own yet.
@@ -144,14 +132,24 @@ fn begins_with(view: &View<'_>, report: Option<&LeaderReport>) -> Option<String>
     path.filter(|_| first && !proven).map(str::to_owned)
 }
 
-fn savepoint(report: &LeaderReport) -> Option<SavepointReference> {
-    let complete = report.savepoints.iter().filter(|savepoint| savepoint.state == SavepointSeenState::Completed);
-    let newest = complete.max_by_key(|savepoint| savepoint.completed_unix_ms)?;
-    Some(SavepointReference {
-        name: newest.name.clone(),
-        checkpoint: newest.checkpoint,
-        completed_at: newest.completed_unix_ms.map(|unix_ms| moment(unix_ms / 1_000 * 1_000)),
-    })
+/// The newest of those that the leader knows, that were taken of the stopped job, and that was told before.
+fn last_savepoint(view: &View<'_>, report: Option<&LeaderReport>) -> Option<SavepointReference> {
+    let whole = |at: &Time| Time(Timestamp::from_second(at.0.as_second()).unwrap_or(at.0));
+    let known = report.into_iter().flat_map(|report| &report.savepoints);
+    let known = known.filter(|savepoint| savepoint.state == SavepointSeenState::Completed);
+    let known = known.map(|savepoint| SavepointReference {
+        name: savepoint.name.clone(),
+        checkpoint: savepoint.checkpoint,
+        completed_at: savepoint.completed_unix_ms.map(|unix_ms| whole(&moment(unix_ms))),
+    });
+    let objects = view.seen.savepoints.iter().filter(|of| of.status.state == Some(SavepointState::Completed));
+    let objects = objects.map(|of| SavepointReference {
+        name: of.name.clone(),
+        checkpoint: of.status.checkpoint,
+        completed_at: of.status.completed_at.as_ref().map(whole),
+    });
+    let all = view.status.last_savepoint.iter().cloned().chain(objects).chain(known);
+    all.max_by_key(|savepoint| savepoint.completed_at.as_ref().map(|at| at.0))
 }
 
 fn failure(report: &LeaderReport) -> Option<FailureStatus> {
@@ -219,7 +217,12 @@ fn of_leader(view: &View<'_>, report: Option<&LeaderReport>) -> JobState {
     }
 }
 
-fn told(draft: &Draft, state: JobState, running: Option<&LeaderReport>) -> Conditions {
+fn ready_reason(status: &StreamJobStatus) -> Option<&str> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some(&ready.reason)
+}
+
+fn told(draft: &Draft, state: JobState, running: Option<&LeaderReport>, overdue: Option<String>) -> Conditions {
     let works = running.is_some_and(|report| matches!(report.state, LeaderState::Running | LeaderState::Stopping));
     let trouble = draft.troubles.first().map(|trouble| (trouble.reason, trouble.message.clone()));
     let stalled = draft.stalled.as_ref().map(|trouble| (trouble.reason, trouble.message.clone()));
@@ -227,7 +230,10 @@ fn told(draft: &Draft, state: JobState, running: Option<&LeaderReport>) -> Condi
     let ready = match state {
         JobState::Finished => (true, Reason::Finished, "the input has ended and all results are committed".to_owned()),
         JobState::Suspended => (false, Reason::Suspended, "the job is stopped and keeps its state".to_owned()),
-        _ if works => (true, Reason::Running, "the job processes records".to_owned()),
+        _ if works => match overdue {
+            Some(message) => (true, Reason::CheckpointOverdue, message),
+            None => (true, Reason::Running, "the job processes records".to_owned()),
+        },
         _ => {
             let why = stalled.clone().or_else(|| trouble.clone()).or_else(|| change.clone());
             let (reason, message) = why.unwrap_or_else(|| (waiting(state), "its workers start".to_owned()));
@@ -265,46 +271,5 @@ fn words_of(change: &super::draft::Change) -> String {
     match &change.message {
         Some(message) => format!("{to}: {message}"),
         None => to,
-    }
-}
-
-/// A new checkpoint alone is told once a minute: a job that checkpoints every second would write as often otherwise.
-fn unless_only_a_checkpoint(before: &StreamJobStatus, status: StreamJobStatus) -> StreamJobStatus {
-    let (Some(old), Some(new)) = (&before.last_checkpoint, &status.last_checkpoint) else {
-        return status;
-    };
-    let passed = new.completed_at.0.as_second() - old.completed_at.0.as_second();
-    let held = StreamJobStatus {
-        last_checkpoint: before.last_checkpoint.clone(),
-        restores_from: before.restores_from.clone(),
-        ..status.clone()
-    };
-    match (0..CHECKPOINT_NEWS_S).contains(&passed) && held == *before {
-        true => held,
-        false => status,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(number: u64, second: i64, restarts: u64) -> StreamJobStatus {
-        let completed_at = moment(second * 1_000);
-        let checkpoint =
-            CheckpointStatus { number, completed_at, duration: None, state_bytes: None, written_bytes: None };
-        let restores_from = Some(format!("checkpoint {number}"));
-        StreamJobStatus { last_checkpoint: Some(checkpoint), restores_from, restarts, ..StreamJobStatus::default() }
-    }
-
-    #[test]
-    fn a_checkpoint_alone_is_told_once_a_minute() {
-        let old = status(1, 1_000, 0);
-        let told = |old: &StreamJobStatus, new: StreamJobStatus| unless_only_a_checkpoint(old, new) != *old;
-        assert!(!told(&old, status(1, 1_000, 0)), "nothing new");
-        assert!(!told(&old, status(2, 1_010, 0)), "ten seconds later");
-        assert!(told(&old, status(7, 1_060, 0)), "a minute later");
-        assert!(told(&old, status(2, 1_010, 1)), "with a restart");
-        assert!(told(&StreamJobStatus::default(), status(1, 5, 0)), "the first one");
     }
 }

@@ -193,6 +193,11 @@ fn stage(view: &View<'_>, mut status: SavepointStatus, state: SavepointState, to
     status
 }
 
+/// Where a savepoint lies, if that is known.
+fn at(savepoint: &SavepointSeen) -> String {
+    savepoint.status.path.as_ref().map_or_else(String::new, |path| format!(" at {path}"))
+}
+
 /// The Savepoint is being deleted, and its state with it if that is its policy and somebody can do it in time.
 fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: &mut Draft) {
     if !savepoint.finalizer {
@@ -202,12 +207,16 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: 
     let begun = savepoint.status.started_at.is_some();
     if keeps || !begun || view.seen.deleted().is_some() || view.seen.namespace_ends {
         if !keeps && begun {
-            draft.warn(Reason::StateLeft, format!("the state of savepoint {} is left to the job's", savepoint.name));
+            draft.warn(
+                Reason::StateLeft,
+                format!("the state of savepoint {} stays with the job's{}", savepoint.name, at(savepoint)),
+            );
         }
         return set(savepoint, Finalizer::Removed, draft);
     }
     if view.since(since) >= delete::LIMIT {
-        let message = format!("savepoint {} stays in the store: nobody could delete it in time", savepoint.name);
+        let why = "nobody could delete it in time";
+        let message = format!("savepoint {} stays in the store{}: {why}", savepoint.name, at(savepoint));
         draft.warn(Reason::StateLeft, message);
         return set(savepoint, Finalizer::Removed, draft);
     }
@@ -230,7 +239,11 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: 
             Work::Waits(_) => {}
             Work::Done => set(savepoint, Finalizer::Removed, draft),
             Work::Failed(message) => {
-                draft.warn(Reason::StateLeft, format!("savepoint {} stays in the store: {message}", savepoint.name));
+                let name = &savepoint.name;
+                draft.warn(
+                    Reason::StateLeft,
+                    format!("savepoint {name} stays in the store{}: {message}", at(savepoint)),
+                );
                 set(savepoint, Finalizer::Removed, draft);
             }
         }

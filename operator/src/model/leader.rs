@@ -56,6 +56,8 @@ pub struct LeaderReport {
     pub completed: u64,
     /// Failed checkpoints of this process.
     pub failed_checkpoints: u64,
+    /// Why the newest checkpoint of this process that has ended failed, if it did.
+    pub failing_checkpoint: Option<String>,
     /// The newest checkpoint that is retained.
     pub last_checkpoint: Option<CheckpointSeen>,
     /// Workers that have registered; none if it does not say.

@@ -129,10 +129,17 @@ fn merged(job: JobReport, assignment: AssignmentReport, checkpoints: &Checkpoint
         failed: assignment.failed.map(|failed| (failed.revision, failed.message)),
         completed: checkpoints.completed,
         failed_checkpoints: counted.iter().filter_map(|cause| checkpoints.failed.get(*cause)).sum(),
+        failing_checkpoint: failing_checkpoint(checkpoints),
         last_checkpoint: last_checkpoint(checkpoints),
         registered: job.registered,
         savepoints: Vec::new(),
     }
+}
+
+fn failing_checkpoint(checkpoints: &CheckpointsReport) -> Option<String> {
+    let ended = checkpoints.history.iter().filter(|progress| progress.outcome != "inProgress");
+    let newest = ended.max_by_key(|progress| progress.checkpoint)?;
+    newest.message.clone().filter(|_| newest.outcome == "failed")
 }
 
 fn last_checkpoint(checkpoints: &CheckpointsReport) -> Option<CheckpointSeen> {

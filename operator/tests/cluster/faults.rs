@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::leader::FIRST_CHECKPOINT_S;
 use crate::store::Place;
-use crate::world::{NAME, NAMESPACE, World, job_place, kind, manifest};
+use crate::world::{NAME, NAMESPACE, World, job_place, kind, manifest, savepoint_place};
 
 async fn running(parallelism: u32) -> World {
     let mut world = World::new();
@@ -122,6 +122,21 @@ async fn quota_is_told_and_healed() {
     world.settle().await;
     assert_eq!(world.streamjob()["status"]["state"], "Running");
     assert!(!world.streamjob()["status"].to_string().contains("quota"));
+}
+
+#[tokio::test]
+async fn a_savepoint_is_taken_while_no_pod_can_be_made() {
+    let mut world = running(2).await;
+    world.server.edit(|store| store.denied = Some(("pods".to_owned(), "exceeded quota: small".to_owned())));
+    world.apply(&manifest(4, "weir:1"));
+    world.create_savepoint("monday", NAME);
+    for _ in 0..20 {
+        world.turn().await;
+    }
+    let savepoint = world.server.store.lock().get(&savepoint_place("monday")).unwrap();
+    assert_eq!(savepoint["status"]["state"], "Completed", "{savepoint:#}");
+    assert!(world.streamjob()["status"].to_string().contains("exceeded quota: small"));
+    assert_eq!(world.pods().len(), 2);
 }
 
 #[tokio::test]

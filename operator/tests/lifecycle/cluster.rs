@@ -392,7 +392,7 @@ impl Cluster {
             });
         }
         for leader in self.leaders() {
-            self.store.tick(&leader);
+            self.store.tick(&leader, self.now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Every reason is told by some story, and what hinders from outside is told soon and healed when it is gone.
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use weir_crds::{DeletionPolicy, DesiredState, PipelineSpec, Reason};
@@ -87,6 +88,11 @@ fn begin(cluster: &mut Cluster, reason: Reason) {
     let now = cluster.now;
     match reason {
         Reason::Finished => cluster.store.ends = true,
+        Reason::CheckpointOverdue => {
+            cluster.store.stuck = true;
+            // The time that one may take.
+            cluster.now = cluster.now.checked_add(SignedDuration::from_mins(1)).unwrap();
+        }
         Reason::Suspending | Reason::Suspended => cluster.edit(|job| job.spec.state = DesiredState::Suspended),
         Reason::Resuming => cluster.edit(|job| job.spec.state = DesiredState::Running),
         Reason::Restarting => cluster.store.bad = [cluster.store.assignments[&1].code.clone()].into(),
@@ -272,4 +278,35 @@ fn what_hinders_a_start_is_told_within_a_minute_and_healed_when_it_is_gone() {
         assert_eq!((holds(&cluster, "Stalled"), holds(&cluster, "Reconciling")), (None, None), "{}", cause.words);
         assert_eq!(cluster.fleet().len(), 2, "{}", cause.words);
     }
+}
+
+#[test]
+fn a_job_that_completes_no_checkpoint_says_so_until_it_does() {
+    let mut cluster = running();
+    let passes = |cluster: &mut Cluster, seconds: i64| {
+        cluster.now = cluster.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        cluster.rounds(2);
+        condition(cluster, "Ready", "True").0
+    };
+    cluster.store.stuck = true;
+    assert_eq!(passes(&mut cluster, 60), "Running", "the interval and a minute");
+    assert_eq!(passes(&mut cluster, 10), "CheckpointOverdue");
+    let (_, message) = condition(&cluster, "Ready", "True");
+    assert!(message.contains("no checkpoint since 20") && message.contains("not complete after 10 min"), "{message}");
+    assert_eq!(cluster.status().message.as_ref(), Some(&message));
+    let before = cluster.status();
+    assert_eq!(passes(&mut cluster, 600), "CheckpointOverdue");
+    assert_eq!(cluster.status(), before, "it is written once");
+    cluster.store.stuck = false;
+    assert_eq!(passes(&mut cluster, 1), "Running");
+    assert_eq!(cluster.status().message, None);
+    // What stood still had nothing to complete.
+    cluster.edit(|job| job.spec.state = DesiredState::Suspended);
+    cluster.rounds(8);
+    cluster.now = cluster.now.checked_add(SignedDuration::from_hours(1)).unwrap();
+    cluster.edit(|job| job.spec.state = DesiredState::Running);
+    cluster.told.clear();
+    cluster.rounds(20);
+    assert_eq!(holds(&cluster, "Ready").as_deref(), Some("Running"));
+    assert!(!cluster.told.contains("CheckpointOverdue"));
 }

@@ -5,6 +5,7 @@ use weir_crds::{DesiredState, JobState, StreamJob, UpgradeMode};
 use weir_operator::model::{OriginSeen, name};
 
 use crate::cluster::{Cluster, crashing, fits};
+use crate::situations::savepoint;
 use crate::words::{check, condition, holds};
 
 const PATH: &str = "s3://states/weir/shop/bids-0/savepoints/monday";
@@ -136,7 +137,7 @@ fn what_is_not_there_is_waited_for_and_said() {
         ("savepoint", missing("there is no Savepoint monday"), "there is no Savepoint monday"),
         ("savepoint", waits, "not complete yet"),
         ("job", missing("there is no StreamJob asks"), "there is no StreamJob asks"),
-        ("job", nowhere, "no storage that other jobs could read"),
+        ("job", nowhere, "a volume that this job does not mount"),
     ];
     for (field, origin, words) in situations {
         let mut cluster = new(field, origin);
@@ -149,6 +150,27 @@ fn what_is_not_there_is_waited_for_and_said() {
         cluster.origin = if field == "job" { other_job(false) } else { savepoint_of(OTHER) };
         cluster.rounds(25);
         assert_eq!(holds(&cluster, "Ready").as_deref(), Some("Running"));
+    }
+}
+
+/// Below `folder` of a storage, as pods see it.
+#[test]
+fn jobs_of_one_volume_or_directory_begin_with_each_others_state() {
+    let disk = json!({"persistentVolumeClaim": {"claimName": "disk", "subPath": "weir"}});
+    for (storage, folder) in [(disk, "/var/lib/weir/volume"), (json!({"local": {"path": "/states/"}}), "/states")] {
+        let set = |job: &mut StreamJob| job.spec.storage = serde_json::from_value(storage.clone()).unwrap();
+        let mut origin = other_job(false);
+        if let Some(OriginSeen::Job { job, .. }) = &mut origin {
+            set(job);
+        }
+        let mut cluster = new("job", origin);
+        cluster.edit(set);
+        settled(&mut cluster, &[&format!("1: {folder}/shop/asks-{OTHER}")]);
+        savepoint(&mut cluster);
+        cluster.rounds(4);
+        let path = cluster.savepoints["monday"].status.clone().unwrap().path.unwrap();
+        let uid = cluster.job.metadata.uid.as_ref().unwrap();
+        assert_eq!(path, format!("{folder}/shop/bids-{uid}/savepoints/monday"));
     }
 }
 

@@ -366,6 +366,33 @@ fn an_upgrade_says_how_it_takes_its_state() {
     }
 }
 
+#[test]
+fn an_upgrade_that_cannot_stop_with_a_savepoint_can_be_told_to_go_on_from_the_last_checkpoint() {
+    let mut cluster = running();
+    cluster.store.stuck = true;
+    cluster.sql("INSERT INTO a SELECT x FROM b");
+    cluster.rounds(20);
+    assert_eq!((cluster.store.in_force, cluster.store.assignments[&2].force), (1, false));
+    cluster.edit(|job| job.spec.upgrade_mode = UpgradeMode::LastCheckpoint);
+    cluster.rounds(3);
+    cluster.store.stuck = false;
+    cluster.rounds(10);
+    assert!(cluster.store.assignments[&3].force);
+    assert_eq!((cluster.store.in_force, cluster.fleet()), (3, vec!["2/0".to_owned(), "2/1".to_owned()]));
+    check(&cluster, &[]);
+}
+
+#[test]
+fn the_last_savepoint_is_also_one_that_was_taken_of_the_stopped_job() {
+    let mut cluster = running();
+    cluster.edit(|job| job.spec.state = DesiredState::Suspended);
+    cluster.rounds(8);
+    savepoint(&mut cluster);
+    cluster.rounds(6);
+    assert_eq!(state(&cluster), Some(SavepointState::Completed));
+    assert_eq!(cluster.status().last_savepoint.map(|savepoint| savepoint.name).as_deref(), Some("monday"));
+}
+
 fn deleted(policy: DeletionPolicy) -> Cluster {
     let mut cluster = Cluster::new();
     cluster.edit(|job| job.spec.deletion_policy = policy);

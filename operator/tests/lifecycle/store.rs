@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use weir_operator::model::{
     Assign, CheckpointSeen, Ending, Failure, FailureKind, LeaderReport, LeaderRequest, LeaderState, SavepointReport,
     SavepointSeenState, Then,
@@ -36,6 +37,10 @@ pub(crate) struct Store {
     claim: Option<(u64, u64, String)>,
     generation: u64,
     checkpoint: u64,
+    /// When it was complete, in milliseconds since 1970.
+    completed_at: i64,
+    /// No checkpoint completes.
+    pub(crate) stuck: bool,
     /// By pod uid: checkpoints of this process.
     completed: BTreeMap<String, u64>,
     pub(crate) savepoints: BTreeMap<String, (String, u64)>,
@@ -71,9 +76,9 @@ impl Store {
     }
 
     /// A moment passes for a leader.
-    pub(crate) fn tick(&mut self, leader: &Leader) {
+    pub(crate) fn tick(&mut self, leader: &Leader, now: Timestamp) {
         if self.leads(leader) && self.stop.is_none() {
-            self.run(leader);
+            self.run(leader, now);
         } else if let Some(own) = self.own(leader) {
             self.begin(leader, &own);
         }
@@ -119,11 +124,12 @@ impl Store {
         (0..workers).all(|ordinal| leader.workers.contains(&ordinal)) && !self.bad.contains(&leader.code)
     }
 
-    fn run(&mut self, leader: &Leader) {
-        if !self.works(leader) {
+    fn run(&mut self, leader: &Leader, now: Timestamp) {
+        if !self.works(leader) || self.stuck {
             return;
         }
         self.checkpoint += 1;
+        self.completed_at = now.as_millisecond();
         *self.completed.entry(leader.uid.clone()).or_default() += 1;
         if self.ends {
             self.stop = Some(Stop::Finished);
@@ -233,11 +239,12 @@ impl Store {
             last_checkpoint: (self.checkpoint > 0).then(|| CheckpointSeen {
                 number: self.checkpoint,
                 link: self.checkpoint * 2,
-                completed_unix_ms: 1_767_225_600_000 + self.checkpoint as i64 * 1_000,
+                completed_unix_ms: self.completed_at,
                 duration_ms: Some(40),
                 total_bytes: Some(1_000),
                 written_bytes: Some(10),
             }),
+            failing_checkpoint: self.stuck.then(|| "not complete after 10 min".to_owned()),
             registered: Some(leader.workers.len() as u32),
             savepoints: pending
                 .chain(taken)
