@@ -3,6 +3,7 @@
 //! A request is known by its name and uid: repeated, it changes nothing and answers what became of it.
 
 use super::checkpoints::{self, sizes};
+use super::health::state_of;
 use super::refusal::Refusal;
 use super::{Site, health};
 use crate::job::board::savepoints::{Conflict, Savepoint};
@@ -21,6 +22,9 @@ use weir_protocol::name;
 
 /// The longest wait that a client may ask for, in seconds.
 const LONGEST_WAIT: u64 = 600;
+
+/// A leader answers within this.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Bytes of a request's uid.
 const UID_LIMIT: usize = 200;
@@ -74,6 +78,11 @@ pub(super) async fn create(
     let state = || site.view.board.savepoints().remove(&request.name).map(|request| request.state);
     wait_until(&site, &mut changes, wait, || state() != Some(Savepoint::Pending)).await;
     match state() {
+        Some(Savepoint::Failed(message)) if state_of(&site.view.board) == leader::State::Ended => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            message,
+            format!("weir savepoint create {} takes one", request.name),
+        )),
         Some(Savepoint::Failed(message)) => {
             Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message, "the same request asks for it again"))
         }
@@ -109,10 +118,18 @@ pub(super) async fn delete(
     }
     board.release_savepoint(&name).map_err(|conflict| conflicting(&name, conflict))?;
     site.view.handle.release_savepoint(name.clone());
-    let gone = || !board.savepoints().contains_key(&name);
-    wait_until(&site, &mut changes, wait, gone).await;
-    let (status, state) = if gone() { (StatusCode::OK, "deleted") } else { (StatusCode::ACCEPTED, "deleting") };
-    Ok((status, Json(json!({"name": name, "state": state}))))
+    let state = || board.savepoints().remove(&name).map(|request| request.state);
+    // Of a job that has ended the answer comes at once.
+    let wait = if state_of(board) == leader::State::Ended { wait.max(ANSWER) } else { wait };
+    wait_until(&site, &mut changes, wait, || state() != Some(Savepoint::Releasing)).await;
+    let answer = |state: &str| Json(json!({"name": name, "state": state}));
+    match state() {
+        Some(Savepoint::Kept(message)) => {
+            Err(Refusal::new(StatusCode::CONFLICT, message, format!("weir savepoint delete {name} deletes it")))
+        }
+        None => Ok((StatusCode::OK, answer("deleted"))),
+        Some(_) => Ok((StatusCode::ACCEPTED, answer("deleting"))),
+    }
 }
 
 /// Takes a wish back. One whose checkpoint is being put down comes true all the same.
@@ -198,7 +215,7 @@ fn describe(site: &Site, name: &str) -> Result<Json<Value>, Refusal> {
         (Some((uid, Savepoint::Completed(link))), _) => completed(name, uid, link.0, status.as_ref()),
         (Some((uid, Savepoint::Pending)), _) => waiting(site, name, Some(uid)),
         (_, Some(pin)) => completed(name, &pin.uid, pin.link.0, status.as_ref()),
-        (Some((uid, Savepoint::Failed(message))), None) => {
+        (Some((uid, Savepoint::Failed(message) | Savepoint::Kept(message))), None) => {
             json!({"name": name, "requestUid": uid, "state": "failed", "message": message})
         }
         (None, None) if pending => waiting(site, name, None),

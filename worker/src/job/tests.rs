@@ -5,7 +5,7 @@
 mod slow_sink;
 
 use super::runner::{Job, Runner};
-use super::workers::{Here, Workers};
+use super::workers::{AfterEnd, Here, Workers};
 use crate::checkpoint::store::directory::DirectoryStore;
 use crate::connector::options::Options as TableOptions;
 use crate::connector::{self, Environment, TableShape};
@@ -70,10 +70,15 @@ pub(crate) fn plan(rows: u32, out: &Path) -> Plan {
 
 /// Runs that plan with a checkpoint every 5 ms.
 pub(crate) fn runner(folder: &Path, rows: u32, resume: Resume) -> Runner {
-    runner_of(plan(rows, &folder.join("out")), folder, resume)
+    runner_of(plan(rows, &folder.join("out")), folder, resume, AfterEnd::Leave)
 }
 
-fn runner_of(plan: Plan, folder: &Path, resume: Resume) -> Runner {
+/// One whose leader stays when the job has ended.
+pub(crate) fn staying(folder: &Path) -> Runner {
+    runner_of(plan(u32::MAX, &folder.join("out")), folder, Resume::Head, AfterEnd::Stay)
+}
+
+fn runner_of(plan: Plan, folder: &Path, resume: Resume, after_end: AfterEnd) -> Runner {
     let plan = Arc::new(plan);
     let options = Options {
         job: "test".into(),
@@ -97,7 +102,7 @@ fn runner_of(plan: Plan, folder: &Path, resume: Resume) -> Runner {
         restart: Strategy::None,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
-    let workers = Workers::default();
+    let workers = Workers { after_end, ..Workers::default() };
     let mut runner = Runner::new(Job { plan, options, store, uid: "0123456789ab".into(), workers });
     runner.work_here(Here::alone(None, u64::MAX));
     runner

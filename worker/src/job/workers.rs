@@ -13,8 +13,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The user is told which workers are missing after this long.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
-/// The build of this program: workers of one job must agree on it.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+/// The build of this program, its version and its sources: workers of one generation must agree on it.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "-", env!("WEIR_SOURCES"));
 
 /// What a leader does whose job has ended, finished, stopped or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,6 +60,18 @@ fn a_worker_whose_leader_nobody_answers_for_says_so_and_goes_on_looking() {
 }
 
 #[test]
+fn a_leader_whose_workers_do_not_come_stops_at_the_first_signal() {
+    let place = Place::new(&job(COUNT), ROW);
+    let health = TcpListener::bind("127.0.77.4:0").unwrap().local_addr().unwrap().to_string();
+    let more = ["--control", "127.0.0.1:0", "--workers", "2", "--health", &health];
+    let leading = place.start(&worker("0", &[&LOOPBACK[..], &more].concat()));
+    says(&leading, &health, ("HTTP/1.1 200", ""));
+    leading.signal("INT");
+    let (code, told) = leading.end(PATIENCE);
+    assert_eq!(code, Some(STOPPED), "{told}");
+}
+
+#[test]
 fn a_worker_of_another_plan_or_with_another_jobs_certificate_is_told_so_and_the_job_runs_without_it() {
     let place = Place::new(&job(COUNT), ROW);
     place.write("other.yaml", &job(PRICES));
@@ -91,14 +103,20 @@ fn a_worker_of_another_plan_or_with_another_jobs_certificate_is_told_so_and_the_
 /// Waits until a worker says this when it is asked whether it is ready, and that it is not.
 #[track_caller]
 fn is_not_ready(running: &Running, health: &str, why: &str) {
+    says(running, health, ("HTTP/1.1 503", why));
+}
+
+/// Waits until a worker's answer to whether it is ready begins and goes on like this.
+#[track_caller]
+fn says(running: &Running, health: &str, (begin, why): (&str, &str)) {
     let mut looks = PATIENCE.as_millis() / 10;
     let mut said = String::new();
-    while !said.contains(why) && looks > 0 {
+    while !(said.starts_with(begin) && said.contains(why)) && looks > 0 {
         looks -= 1;
         let _ = running.ended.recv_timeout(std::time::Duration::from_millis(20));
         said = ready(health);
     }
-    assert!(said.starts_with("HTTP/1.1 503") && said.contains(why), "{said}");
+    assert!(said.starts_with(begin) && said.contains(why), "{said}");
 }
 
 /// What a worker answers when it is asked whether it is ready; nothing as long as it does not answer.

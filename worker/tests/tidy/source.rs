@@ -140,6 +140,7 @@ fn is_root(path: &str) -> bool {
     };
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
+        ["build.rs"] => true,
         ["src", file] => file == "lib.rs" || file == "main.rs",
         ["tests" | "benches" | "examples", _] | ["tests" | "benches" | "examples", _, "main.rs"] => true,
         _ => false,

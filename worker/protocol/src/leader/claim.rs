@@ -8,7 +8,6 @@ use super::look_back::Subject;
 use super::notice::{Already, End, Notice};
 use super::options::Resume;
 use super::rules::Rule;
-use super::savepoint::Wish;
 use super::standing::{Beginning, Draft, Errand, draft, end_of_stop, manifest_of};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
@@ -244,16 +243,7 @@ impl Leader {
         self.view.links.insert(number, Link::Start(start));
         self.own_start = Some(number);
         // What was asked before the restart may be in a link that landed all the same.
-        let savepoints = &self.savepoints;
-        let taken = |wish: &Wish| savepoints.get(&wish.name).is_some_and(|pin| pin.uid == wish.uid);
-        let (taken, waiting): (Vec<Wish>, Vec<Wish>) = self.wishes.drain(..).partition(taken);
-        self.wishes = waiting;
-        self.releases.retain(|name| savepoints.contains_key(name));
-        for wish in taken {
-            if self.view.pointers.contains(&wish.name) {
-                self.pointer_stands(wish.name);
-            }
-        }
+        self.sort_wishes();
         self.report(Notice::Started { generation: self.own_generation(), restored });
         self.phase = Phase::Settling;
         if self.rules.hold(Rule::CommitWhatTheHeadLeft) {

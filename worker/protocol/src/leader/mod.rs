@@ -267,7 +267,7 @@ impl Leader {
             restarts: self.status.restarts,
             retained: retained.collect(),
             unconfirmed: self.unconfirmed.values().map(BTreeMap::len).sum(),
-            savepoints: self.savepoints.clone(),
+            savepoints: self.known_savepoints().clone(),
             savepoints_pending: self.wishes.iter().map(|wish| wish.name.clone()).collect(),
         }
     }
@@ -276,6 +276,12 @@ impl Leader {
     #[must_use]
     pub fn assignment(&self, revision: u64) -> Option<&Assignment> {
         self.view.assignments.get(&revision)
+    }
+
+    /// The checkpoint that the job goes on from, or would.
+    #[must_use]
+    pub fn restored(&self) -> Option<CheckpointId> {
+        self.restored
     }
 
     /// The revision on whose terms it has begun last, or could not begin; 0 for none.
@@ -305,7 +311,7 @@ impl Leader {
     }
 
     fn names_of(&self, link: LinkNumber) -> Vec<String> {
-        let pinned = self.savepoints.iter().filter(|(_, pin)| pin.link == link);
+        let pinned = self.known_savepoints().iter().filter(|(_, pin)| pin.link == link);
         pinned.map(|(name, _)| name.clone()).collect()
     }
 

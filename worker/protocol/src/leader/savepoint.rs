@@ -11,10 +11,10 @@ use super::options::{Mode, Operation};
 use super::rules::Rule;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{ObjectName, Pin, Pointer, decode_pointer, encode_mark, encode_pointer};
+use crate::chain::{Link, ObjectName, Pin, Pointer, decode_pointer, encode_mark, encode_pointer};
 use crate::ids::LinkNumber;
 use crate::name;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A savepoint that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +47,35 @@ impl Leader {
             Some(_) if self.releases.contains(&name) => {
                 self.report(failed(format!("savepoint {name:?} is being deleted: ask again later")));
             }
+            // If it was to stop the job it has: one that runs by now was told to since.
             Some(pin) if pin.uid == uid && self.rules.hold(Rule::SavepointOnce) => {
                 let link = pin.link;
-                self.stop_requested |= then == Then::Stop;
                 self.report(Notice::SavepointCompleted { name, uid, link });
             }
-            Some(_) if self.rules.hold(Rule::SavepointOnce) => {
-                self.report(failed(format!("there is a savepoint {name:?} already: choose another name")));
-            }
+            Some(_) if self.rules.hold(Rule::SavepointOnce) => self.report(failed(name_is_taken(&name))),
             _ => self.wishes.push(Wish { name, uid, then }),
         }
+    }
+
+    /// Wishes that came before the start stood, when nobody knew which savepoints there are.
+    pub(super) fn sort_wishes(&mut self) {
+        let once = self.rules.hold(Rule::SavepointOnce);
+        for wish in std::mem::take(&mut self.wishes) {
+            match self.savepoints.get(&wish.name) {
+                Some(pin) if pin.uid == wish.uid => {
+                    if self.view.pointers.contains(&wish.name) {
+                        self.pointer_stands(wish.name);
+                    }
+                }
+                Some(_) if once => {
+                    let message = name_is_taken(&wish.name);
+                    self.report(Notice::SavepointFailed { name: wish.name, uid: wish.uid, message });
+                }
+                _ => self.wishes.push(wish),
+            }
+        }
+        let savepoints = &self.savepoints;
+        self.releases.retain(|name| savepoints.contains_key(name));
     }
 
     /// A request is taken back, with the checkpoint that was begun for it alone.
@@ -212,8 +231,20 @@ impl Leader {
         }
     }
 
+    /// All savepoints of the job, as far as they are known.
+    pub(super) fn known_savepoints(&self) -> &BTreeMap<String, Pin> {
+        match self.own_start {
+            Some(_) => &self.savepoints,
+            None => self.view.links.values().next_back().map_or(&self.savepoints, Link::savepoints),
+        }
+    }
+
     /// The savepoints that retention spares.
     pub(super) fn pins_hold(&self) -> bool {
         self.rules.hold(Rule::PinSavepoints)
     }
+}
+
+fn name_is_taken(name: &str) -> String {
+    format!("there is a savepoint {name:?} already: choose another name")
 }

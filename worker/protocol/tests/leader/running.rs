@@ -1,6 +1,6 @@
 //! Named histories of one leader and the next.
 
-use crate::rig::{Objects, Rig, TASK, go_on, head, links, maintain, options, run_from, sink};
+use crate::rig::{Objects, Rig, TASK, execute, go_on, head, links, maintain, options, run_from, sink};
 use std::collections::BTreeSet;
 use weir_protocol::chain::Stop;
 use weir_protocol::leader::{
@@ -159,6 +159,48 @@ fn the_same_request_is_never_answered_with_a_second_savepoint() {
     assert!(matches!(rig.notices.last(), Some(Notice::SavepointFailed { .. })));
     rig.savepoint(&mut store, "../x", Then::Continue);
     assert!(matches!(rig.notices.last(), Some(Notice::SavepointFailed { .. })));
+}
+
+#[test]
+fn a_name_that_is_taken_is_found_when_the_start_stands_whoever_asked_before() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.savepoint(&mut store, "s", Then::Continue);
+    let pin = head(&store).savepoints()["s"].clone();
+    let mut next = Rig::new();
+    next.hold_puts_of = Some("chain/");
+    next.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    let ask =
+        |uid: &str, name: &str, then| Event::SavepointRequested { name: name.to_owned(), uid: uid.to_owned(), then };
+    next.tell(&mut store, ask("other", "s", Then::Stop));
+    next.tell(&mut store, ask("t", "t", Then::Continue));
+    let (op, request) = next.take_held();
+    next.hold_puts_of = None;
+    let outcome = execute(&mut store, request);
+    next.tell(&mut store, Event::Stored { op, outcome });
+    let failed = |notice: &Notice| matches!(notice, Notice::SavepointFailed { uid, message, .. } if uid == "other" && message.contains("already"));
+    assert!(next.notices.iter().any(failed), "{:?}", next.notices);
+    let savepoints = head(&store).savepoints().clone();
+    assert_eq!((savepoints.get("s"), savepoints.contains_key("t")), (Some(&pin), true));
+    assert!(store.contains_key("savepoints/s") && links(&store).contains_key(&pin.link.0));
+    assert_eq!(next.end, None, "it was not stopped");
+}
+
+#[test]
+fn a_stop_that_is_asked_once_more_does_not_stop_the_job_that_was_resumed() {
+    let mut store = Objects::new();
+    let mut rig = Rig::begun(&mut store, "a", go_on());
+    rig.savepoint(&mut store, "s", Then::Stop);
+    assert!(matches!(rig.end, Some(End::Stopped { .. })));
+    let obeys = Rig::begun(&mut store, "b", run_from(Resume::Head, Stops::Obey));
+    let known: Vec<String> = obeys.leader.status().savepoints.into_keys().collect();
+    assert_eq!(known, ["s"], "who stays after the end knows what there is");
+    let mut resumed = Rig::begun(&mut store, "c", go_on());
+    resumed.savepoint(&mut store, "s", Then::Stop);
+    let found = |notice: &Notice| matches!(notice, Notice::SavepointCompleted { name, .. } if name == "s");
+    assert!(resumed.notices.iter().any(found));
+    resumed.tell(&mut store, Event::Tick);
+    assert_eq!((resumed.end, head(&store).stop()), (None, None));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use super::client::Client;
 use crate::api::{View, serve_leader};
+use crate::job::message::Handle;
 use crate::job::runner::Runner;
-use crate::job::tests::runner;
+use crate::job::tests::{runner, staying};
 use crate::tls::Role;
 use crate::tls::tests::{Jobs, jobs};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::thread::JoinHandle;
 use weir_protocol::leader::{End, Resume};
 
@@ -14,16 +16,22 @@ struct Live {
     server: crate::api::Server,
     job: JoinHandle<End>,
     client: Client,
+    handle: Handle,
     folder: tempfile::TempDir,
 }
 
 fn live(jobs: &Jobs) -> Live {
+    live_as(jobs, |folder| runner(folder, u32::MAX, Resume::Head))
+}
+
+fn live_as(jobs: &Jobs, runner: impl FnOnce(&Path) -> Runner) -> Live {
     let folder = tempfile::tempdir().unwrap();
-    let runner: Runner = runner(folder.path(), u32::MAX, Resume::Head);
+    let runner = runner(folder.path());
+    let handle = runner.handle();
     let view = View { name: "test".into(), board: runner.board(), handle: runner.handle() };
     let server = serve_leader("127.0.0.1:0", jobs.secure(Role::Worker), view).unwrap();
     let client = Client::Of(jobs.secure(Role::Controller));
-    Live { server, job: std::thread::spawn(move || runner.run()), client, folder }
+    Live { server, job: std::thread::spawn(move || runner.run()), client, handle, folder }
 }
 
 impl Live {
@@ -75,6 +83,34 @@ fn a_running_job_shows_itself_takes_savepoints_and_stops_by_request() {
     }
     let end = live.job.join().unwrap();
     assert!(matches!(end, End::Stopped { .. }), "{end:?}");
+    drop((live.server, live.folder));
+}
+
+#[test]
+fn a_leader_that_stays_knows_the_savepoints_of_the_ended_job_and_changes_none() {
+    let jobs = jobs();
+    let live = live_as(&jobs, staying);
+    let (address, client) = (live.server.address(), &live.client);
+    let last = r#"{"name": "last", "then": "stop"}"#;
+    client.check(address, ("POST", "/v1/savepoints?wait=600", last), 200, &json!({"state": "completed"}));
+    live.until("/v1/job", |job| job["ending"] == "stopped");
+    let kept = |hint: &str| json!({"error": "the job does not run", "hint": hint});
+    for wait in ["", "?wait=600"] {
+        let delete = format!("/v1/savepoints/last{wait}");
+        client.check(address, ("DELETE", &delete, ""), 409, &kept("weir savepoint delete last deletes it"));
+        client.check(address, ("GET", "/v1/savepoints/last", ""), 200, &json!({"state": "completed"}));
+    }
+    client.check(address, ("POST", "/v1/savepoints?wait=600", last), 200, &json!({"state": "completed"}));
+    let more = r#"{"name": "more"}"#;
+    client.check(
+        address,
+        ("POST", "/v1/savepoints?wait=600", more),
+        409,
+        &kept("weir savepoint create more takes one"),
+    );
+    assert_eq!(live.get("/v1/checkpoints")["retained"][0]["savepoints"], json!(["last"]));
+    live.handle.stop();
+    assert!(matches!(live.job.join().unwrap(), End::Stopped { .. }));
     drop((live.server, live.folder));
 }
 

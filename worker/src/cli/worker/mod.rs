@@ -20,7 +20,6 @@ use crate::job::board::Board;
 use crate::job::directory::place::Held;
 use crate::job::readiness::{Pulse, Readiness};
 use crate::job::runner::Runner;
-use crate::job::workers::BUILD;
 use crate::numbers::Numbers;
 use crate::tls::{Identity, Security};
 pub(super) use config::with_config;
@@ -182,7 +181,7 @@ impl Arguments {
 
     /// What runs, as assignments name it.
     fn code(&self, planned: &Planned) -> String {
-        self.code.clone().unwrap_or_else(|| format!("{BUILD}-{:016x}", planned.plan.fingerprint))
+        self.code.clone().unwrap_or_else(|| format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), planned.plan.fingerprint))
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Savepoint {
     Failed(String),
     /// It will be deleted with the next checkpoint.
     Releasing,
+    /// It was to be deleted, and could not be.
+    Kept(String),
 }
 
 /// Why a request cannot be made.
@@ -69,7 +71,7 @@ impl Savepoints {
             (Some((Savepoint::Completed(_), false)), _) => return Err(Conflict::Exists),
             (_, Some(pin)) if pin.uid != uid => return Err(Conflict::Exists),
             (Some((Savepoint::Pending | Savepoint::Completed(_), true)), _) => return Ok(()),
-            (Some((Savepoint::Failed(_), _)) | None, _) => {}
+            (Some((Savepoint::Failed(_) | Savepoint::Kept(_), _)) | None, _) => {}
         }
         self.make_room()?;
         let state = pin.map_or(Savepoint::Pending, |pin| Savepoint::Completed(pin.link));
@@ -82,8 +84,7 @@ impl Savepoints {
         if self.0.len() < LIMIT {
             return Ok(());
         }
-        let ended =
-            |request: &SavepointRequest| matches!(request.state, Savepoint::Completed(_) | Savepoint::Failed(_));
+        let ended = |request: &SavepointRequest| !matches!(request.state, Savepoint::Pending | Savepoint::Releasing);
         let name = self.0.iter().find(|(_, request)| ended(request)).map(|(name, _)| name.clone());
         self.0.remove(&name.ok_or(Conflict::TooMany)?);
         Ok(())
@@ -93,7 +94,10 @@ impl Savepoints {
     pub(super) fn release(&mut self, name: &str, pin: Option<&Pin>) -> Result<(), Conflict> {
         let uid = match (self.0.get(name), pin) {
             (Some(SavepointRequest { state: Savepoint::Pending, .. }), _) => return Err(Conflict::UnderWay),
-            (Some(SavepointRequest { state: Savepoint::Failed(_), .. }) | None, None) => return Err(Conflict::Unknown),
+            (None, None) => return Err(Conflict::Unknown),
+            (Some(SavepointRequest { state: Savepoint::Failed(_) | Savepoint::Kept(_), .. }), None) => {
+                return Err(Conflict::Unknown);
+            }
             (_, Some(pin)) => pin.uid.clone(),
             (Some(request), None) => request.uid.clone(),
         };
@@ -112,7 +116,7 @@ impl Savepoints {
     pub(super) fn failed(&mut self, name: &str, uid: &str, message: &str) {
         let Some(request) = self.0.get_mut(name) else { return };
         if request.state == Savepoint::Releasing {
-            self.0.remove(name);
+            request.state = Savepoint::Kept(message.to_owned());
         } else if request.uid == uid {
             request.state = Savepoint::Failed(message.to_owned());
         }

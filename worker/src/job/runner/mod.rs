@@ -4,19 +4,19 @@
 //! answers of the threads beside.
 
 mod deploying;
+mod perform;
 mod staying;
 
 use crate::checkpoint::store::Store;
 use crate::connector::CommitterContext;
 use crate::dataflow::graph::Graph;
 use crate::failure::Failure;
-use crate::job::agent::message::{Command, Deploy, Report};
+use crate::job::agent::message::Report;
 use crate::job::agent::{Agent, Reports, Work};
 use crate::job::beside::{self, Commit, Side, error_kind};
 use crate::job::board::Board;
 use crate::job::directory::foreign::Foreign;
 use crate::job::message::{Handle, Link, Message, ToWorker};
-use crate::job::origin;
 use crate::job::readiness::Pulse;
 use crate::job::split_service::{self, SplitWork};
 use crate::job::workers::{AfterEnd, BUILD, Here, Workers, members_options};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use weir_protocol::chain::Start;
-use weir_protocol::leader::{Action, BarrierKind, End, Event, Leader, Notice, OpId, Options, Request, Restore};
+use weir_protocol::leader::{Action, End, Event, Leader, OpId, Options, Request, Restore};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::{Generation, Now, OperatorId};
 
@@ -92,6 +92,8 @@ pub struct Runner {
     preparing: Option<(u64, BTreeSet<Session>)>,
     /// This process is about to end: the next generation is another leader's.
     leaving: bool,
+    /// The job is to stop.
+    stopping: bool,
     /// How the job ended, while this leader waits for another assignment.
     ended: Option<End>,
     /// A generation has begun here: what the job is to begin with is used.
@@ -130,6 +132,7 @@ impl Runner {
             gathered: 0,
             preparing: None,
             leaving: false,
+            stopping: false,
             ended: None,
             started: false,
             answers: staying::Answers::default(),
@@ -256,8 +259,8 @@ impl Runner {
         if end.is_none() {
             *end = self.tick();
         }
-        if end.is_none() && self.leaving {
-            *end = self.left();
+        if end.is_none() {
+            *end = if self.leaving { self.left() } else { self.stop_waiting() };
         }
     }
 
@@ -265,7 +268,10 @@ impl Runner {
         match message {
             Message::Leader(event) if self.answers_one_before(&event) => None,
             Message::Leader(event) if self.ended.is_some() => self.asked_after_the_end(event),
-            Message::Leader(event) => self.step(Happened::Leader(event)),
+            Message::Leader(event) => {
+                self.stopping |= matches!(event, Event::StopRequested);
+                self.step(Happened::Leader(event)).or_else(|| self.stop_waiting())
+            }
             Message::Leave => self.leave(),
             Message::Registered(session, worker, link) => {
                 self.links.insert(session, link);
@@ -372,123 +378,6 @@ impl Runner {
             }
         }
         None
-    }
-
-    /// Carries out an action of the leader; some ask the members.
-    fn perform(&mut self, action: Action) -> Option<Happened> {
-        match action {
-            Action::Store { op, request } => {
-                if let Request::Delete { keys, .. } = &request {
-                    self.command_all(&Command::Forget { keys: keys.iter().cloned().collect() });
-                }
-                self.answers.asked += 1;
-                self.store.send((op, request));
-            }
-            Action::Deploy { generation, start, restore } => {
-                let deployed = self.deploy(generation, *start, restore);
-                return deployed.err().map(|failure| Happened::Leader(deploy_failed(generation, &failure)));
-            }
-            Action::Cancel { generation } => {
-                self.pending = None;
-                return Some(Happened::Members(members::Event::Cancel { generation }));
-            }
-            Action::InjectBarrier { generation, checkpoint, kind } => {
-                // A savepoint and a stop wait: they must not need rows that are written nowhere else.
-                let overtakes = self.job.options.checkpoint.unaligned_after_ms;
-                let overtakes_after_ms = overtakes.filter(|_| kind == BarrierKind::Checkpoint);
-                self.command_all(&Command::Inject { generation, checkpoint, kind, overtakes_after_ms });
-            }
-            Action::NotifyAborted { generation, checkpoint } => {
-                self.command_all(&Command::Aborted { generation, checkpoint });
-            }
-            Action::NotifyCompleted { generation, checkpoint, attempt } => {
-                self.command_all(&Command::Completed { generation, checkpoint, attempt });
-                self.remove_tails(generation);
-                self.foreign = None;
-            }
-            Action::Commit { committables, .. } => self.commits.send(Commit::Committables(committables)),
-            Action::Gather { assignment } => {
-                let (revision, workers) = (assignment.revision, assignment.workers);
-                self.gathered = workers;
-                return Some(Happened::Members(members::Event::Gather { revision, workers }));
-            }
-            Action::Prepare { revision, key_groups, restore } => {
-                return self.prepare(revision, &key_groups, restore.map(|restore| *restore)).map(Happened::Leader);
-            }
-            Action::ReleasePin { location, pin } => {
-                let (board, job) = (&self.board, &self.handle);
-                let start = || Some(origin::releases(Arc::clone(board.origins.get()?), job.clone()));
-                self.releases = self.releases.take().or_else(start);
-                self.releases.iter().for_each(|side| side.send((location.clone(), pin.clone())));
-            }
-            Action::AbortLeftovers { before, keep, .. } => self.leftovers = Some((before, keep)),
-            Action::Report(notice) => self.report(&notice),
-            // No rule of the protocol asks for it outside of tests.
-            Action::AbortCommittables { .. } | Action::End(_) => {}
-        }
-        None
-    }
-
-    fn perform_for_members(&mut self, action: members::Action) -> Option<Event> {
-        match action {
-            members::Action::Welcome { session } => self.send(session, ToWorker::Welcome),
-            members::Action::Refuse { session, reason } => {
-                self.send(session, ToWorker::Refused(reason));
-                self.links.remove(&session);
-            }
-            members::Action::Replace { session, reason } => {
-                self.send(session, ToWorker::Replaced(reason));
-                self.links.remove(&session);
-                self.board.worker_lost(session);
-            }
-            members::Action::Close { session, reason } => {
-                self.send(session, ToWorker::Closed(reason));
-                self.links.remove(&session);
-                self.board.worker_lost(session);
-            }
-            members::Action::Deploy { session, generation, placement } => {
-                let pending = self.pending.as_ref().filter(|pending| pending.generation == generation)?;
-                let deploy = Deploy {
-                    generation,
-                    start: pending.start.clone(),
-                    restore: pending.restore.clone(),
-                    placement: placement.as_ref().clone(),
-                };
-                self.command(session, Command::Deploy(Box::new(deploy)));
-            }
-            members::Action::Cancel { session, generation } => self.command(session, Command::Cancel { generation }),
-            members::Action::TellWaiting { missing } => {
-                let missing: Vec<String> = missing.iter().map(u32::to_string).collect();
-                self.board.remark(format!("waiting for worker {}", missing.join(", ")));
-            }
-            members::Action::Tell(event) => return Some(event),
-            // Performed where a job can end.
-            members::Action::GiveUp { .. } => {}
-        }
-        None
-    }
-
-    fn send(&self, session: Session, message: ToWorker) {
-        if let Some(link) = self.links.get(&session) {
-            link.send(message);
-        }
-    }
-
-    fn command(&self, session: Session, command: Command) {
-        self.send(session, ToWorker::Command(command));
-    }
-
-    fn command_all(&self, command: &Command) {
-        self.members.workers().for_each(|(session, _)| self.command(session, command.clone()));
-    }
-
-    fn report(&mut self, notice: &Notice) {
-        self.started |= matches!(notice, Notice::Started { .. });
-        if matches!(notice, Notice::SavepointCompleted { .. }) {
-            // Who waits for it is told about its checkpoint, too.
-            self.board.update(&self.leader.status(), self.now());
-        }
-        self.board.notice(notice);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::job::board::LastFailure;
 use crate::job::workers::AfterEnd;
 use std::collections::BTreeMap;
 use weir_protocol::leader::{
-    AssignmentAnswer, End, ErrorKind, Event, Guide, Leader, Mode, Notice, Resume, State, Stops,
+    Already, AssignmentAnswer, End, ErrorKind, Event, Guide, Leader, Mode, Notice, Resume, State, Stops,
 };
 
 /// Answers of the store that are on their way. They come in the order of the questions.
@@ -87,7 +87,11 @@ impl Runner {
                 self.report(&Notice::AssignmentAnswered { request, revision, answer });
             }
             Event::SavepointRequested { name, uid, .. } => {
-                self.report(&Notice::SavepointFailed { name, uid, message: not_running });
+                let taken = self.leader.status().savepoints.remove(&name).filter(|pin| pin.uid == uid);
+                self.report(&match taken {
+                    Some(pin) => Notice::SavepointCompleted { name, uid, link: pin.link },
+                    None => Notice::SavepointFailed { name, uid, message: not_running },
+                });
             }
             Event::SavepointReleased { name } => {
                 self.report(&Notice::SavepointFailed { name, uid: String::new(), message: not_running });
@@ -101,6 +105,15 @@ impl Runner {
             _ => {}
         }
         None
+    }
+
+    /// A job that nobody else looks after is to stop while it waits for workers: nothing runs that could be stopped.
+    pub(super) fn stop_waiting(&self) -> Option<End> {
+        if !self.stopping || self.job.workers.after_end == AfterEnd::Stay || !self.members.is_waiting() {
+            return None;
+        }
+        let waits = self.leader.status().state == State::Deploying;
+        waits.then(|| End::Stopped { checkpoint: self.leader.restored(), already: Already::No })
     }
 
     /// The process is to end: with a checkpoint, if there are tasks that run.

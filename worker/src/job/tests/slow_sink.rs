@@ -1,6 +1,6 @@
 //! A sink that is slower than its source: the rows between them are bounded, whatever the source could read.
 
-use super::{plan, runner_of};
+use super::{AfterEnd, plan, runner_of};
 use crate::batch::Batch;
 use crate::connector::{
     Assignment, Enumerator, Poll, Prepared, ReaderContext, Sink, SinkWriter, Source, SourceReader, WriterContext,
@@ -154,7 +154,7 @@ fn a_slow_sink_holds_its_sources_back() {
     let folder = tempfile::tempdir().unwrap();
     let flow = Arc::new(Flow::default());
     let plan = counting_plan(folder.path(), &flow);
-    let end = runner_of(plan, folder.path(), Resume::Head).run();
+    let end = runner_of(plan, folder.path(), Resume::Head, AfterEnd::Leave).run();
     assert!(matches!(end, End::Finished { .. }), "{end:?}");
     let counts = *flow.counts.lock();
     assert_eq!((counts.read, counts.written), (ROWS.into(), ROWS.into()));

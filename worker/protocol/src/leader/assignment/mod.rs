@@ -13,9 +13,7 @@ use super::notice::{AssignmentAnswer, Notice};
 use super::standing::{manifest_of, savepoint_origin};
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{
-    Assignment, Link, ObjectName, Origin, Pin, RestoreFrom, check_fit, decode_assignment, encode_assignment,
-};
+use crate::chain::{Assignment, ObjectName, Origin, RestoreFrom, check_fit, decode_assignment, encode_assignment};
 use std::collections::BTreeMap;
 
 /// Requests that wait at the same time, until the store has been looked at or has answered.
@@ -122,13 +120,6 @@ impl Leader {
         let misfits = check_fit(manifest, &self.options().plan, self.options().max_parallelism);
         let misfit = misfits.first().filter(|_| own)?;
         Some(misfit.to_string())
-    }
-
-    fn known_savepoints(&self) -> &BTreeMap<String, Pin> {
-        match self.own_start {
-            Some(_) => &self.savepoints,
-            None => self.view.links.values().next_back().map_or(&self.savepoints, Link::savepoints),
-        }
     }
 
     /// The highest revision that is known from assignments, claims and links.
