@@ -25,7 +25,9 @@ use crate::{JobRef, rule, schema};
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Checkpoint", type_ = "integer", json_path = ".status.checkpoint"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.stateBytes"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Path", type_ = "string", json_path = ".status.path", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::tidy)]

@@ -45,9 +45,11 @@ fn a_stream_job_can_be_scaled_and_reports_its_status() {
             },
         })
     );
-    let columns: Vec<&Value> =
-        version["additionalPrinterColumns"].as_array().unwrap().iter().map(|column| &column["name"]).collect();
-    assert_eq!(columns, ["State", "Parallelism", "Workers", "Checkpoint age", "Restarts", "Age"]);
+    let columns = version["additionalPrinterColumns"].as_array().unwrap();
+    let (always, wide): (Vec<&Value>, Vec<&Value>) = columns.iter().partition(|column| column["priority"].is_null());
+    let names = |columns: Vec<&Value>| columns.into_iter().map(|column| column["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(always), ["State", "Parallelism", "Workers", "Checkpoint age", "Restarts", "Age"]);
+    assert_eq!(names(wide), ["Revision", "State bytes", "Message"]);
     assert_eq!(crd["spec"]["names"]["shortNames"], json!(["sj"]));
     assert_eq!(definition("savepoints")["spec"]["versions"][0]["subresources"]["status"], json!({}));
 }

@@ -3,18 +3,17 @@
 # Jobs and savepoints: what users want, and what becomes of it. Patched are only finalizers.
 - apiGroups: [weir.dev]
   resources: [streamjobs, savepoints]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [weir.dev]
   resources: [streamjobs/status, savepoints/status]
   verbs: [patch]
-# Where owners of objects are checked, only who may set finalizers may own.
-- apiGroups: [weir.dev]
-  resources: [streamjobs/finalizers]
-  verbs: [update]
 # Workers; where they find their manifest and their leader.
 - apiGroups: [""]
-  resources: [pods, services, configmaps]
+  resources: [pods, configmaps]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list, watch, create, patch, delete]
 # Certificates of jobs, and whether the secrets of jobs are there: by name. Nothing lists secrets.
 - apiGroups: [""]
   resources: [secrets]

@@ -50,7 +50,15 @@ use crate::{rule, schema};
     printcolumn(name = "Workers", type_ = "integer", json_path = ".status.readyWorkers"),
     printcolumn(name = "Checkpoint age", type_ = "date", json_path = ".status.lastCheckpoint.completedAt"),
     printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision", priority = 1),
+    printcolumn(
+        name = "State bytes",
+        type_ = "integer",
+        json_path = ".status.lastCheckpoint.stateBytes",
+        priority = 1
+    ),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(
@@ -162,7 +170,7 @@ pub enum DeletionPolicy {
     /// Everything stays where it is.
     #[default]
     Retain,
-    /// A last savepoint is taken and kept; checkpoints are deleted.
+    /// A last savepoint is taken and kept, beside the newest `checkpoint.retain` checkpoints.
     Savepoint,
     /// Checkpoints and savepoints are deleted.
     Delete,

@@ -196,6 +196,4 @@ pub enum ChangeStep {
     Stopping,
     /// A pod works on the state of the stopped job.
     Maintaining,
-    /// Pods that are not needed any more go.
-    Removing,
 }

@@ -13,7 +13,8 @@ pub struct StorageSpec {
     /// A bucket of S3 or of a store with its interface. The store must honour conditional writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3StorageSpec>,
-    /// A directory of the machine, for `weir run` and clusters of one node.
+    /// A directory, for `weir run`. On a cluster it must be that of a volume which `worker.podTemplate` mounts into all
+    /// workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalStorageSpec>,
     /// A volume that all workers mount (ReadWriteMany, unless there is one worker).

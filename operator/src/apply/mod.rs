@@ -19,7 +19,6 @@
 //! |---|---|---|
 //! | `weir.dev` | `streamjobs`, `savepoints` | `patch` (finalizers) |
 //! | `weir.dev` | `streamjobs/status`, `savepoints/status` | `patch` |
-//! | `weir.dev` | `streamjobs/finalizers` | `update` (owner references that block deletion) |
 //! | (core) | `pods` | `create`, `patch`, `delete` |
 //! | (core) | `services`, `configmaps` | `create`, `patch`, `delete` |
 //! | (core) | `secrets` | `create`, `update` |

@@ -2,7 +2,9 @@
 //!
 //! Everything belongs to the StreamJob and goes with it. Pods pass the restricted policy: no root, a root file system that
 //! cannot be written, no capabilities, no token for the Kubernetes API. What a user adds to the pods cannot take any of
-//! that away, and cannot change what the controller itself sets.
+//! that away, and cannot change what the controller itself sets. Volumes are the exception, as they are passed on as they
+//! were written: one of a template may be a token (`projected`), a Secret or a folder of the node (`hostPath`), and the
+//! cluster's own policy says whether that passes.
 
 mod objects;
 mod pod;

@@ -52,8 +52,8 @@ pub type Touched = (&'static str, Vec<JobKey>);
 const PAGE: u32 = 50;
 
 /// Watches everything that decisions are made of and keeps it in `cluster`; tells what has changed. Only objects of jobs are
-/// asked for, and of kinds of which no content matters only metadata. Watches that break are taken up again, later each
-/// time; the stream does not end.
+/// asked for, but for ConfigMaps: any may hold the SQL of a job. Of kinds of which no content matters, or which are read by
+/// name, only metadata comes. Watches that break are taken up again, later each time; the stream does not end.
 pub fn watch(
     client: &Client,
     scope: &Scope,

@@ -44,7 +44,7 @@ pub const PAUSE: &str = "weir.dev/pause-reconcile";
 pub const MARK_STABLE: &str = "weir.dev/stable";
 /// The reason and the message of a revision that failed.
 pub const MARK_FAILED: &str = "weir.dev/failed";
-/// The revision was stopped with a savepoint of this name.
+/// The revision was stopped because the user wanted it.
 pub const MARK_SUSPENDED: &str = "weir.dev/suspended";
 /// The revision has reached the end of its input.
 pub const MARK_FINISHED: &str = "weir.dev/finished";
@@ -75,7 +75,7 @@ pub fn worker(job: &str, ordinal: u32, revision: u64, attempt: u64) -> String {
     format!("{job}-w{ordinal}-{revision}-{attempt}")
 }
 
-/// Name of a revision, and of its ConfigMap and check pod.
+/// Name of a revision, and of its ConfigMap; its check pod is called `<this>-check`.
 #[must_use]
 pub fn revision(job: &str, number: u64) -> String {
     format!("{job}-r{number}")

@@ -9,8 +9,9 @@
 //!
 //! | group | resources | verbs |
 //! |---|---|---|
-//! | `weir.dev` | `streamjobs`, `savepoints` | `get`, `list`, `watch` |
-//! | (core) | `pods`, `services`, `configmaps` | `get`, `list`, `watch` |
+//! | `weir.dev` | `streamjobs`, `savepoints` | `list`, `watch` |
+//! | (core) | `pods`, `configmaps` | `get`, `list`, `watch` |
+//! | (core) | `services` | `list`, `watch` |
 //! | (core) | `secrets` | `get` |
 //! | (core) | `namespaces` | `get` |
 //! | `apps` | `controllerrevisions` | `get`, `list`, `watch` |

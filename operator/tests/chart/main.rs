@@ -183,6 +183,22 @@ fn the_controllers_pods_pass_restricted_pod_security() {
 }
 
 #[test]
+fn alerts_link_to_their_runbooks_where_these_can_be_read() {
+    let Some(helm) = Helm::find("alerts_link_to_their_runbooks_where_these_can_be_read") else { return };
+    let first = |values: &[&str]| {
+        let objects = helm.objects(values);
+        let rules = objects.iter().find(|object| object["kind"] == "PrometheusRule").unwrap();
+        rules["spec"]["groups"][0]["rules"][0]["annotations"].clone()
+    };
+    let linked = first(&[MONITORING]);
+    assert_eq!(linked["runbook_url"], "https://weir.example/operations#weircontrolleraway");
+    assert!(linked["runbook"].is_null());
+    let named = first(&[r#"monitoring={"prometheusRule": {"enabled": true}}"#]);
+    assert_eq!(named["runbook"], "docs/operations.md, WeirControllerAway");
+    assert!(named["runbook_url"].is_null());
+}
+
+#[test]
 fn one_replica_blocks_no_drain() {
     let Some(helm) = Helm::find("one_replica_blocks_no_drain") else { return };
     let budgets =
