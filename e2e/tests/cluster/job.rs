@@ -161,7 +161,13 @@ spec:
         watch::ask("the job closes another window", || (newest() > before).then_some(()));
         self.patch(namespace, r#"{"spec": {"state": "Suspended"}}"#);
         self.until(namespace, "the job is suspended", |job| is(job, "Ready", "False", "Suspended"));
-        let rows = output::rows(&folder);
+        self.check_what_is_left(namespace);
+    }
+
+    /// Compares the output of a job that does not run any more with what a quiet run writes for the same windows.
+    #[track_caller]
+    pub(crate) fn check_what_is_left(&self, namespace: &Namespace) {
+        let rows = output::rows(&self.folder(namespace));
         let last = rows.iter().map(|row| window(row)).max().expect("the job has closed windows");
         // A window of a second has at most so many events, and the first one opens with the first event.
         let events = (seconds_of(&last) + 3) * self.rate;

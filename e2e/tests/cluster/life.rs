@@ -164,6 +164,7 @@ fn deletion_leaves_or_takes_what_the_policy_says() {
     let namespace = Namespace::new("policies");
     for (policy, left) in [("Retain", &["chain/", "state/"][..]), ("Savepoint", &["savepoints/"]), ("Delete", &[])] {
         let (job, folder) = kept(&namespace, policy);
+        job.wrote(&namespace);
         namespace.kubectl(&["delete", "streamjob", &job.name, "--timeout=10m"]).good();
         namespace
             .until("its pods are gone", &["pods", "-l", &pods::selector(&job)], |pods| pods.is_empty().then_some(()));
@@ -177,6 +178,7 @@ fn deletion_leaves_or_takes_what_the_policy_says() {
         }
         let claims = objects.iter().any(|object| object.starts_with("generations/"));
         assert!(claims, "{policy}: nothing says any more that the job was here: {objects:?}");
+        job.check_what_is_left(&namespace);
     }
 }
 

@@ -47,6 +47,8 @@ fn a_store_that_is_away_for_a_minute_holds_a_job_up_and_loses_nothing() {
     let generation = job.status(&namespace)["jobGeneration"].clone();
     let away = output::Away::new();
     is_missed(&namespace, &job, 30);
+    // Of a checkpoint a second none for a minute.
+    job.until(&namespace, "the job says so", |job| is(job, "Ready", "True", "CheckpointOverdue"));
     drop(away);
     job.until(&namespace, "the job goes on", |job| is(job, "Ready", "True", "Running"));
     assert_eq!(pods::uids(&namespace, &job), before, "pods were replaced");

@@ -2,8 +2,9 @@
 //!
 //! A worker dials its leader, says who it is, and stays connected; both sides say something at least once per heartbeat.
 //! What is said are the [`Command`](crate::job::agent::message::Command)s and
-//! [`Report`](crate::job::agent::message::Report)s of the job; nothing is decided here. A worker that misses its leader
-//! ends its tasks before it registers again, so that a leader can take a registration as the word that none runs.
+//! [`Report`](crate::job::agent::message::Report)s of the job; nothing about it is decided here. What a worker does by
+//! itself is one loop: it registers and obeys until it misses its leader, ends its tasks, waits, and registers again. So a
+//! leader can take a registration as the word that none of them runs.
 
 mod frame;
 mod leader_side;
