@@ -225,7 +225,11 @@ impl From<Compress> for Compression {
 
 /// The way to other workers, and where they find this one.
 fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc<Exchange>, String), Refusal> {
-    let settings = Settings { compression: arguments.compress.into(), ..Settings::new(uid, arguments.ordinal) };
+    let settings = Settings {
+        compression: arguments.compress.into(),
+        lost_after: patience(arguments).lost_after(),
+        ..Settings::new(uid, arguments.ordinal)
+    };
     let exchange = Exchange::listen(arguments.exchange, security, settings)?;
     let host = arguments.advertise.unwrap_or_else(|| arguments.exchange.ip());
     if host.is_unspecified() {
