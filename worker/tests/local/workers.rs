@@ -4,6 +4,7 @@ use super::place::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use weir_worker::tls::{Role, self_made};
 
 const LOOPBACK: [&str; 3] = ["--insecure", "--exchange", "127.0.0.1:0"];
@@ -86,6 +87,41 @@ fn a_worker_of_another_plan_or_with_another_jobs_certificate_is_told_so_and_the_
     place.check("a worker of the job", &worker("1", &follows("own")), FINISHED, &[]);
     assert_eq!(leading.end(PATIENCE).0, Some(FINISHED));
     assert_eq!(place.lines("out").len(), 1);
+}
+
+#[test]
+fn a_leader_that_alone_is_told_to_go_and_does_not_come_to_hand_over_is_started_again() {
+    let source = "CREATE TABLE numbers (k BIGINT, v BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '500',
+        'number-of-rows' = '3000', 'fields.k.min' = '0', 'fields.k.max' = '9');";
+    let sink = "CREATE TABLE copies (k BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');";
+    let statements = [source, sink, "INSERT INTO copies SELECT k FROM numbers;"];
+    let place = Place::new(&manifest("  checkpoint: {interval: 100ms}\n", &statements), "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(["run", "job.yaml", "--workers", "2"]).current_dir(place.path("."));
+    // No checkpoint is as quick as that.
+    command.env("WEIR_DRAIN_TIMEOUT", "1ms").stdout(Stdio::null()).stderr(Stdio::piped());
+    let running = Running::new(command.spawn().unwrap());
+    let links = || fs::read_dir(place.path(".weir/job/chain")).map_or(0, Iterator::count);
+    running.until("checkpoints", || links() > 2);
+    assert!(Command::new("kill").args(["-s", "TERM", &leader_of(&running)]).status().unwrap().success());
+    let (code, said) = running.end(PATIENCE);
+    assert_eq!(code, Some(FINISHED), "{said}");
+    for part in
+        ["within the time for draining", "worker 0 has ended (exit status: 130) and is started again", "has finished"]
+    {
+        assert!(said.contains(part), "{part:?} is not said:\n{said}");
+    }
+    assert_eq!(place.lines("out").len(), 3000);
+}
+
+/// The process of worker 0 of a run.
+fn leader_of(running: &Running) -> String {
+    let run = running.child.id();
+    let children = fs::read_to_string(format!("/proc/{run}/task/{run}/children")).unwrap();
+    let leads = |pid: &&str| {
+        fs::read(format!("/proc/{pid}/cmdline")).unwrap().windows(12).any(|part| part == b"--ordinal\x000\0")
+    };
+    children.split_whitespace().find(leads).unwrap().to_owned()
 }
 
 /// Waits until a worker says this when it is asked whether it is ready, and that it is not.
