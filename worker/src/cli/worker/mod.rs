@@ -160,7 +160,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
     if arguments.stays() || arguments.parent.is_some() {
         settings::keep_asking();
     }
-    let departure = Departure::on_signals(arguments.drain_timeout)?;
+    let departure = Departure::on_signals(arguments)?;
     let begun = begin::until_begun(arguments)?;
     if arguments.ordinal == 0 {
         lead::lead(arguments, begun, departure)
