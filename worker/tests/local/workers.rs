@@ -21,7 +21,7 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
     let taken = holder.local_addr().unwrap().to_string();
     let with = |more: &[&'static str]| [&LOOPBACK[..], more].concat();
     let at = |option: &'static str| [with(&["--control", "127.0.0.1:0"]), vec![option, taken.as_str()]].concat();
-    let table: [(&str, &str, Vec<&str>, &[&str]); 9] = [
+    let table: [(&str, &str, Vec<&str>, &[&str]); 10] = [
         ("no certificates", "0", vec![], &["workers need certificates", "--tls", "--insecure"]),
         ("no such folder", "0", vec!["--tls", "nowhere"], &["nowhere"]),
         ("no leader", "1", with(&[]), &["a worker needs its leader", "--leader HOST:PORT"]),
@@ -36,6 +36,12 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
         ("health", "0", at("--health"), &[&taken]),
         ("API", "0", at("--api"), &[&taken]),
         ("all", "0", at("--http"), &[&taken]),
+        (
+            "all to everybody, beside certificates",
+            "0",
+            vec!["--tls", "nowhere", "--http", "127.0.0.1:0"],
+            &["without a certificate", "--api", "--insecure"],
+        ),
     ];
     for (what, ordinal, more, parts) in table {
         place.check(what, &worker(ordinal, &more), USER_ERROR, parts);

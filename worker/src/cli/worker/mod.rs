@@ -114,7 +114,7 @@ pub(super) struct Arguments {
     /// Serve health and metrics of this worker on this address, to everybody.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_HEALTH")]
     health: Option<String>,
-    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0.
+    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0, of a run or with --insecure.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_HTTP", hide = true)]
     http: Option<String>,
     /// Workers and leader say something at least this often, such as 1s.
@@ -154,6 +154,7 @@ pub(super) struct Arguments {
 
 /// Runs the worker.
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    arguments.check()?;
     if let Some(parent) = arguments.parent {
         fleet::end_with(parent)?;
     }
@@ -170,6 +171,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
 }
 
 impl Arguments {
+    /// Whether the options go together.
+    fn check(&self) -> Result<(), Refusal> {
+        if self.http.is_some() && self.parent.is_none() && !self.insecure {
+            return Err(Refusal::user(
+                "error: --http lets everybody who reaches it change the job, without a certificate\n\
+                 hint: --api serves the job to those with a certificate; or do without certificates everywhere (--insecure)",
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether the worker stays when it cannot run the job, or the job has ended: whoever started it says what it runs, and
     /// looks what has become of it.
     fn stays(&self) -> bool {
