@@ -21,7 +21,7 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
     let taken = holder.local_addr().unwrap().to_string();
     let with = |more: &[&'static str]| [&LOOPBACK[..], more].concat();
     let at = |option: &'static str| [with(&["--control", "127.0.0.1:0"]), vec![option, taken.as_str()]].concat();
-    let table: [(&str, &str, Vec<&str>, &[&str]); 10] = [
+    let table: [(&str, &str, Vec<&str>, &[&str]); 12] = [
         ("no certificates", "0", vec![], &["workers need certificates", "--tls", "--insecure"]),
         ("no such folder", "0", vec!["--tls", "nowhere"], &["nowhere"]),
         ("no leader", "1", with(&[]), &["a worker needs its leader", "--leader HOST:PORT"]),
@@ -42,11 +42,23 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
             vec!["--tls", "nowhere", "--http", "127.0.0.1:0"],
             &["without a certificate", "--api", "--insecure"],
         ),
+        ("certificates, and none", "0", with(&["--tls", "nowhere"]), &["--tls names", "leave one of them out"]),
+        (
+            "anew, and not",
+            "0",
+            with(&["--fresh", "--restore", "before"]),
+            &["--fresh forgets", "leave one of them out"],
+        ),
     ];
     for (what, ordinal, more, parts) in table {
         place.check(what, &worker(ordinal, &more), USER_ERROR, parts);
         assert!(!place.path(".weir/job/chain").exists() && !place.path("out").exists(), "{what}");
     }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(worker("1", &["--exchange", "127.0.0.1:0", "--restore", "before"])).current_dir(place.path("."));
+    command.envs([("WEIR_FRESH", "false"), ("WEIR_QUIET", "false"), ("WEIR_INSECURE", "true")]);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains("a worker needs its leader"), "what is off excludes nothing: {said}");
     place.check("a run", &["run", "job.yaml", "--quiet", "--http", &taken], USER_ERROR, &[&taken, "hint: "]);
     assert!(!place.path(".weir/job/chain").exists() && !place.path("out").exists());
 }

@@ -121,6 +121,10 @@ impl Launch<'_> {
             _ => Stdio::null(),
         };
         command.args(self.options(ordinal)?).stdin(input);
+        // What the run begins with, and what it shows, it says itself, each time anew.
+        for name in ["WEIR_FRESH", "WEIR_RESTORE", "WEIR_QUIET"] {
+            command.env_remove(name);
+        }
         // The terminal's Ctrl-C is for this process, which asks the leader to stop.
         command.process_group(0).spawn().map_err(failed)
     }
