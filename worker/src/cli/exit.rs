@@ -42,6 +42,14 @@ pub(super) fn note(text: &str) {
     }
 }
 
+/// Says and notes why the process ends, though nothing went wrong; it is only noted where `quiet` is wanted.
+pub(super) fn say(text: &str, quiet: bool) {
+    note(text);
+    if !quiet {
+        eprintln!("{text}");
+    }
+}
+
 /// Prints that a command's work is done, and notes it in words that no other program says by chance.
 pub(super) fn done(text: &str) -> Code {
     println!("{text}");

@@ -162,12 +162,7 @@ pub(super) fn on_signals(job: Handle) -> Result<(), Refusal> {
 }
 
 pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
-    let say = |text: String| {
-        exit::note(&text);
-        if !quiet {
-            eprintln!("{text}");
-        }
-    };
+    let say = |text: String| exit::say(&text, quiet);
     match end {
         End::Finished { already: Already::No, .. } => {
             say(format!("job {name} has finished"));

@@ -6,7 +6,7 @@ use super::hello::Hello;
 use super::outlet::{Next, Outlet};
 use super::traffic::Traffic;
 use super::wire::{self, Broken, Outgoing};
-use super::{DRAIN, FAREWELL, Shared};
+use super::{DRAIN, FAREWELL, Shared, reach};
 use crate::failure::Failure;
 use crate::tls::Stream;
 use arrow::buffer::Buffer;
@@ -42,7 +42,8 @@ async fn carry(outlet: &Outlet, shared: &Shared) -> Result<(), Failure> {
         let name = outlet.worker.get().map_or(String::new(), |worker| format!(" {worker}"));
         Failure::transient(format!("lost the worker{name} at {}", outlet.peer)).because(broken)
     };
-    let stream = shared.security.connect(outlet.peer).await?;
+    let stream = reach::dial(outlet.peer, shared.settings.lost_after).await?;
+    let stream = shared.security.connect_over(stream, outlet.peer).await?;
     let (mut reader, mut writer) = open(stream);
     let traffic = greet(outlet, shared, &mut reader, &mut writer).await.map_err(lost)?;
     let outcome = tokio::select! {
@@ -122,7 +123,7 @@ async fn speak(outlet: &Outlet, writer: &mut (impl AsyncWrite + Unpin), traffic:
                 outgoing.write(writer).await?;
             }
             Next::Wait => {
-                writer.flush().await.map_err(Broken::Connection)?;
+                writer.flush().await.map_err(wire::broken)?;
                 outlet.work.notified().await;
             }
             Next::Leave => break,
@@ -135,7 +136,7 @@ async fn speak(outlet: &Outlet, writer: &mut (impl AsyncWrite + Unpin), traffic:
 /// was written last.
 pub(super) async fn leave(writer: &mut (impl AsyncWrite + Unpin), close: Header) -> Result<(), Broken> {
     wire::write(writer, close, &[]).await?;
-    writer.shutdown().await.map_err(Broken::Connection)?;
+    writer.shutdown().await.map_err(wire::broken)?;
     pending().await
 }
 

@@ -11,7 +11,7 @@ use super::rows::decode::{self, Decoder};
 use super::rows::schema;
 use super::traffic::Traffic;
 use super::wire::{self, Broken};
-use super::{FAREWELL, Shared};
+use super::{FAREWELL, Shared, reach};
 use crate::dataflow::element::Element;
 use crate::dataflow::inbox::{Arrived, Inbox, Incoming};
 use crate::failure::Failure;
@@ -63,7 +63,11 @@ struct Pending {
 
 /// Serves a connection until its generation is closed or the caller is lost, which is told.
 pub(super) async fn run(stream: TcpStream, address: SocketAddr, shared: &Shared) {
-    let stream = match shared.security.accept(stream).await {
+    let accepted = async {
+        reach::watch(&stream, address, shared.settings.lost_after)?;
+        shared.security.accept(stream).await
+    };
+    let stream = match accepted.await {
         Ok((stream, _)) => stream,
         Err(failure) => {
             tracing::warn!(%address, reason = failure.chain(), "a connection was refused");
@@ -109,7 +113,7 @@ async fn refuse(writer: &mut (impl AsyncWrite + Unpin), address: SocketAddr, rea
     let header = Header::over(Kind::Refusal, Generation(0), 0, reason.as_bytes());
     let farewell = async {
         wire::write(writer, header, reason.as_bytes()).await?;
-        writer.shutdown().await.map_err(Broken::Connection)
+        writer.shutdown().await.map_err(wire::broken)
     };
     // A caller that does not listen needs no reason.
     let _ = timeout(FAREWELL, farewell).await;

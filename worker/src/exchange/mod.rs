@@ -15,7 +15,8 @@
 //!
 //! A generation is opened, and then closed. A connection of a generation that is not open here yet waits for it; one of
 //! an older generation is refused. A connection that ends otherwise than by `Close` is a lost peer: whoever waits to
-//! send to it is cancelled, and the one who opened the generation is told.
+//! send to it is cancelled, and the one who opened the generation is told. So is a peer that cannot be reached any more
+//! (`reach`).
 //!
 //! Invariants: what comes from the network never panics and never allocates more than the limits in `frame` and the
 //! credits of a channel allow; a frame of another generation ends its connection; every task of the runtime ends with
@@ -28,6 +29,7 @@ mod hello;
 mod inlet;
 mod numbers;
 mod outlet;
+mod reach;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub compression: Compression,
     /// How long a connection waits for its generation to be opened on the other side.
     pub patience: Duration,
+    /// A peer whose machine has not answered for so long is lost; at least two seconds.
+    pub lost_after: Duration,
 }
 
 /// Whether rows are compressed on the way.
@@ -79,7 +83,7 @@ pub enum Compression {
 }
 
 impl Settings {
-    /// One lane, no compression, a minute of patience.
+    /// One lane, no compression, a minute of patience; lost after three seconds.
     #[must_use]
     pub fn new(job: impl Into<String>, worker: u32) -> Self {
         Self {
@@ -88,6 +92,7 @@ impl Settings {
             lanes: NonZero::<u32>::MIN,
             compression: Compression::None,
             patience: Duration::from_secs(60),
+            lost_after: Duration::from_secs(3),
         }
     }
 }

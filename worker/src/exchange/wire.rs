@@ -17,6 +17,8 @@ use weir_protocol::{Generation, TaskId};
 pub(super) enum Broken {
     #[error("the connection broke")]
     Connection(#[source] IoError),
+    #[error("its machine does not answer: can the two machines reach each other?")]
+    Unreachable(#[source] IoError),
     #[error("it closed the connection: has its process ended?")]
     Gone,
     #[error("it said nothing for {} seconds", .0.as_secs())]
@@ -49,7 +51,7 @@ const ALIGNMENT: usize = 64;
 /// Reads a header. `None` when the stream ended before it began.
 pub(super) async fn read_header(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<Header>, Broken> {
     let mut bytes = [0; HEADER];
-    let first = reader.read(&mut bytes).await.map_err(Broken::Connection)?;
+    let first = reader.read(&mut bytes).await.map_err(broken)?;
     if first == 0 {
         return Ok(None);
     }
@@ -70,7 +72,7 @@ pub(super) async fn read_body(reader: &mut (impl AsyncRead + Unpin), header: &He
     let end = start + length;
     while bytes.len() < end {
         let missing = end - bytes.len();
-        if reader.read_buf(&mut (&mut bytes).limit(missing)).await.map_err(Broken::Connection)? == 0 {
+        if reader.read_buf(&mut (&mut bytes).limit(missing)).await.map_err(broken)? == 0 {
             return Err(Broken::Gone);
         }
     }
@@ -90,7 +92,7 @@ pub(super) async fn write(writer: &mut (impl AsyncWrite + Unpin), header: Header
     let mut outgoing = Outgoing::default();
     outgoing.push(header, vec![Buffer::from(body)]);
     outgoing.write(writer).await?;
-    writer.flush().await.map_err(Broken::Connection)
+    writer.flush().await.map_err(broken)
 }
 
 /// Frames that are written together.
@@ -128,7 +130,7 @@ impl Outgoing {
         let mut slices: Vec<IoSlice<'_>> = parts.map(IoSlice::new).collect();
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
-            let written = writer.write_vectored(rest).await.map_err(Broken::Connection)?;
+            let written = writer.write_vectored(rest).await.map_err(broken)?;
             if written == 0 {
                 return Err(Broken::Connection(ErrorKind::WriteZero.into()));
             }
@@ -140,6 +142,11 @@ impl Outgoing {
     }
 }
 
-fn broken(error: IoError) -> Broken {
-    if error.kind() == ErrorKind::UnexpectedEof { Broken::Gone } else { Broken::Connection(error) }
+/// What the failure of a read or a write means.
+pub(super) fn broken(error: IoError) -> Broken {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Broken::Gone,
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Broken::Unreachable(error),
+        _ => Broken::Connection(error),
+    }
 }

@@ -119,6 +119,12 @@ impl Security {
         let Ok(stream) = timeout(LONGEST_WAY, TcpStream::connect(address)).await else {
             return Err(Failure::transient(format!("no machine answered at {address} within a second")));
         };
+        let stream = stream.map_err(|error| unreachable(address, error))?;
+        self.connect_over(stream, address).await
+    }
+
+    /// The same over a connection to `address` that is there already.
+    pub async fn connect_over(&self, stream: TcpStream, address: SocketAddr) -> Result<Stream> {
         match timeout(LONGEST_HANDSHAKE, self.shake_hands(stream, address)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(too_slow(address)),
@@ -126,13 +132,12 @@ impl Security {
     }
 
     async fn dial(&self, address: SocketAddr) -> Result<Stream> {
-        self.shake_hands(TcpStream::connect(address).await, address).await
+        let stream = TcpStream::connect(address).await.map_err(|error| unreachable(address, error))?;
+        self.shake_hands(stream, address).await
     }
 
-    async fn shake_hands(&self, stream: std::io::Result<TcpStream>, address: SocketAddr) -> Result<Stream> {
-        let unreachable = |error| Failure::transient(format!("cannot connect to {address}")).because(error);
-        let stream = stream.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+    async fn shake_hands(&self, stream: TcpStream, address: SocketAddr) -> Result<Stream> {
+        stream.set_nodelay(true).map_err(|error| unreachable(address, error))?;
         let Self::Mutual(identity) = self else { return Ok(Stream::Plain(stream)) };
         let name = ServerName::try_from(Role::Worker.name()).expect("the role is a DNS name");
         let connector = TlsConnector::from(Arc::clone(&identity.current().client));
@@ -157,6 +162,10 @@ async fn farewell(mut stream: TcpStream) {
             return;
         }
     }
+}
+
+fn unreachable(address: SocketAddr, error: std::io::Error) -> Failure {
+    Failure::transient(format!("cannot connect to {address}")).because(error)
 }
 
 fn too_slow(address: SocketAddr) -> Failure {

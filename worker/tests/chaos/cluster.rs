@@ -11,6 +11,7 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -97,7 +98,7 @@ impl Cluster {
     }
 
     fn write_manifest(&self, name: &str, windows: &str, pace: &str) {
-        let Shape { events, interval, unaligned, .. } = self.shape;
+        let Shape { events, interval, unaligned, workers, .. } = self.shape;
         let overtaking = if unaligned { ", unaligned: {after: 0s}" } else { "" };
         let source = format!("'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '200'{pace}");
         let script = format!(
@@ -125,7 +126,7 @@ impl Cluster {
         };
         let manifest = format!(
             "apiVersion: weir.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: chaos, namespace: tests}}\nspec:\n  \
-             parallelism: 2\n  checkpoint: {{interval: {interval}, tolerableFailures: 10{overtaking}}}\n{storage}  \
+             parallelism: {workers}\n  checkpoint: {{interval: {interval}, tolerableFailures: 10{overtaking}}}\n{storage}  \
              restart: {{exponentialDelay: {{initial: 20ms, max: 1s, resetAfter: 1s}}}}\n  pipeline:\n    sql: |\n      {}\n",
             script.replace('\n', "\n      ")
         );
@@ -220,7 +221,7 @@ impl Cluster {
                 }
                 None | Some(HANDED_OVER | INTERRUPTED) => self.restart(ordinal),
                 // Who has never reached the store cannot know whether its address is wrong.
-                Some(MISTAKEN) if self.found_no_store(ordinal) => {
+                Some(MISTAKEN) if says_no_store(&self.log(ordinal)) => {
                     self.count("starts without a store");
                     self.restart(ordinal);
                 }
@@ -228,10 +229,6 @@ impl Cluster {
             }
         }
         false
-    }
-
-    fn found_no_store(&self, ordinal: u32) -> bool {
-        says_no_store(&self.log(ordinal))
     }
 
     /// On the same machine, as the same attempt.
@@ -326,6 +323,16 @@ impl Cluster {
         true
     }
 
+    /// Cuts two workers off from each other alone for a while; their addresses. `None` where that cannot be done.
+    pub fn cut_apart(&mut self, [one, other]: [u32; 2], time: Duration) -> Option<[IpAddr; 2]> {
+        let address = |ordinal: u32| Some(self.workers.get(&ordinal)?.machine.address());
+        let addresses = [address(one)?, address(other)?];
+        let done = self.tells_machines_apart()
+            && self.cut(one, From::Machine(addresses[1]), time)
+            && self.cut(other, From::Machine(addresses[0]), time);
+        done.then_some(addresses)
+    }
+
     /// True as long as a worker is cut off.
     pub fn is_cut(&self, ordinal: u32) -> bool {
         self.workers.get(&ordinal).is_some_and(|worker| worker.cut_until.is_some())
@@ -393,7 +400,7 @@ impl Cluster {
     }
 
     /// Who was replaced is no longer cut off, and no longer stands still; their addresses.
-    pub fn join_zombies(&mut self) -> Vec<std::net::IpAddr> {
+    pub fn join_zombies(&mut self) -> Vec<IpAddr> {
         for zombie in &mut self.zombies {
             zombie.cut_until = None;
             zombie.machine.join();

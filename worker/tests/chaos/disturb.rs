@@ -34,7 +34,10 @@ impl Chance {
     }
 }
 
-const KINDS: [&str; 14] = [
+/// What relays cannot do.
+const APART: &str = "cut two workers off from each other and rejoin";
+
+const KINDS: [&str; 15] = [
     "kill a worker",
     "kill the leader",
     "leave",
@@ -45,6 +48,7 @@ const KINDS: [&str; 14] = [
     "cut the leader off and rejoin",
     "cut the leader off, replace and rejoin",
     "cut off from the store",
+    APART,
     "rescale",
     "savepoint",
     "store fault",
@@ -62,8 +66,9 @@ pub struct Disturber {
 }
 
 impl Disturber {
-    pub fn new(chance: &mut Chance) -> Self {
+    pub fn new(cluster: &Cluster, chance: &mut Chance) -> Self {
         let mut missing = KINDS.to_vec();
+        missing.retain(|kind| *kind != APART || cluster.tells_machines_apart());
         for at in (1..missing.len()).rev() {
             missing.swap(at, chance.below(at as u64 + 1) as usize);
         }
@@ -124,6 +129,10 @@ fn disturb(kind: &str, cluster: &mut Cluster, chance: &mut Chance) -> bool {
         }
         "cut off, replace and rejoin" => cut_and_replace(follower, cluster, chance),
         "cut the leader off, replace and rejoin" => cut_and_replace(0, cluster, chance),
+        APART => {
+            let other = 1 + (follower + chance.below(MOST_WORKERS - 2) as u32) % (MOST_WORKERS as u32 - 1);
+            cluster.cut_apart([follower, other], chance.ms(300, 5_000)).is_some()
+        }
         "rescale" => cluster.assign(1 + chance.below(8), 1 + chance.below(MOST_WORKERS)),
         "savepoint" => cluster.savepoint(chance.below(5)),
         "store fault" => store_fault(cluster, chance),

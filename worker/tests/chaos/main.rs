@@ -55,7 +55,7 @@ fn run(seed: u64, seconds: u64) -> BTreeSet<&'static str> {
     for ordinal in 0..MOST_WORKERS {
         cluster.start(ordinal as u32);
     }
-    let mut disturber = Disturber::new(&mut chance);
+    let mut disturber = Disturber::new(&cluster, &mut chance);
     let began = Instant::now();
     let lasts = Duration::from_secs(seconds);
     while !cluster.look() {

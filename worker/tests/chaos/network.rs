@@ -28,6 +28,8 @@ pub enum From {
     Store,
     /// The other machines, and the leader's service; it reaches the store.
     Workers,
+    /// One other machine, where machines are told apart.
+    Machine(IpAddr),
 }
 
 /// A network with machines on it.
@@ -219,18 +221,20 @@ impl Machine {
         match &self.kind {
             Kind::Namespace { subnet } => {
                 let name = name(*subnet, self.number);
+                let vanish =
+                    |to: IpAddr| ip(&format!("-n {name} neigh replace {to} lladdr {NOWHERE} nud permanent dev eth0"));
                 let nowhere = |number: u8| {
-                    ip(&format!(
-                        "-n {name} neigh replace 198.18.{subnet}.{number} lladdr {NOWHERE} nud permanent dev eth0"
-                    ));
+                    vanish(Ipv4Addr::new(198, 18, *subnet, number).into());
                 };
                 match from {
                     From::All => self.plug(*subnet, "nomaster"),
                     From::Store => nowhere(2),
+                    From::Machine(other) => assert!(vanish(other), "{name} cannot be cut off from {other}"),
                     From::Workers => (1..=250).filter(|number| *number == 1 || *number >= 10).for_each(nowhere),
                 }
             }
             Kind::Relays { store, leader, exchange, control, .. } => {
+                assert!(!matches!(from, From::Machine(_)), "a relay does not know who calls");
                 store.hold(from != From::Workers);
                 leader.hold(from != From::Store);
                 control.hold(from != From::Store);

@@ -1,5 +1,5 @@
 //! Workers and leaders that are cut off from the others, or stand still, are replaced, and come back: they end by themselves
-//! and touch nothing.
+//! and touch nothing. Workers that are cut off from each other alone are noticed.
 
 use super::bucket::proxy::Change;
 use super::cluster::{Cluster, Progress};
@@ -24,6 +24,9 @@ const PART: &str = "partNumber=";
 /// the upload is completed: who stood still may find itself within the writing of one.
 const COUNTS: [&str; 6] = ["/chain/", "/generations/", "/savepoints/", "/assignments/", "uploadId=", PART];
 
+/// So long two workers do not reach each other: many times as long as the others may be silent.
+const APART: Duration = Duration::from_secs(20);
+
 /// A job that has changed nothing in its store for so long is between two checkpoints.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -40,9 +43,11 @@ enum Replaced {
     },
     /// A leader and its worker stand still together, and go on together.
     Frozen,
+    /// Two workers reach everybody but each other, until the cut ends.
+    Apart([u32; 2]),
 }
 
-const CUTS: [(&str, Replaced); 8] = [
+const CUTS: [(&str, Replaced); 9] = [
     ("a leader away from everybody, replaced", Replaced::At { ordinal: 0, from: From::All }),
     ("a leader that reaches the store alone, replaced", Replaced::At { ordinal: 0, from: From::Workers }),
     ("a worker away from everybody, replaced", Replaced::At { ordinal: 1, from: From::All }),
@@ -51,14 +56,16 @@ const CUTS: [(&str, Replaced); 8] = [
     ("a worker away from everybody", Replaced::Nobody { ordinal: 1, from: From::All }),
     ("a worker away from the store", Replaced::Nobody { ordinal: 1, from: From::Store }),
     ("a leader and its worker that stand still, replaced", Replaced::Frozen),
+    ("two workers apart", Replaced::Apart([1, 2])),
 ];
 
 fn run(name: &str, cut: Replaced) {
     let (interval, events) = if matches!(cut, Replaced::Frozen) { ("2s", 80_000) } else { ("200ms", 40_000) };
     let (state, pace) = (State::Bucket, Pace::Slow);
-    let shape = Shape { events, pace, state, interval, unaligned: false, workers: 2, copies: true };
+    let workers = if matches!(cut, Replaced::Apart(_)) { 3 } else { 2 };
+    let shape = Shape { events, pace, state, interval, unaligned: false, workers, copies: true };
     let Some(mut cluster) = Cluster::new(shape) else { return };
-    (0..2).for_each(|ordinal| cluster.start(ordinal));
+    (0..workers).for_each(|ordinal| cluster.start(ordinal));
     cluster.until("a checkpoint", PATIENCE, |cluster| cluster.progress().checkpoint > Some(2));
     let before = cluster.progress();
     match cut {
@@ -82,12 +89,15 @@ fn run(name: &str, cut: Replaced) {
         Replaced::Nobody { ordinal, from } => {
             // Longer than it is waited for, and than a put is tried.
             assert!(cluster.cut(ordinal, from, Duration::from_secs(4)));
-            cluster.until("the end of the cut", PATIENCE, |cluster| !cluster.is_cut(ordinal));
-            let joined = cluster.progress();
-            cluster.until("a checkpoint behind the cut", PATIENCE, |cluster| {
-                let now = cluster.progress();
-                now.link > joined.link && now.checkpoint > before.checkpoint
-            });
+            goes_on_behind_the_cut(&mut cluster, ordinal, before);
+        }
+        Replaced::Apart(pair) => {
+            let Some(addresses) = cluster.cut_apart(pair, APART) else {
+                eprintln!("SKIPPED: {name}: relays cannot cut two workers off from each other");
+                return;
+            };
+            is_noticed(&mut cluster, pair, addresses);
+            goes_on_behind_the_cut(&mut cluster, pair[0], before);
         }
     }
     cluster.finish(PATIENCE);
@@ -103,6 +113,30 @@ fn between_checkpoints(cluster: &mut Cluster) {
             (changes, since) = (now, Instant::now());
         }
         since.elapsed() > PAUSE
+    });
+}
+
+/// The leader hears of it, says who does not reach whom, and tries again, all while the cut lasts.
+fn is_noticed(cluster: &mut Cluster, pair: [u32; 2], addresses: [IpAddr; 2]) {
+    let (before, began) = (cluster.progress(), Instant::now());
+    let mut failure = String::new();
+    cluster.until("word of the cut", PATIENCE, |cluster| {
+        assert!(cluster.is_cut(pair[0]), "nobody noticed the cut while it lasted: {:?}", cluster.progress());
+        let (_, job) = cluster.ask("GET", "/v1/job", "").unwrap_or_default();
+        let job: serde_json::Value = serde_json::from_str(&job).unwrap_or_default();
+        failure = job["lastFailure"]["message"].to_string();
+        addresses.iter().all(|address| failure.contains(&address.to_string()))
+            && cluster.progress().generation > before.generation
+    });
+    eprintln!("two workers apart: a new generation after {:?}: {failure}", began.elapsed());
+}
+
+fn goes_on_behind_the_cut(cluster: &mut Cluster, ordinal: u32, before: Progress) {
+    cluster.until("the end of the cut", PATIENCE, |cluster| !cluster.is_cut(ordinal));
+    let joined = cluster.progress();
+    cluster.until("a checkpoint behind the cut", PATIENCE, |cluster| {
+        let now = cluster.progress();
+        now.link > joined.link && now.checkpoint > before.checkpoint
     });
 }
 

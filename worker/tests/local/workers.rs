@@ -4,6 +4,7 @@ use super::place::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use weir_worker::tls::{Role, self_made};
 
 const LOOPBACK: [&str; 3] = ["--insecure", "--exchange", "127.0.0.1:0"];
@@ -20,7 +21,7 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
     let taken = holder.local_addr().unwrap().to_string();
     let with = |more: &[&'static str]| [&LOOPBACK[..], more].concat();
     let at = |option: &'static str| [with(&["--control", "127.0.0.1:0"]), vec![option, taken.as_str()]].concat();
-    let table: [(&str, &str, Vec<&str>, &[&str]); 9] = [
+    let table: [(&str, &str, Vec<&str>, &[&str]); 12] = [
         ("no certificates", "0", vec![], &["workers need certificates", "--tls", "--insecure"]),
         ("no such folder", "0", vec!["--tls", "nowhere"], &["nowhere"]),
         ("no leader", "1", with(&[]), &["a worker needs its leader", "--leader HOST:PORT"]),
@@ -35,11 +36,29 @@ fn what_is_wrong_with_a_workers_addresses_and_certificates_is_said_and_nothing_i
         ("health", "0", at("--health"), &[&taken]),
         ("API", "0", at("--api"), &[&taken]),
         ("all", "0", at("--http"), &[&taken]),
+        (
+            "all to everybody, beside certificates",
+            "0",
+            vec!["--tls", "nowhere", "--http", "127.0.0.1:0"],
+            &["without a certificate", "--api", "--insecure"],
+        ),
+        ("certificates, and none", "0", with(&["--tls", "nowhere"]), &["--tls names", "leave one of them out"]),
+        (
+            "anew, and not",
+            "0",
+            with(&["--fresh", "--restore", "before"]),
+            &["--fresh forgets", "leave one of them out"],
+        ),
     ];
     for (what, ordinal, more, parts) in table {
         place.check(what, &worker(ordinal, &more), USER_ERROR, parts);
         assert!(!place.path(".weir/job/chain").exists() && !place.path("out").exists(), "{what}");
     }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(worker("1", &["--exchange", "127.0.0.1:0", "--restore", "before"])).current_dir(place.path("."));
+    command.envs([("WEIR_FRESH", "false"), ("WEIR_QUIET", "false"), ("WEIR_INSECURE", "true")]);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains("a worker needs its leader"), "what is off excludes nothing: {said}");
     place.check("a run", &["run", "job.yaml", "--quiet", "--http", &taken], USER_ERROR, &[&taken, "hint: "]);
     assert!(!place.path(".weir/job/chain").exists() && !place.path("out").exists());
 }
@@ -98,6 +117,41 @@ fn a_worker_of_another_plan_or_with_another_jobs_certificate_is_told_so_and_the_
     place.check("a worker of the job", &worker("1", &follows("own")), FINISHED, &[]);
     assert_eq!(leading.end(PATIENCE).0, Some(FINISHED));
     assert_eq!(place.lines("out").len(), 1);
+}
+
+#[test]
+fn a_leader_that_alone_is_told_to_go_and_does_not_come_to_hand_over_is_started_again() {
+    let source = "CREATE TABLE numbers (k BIGINT, v BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '500',
+        'number-of-rows' = '3000', 'fields.k.min' = '0', 'fields.k.max' = '9');";
+    let sink = "CREATE TABLE copies (k BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');";
+    let statements = [source, sink, "INSERT INTO copies SELECT k FROM numbers;"];
+    let place = Place::new(&manifest("  checkpoint: {interval: 100ms}\n", &statements), "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(["run", "job.yaml", "--workers", "2"]).current_dir(place.path("."));
+    // No checkpoint is as quick as that.
+    command.env("WEIR_DRAIN_TIMEOUT", "1ms").stdout(Stdio::null()).stderr(Stdio::piped());
+    let running = Running::new(command.spawn().unwrap());
+    let links = || fs::read_dir(place.path(".weir/job/chain")).map_or(0, Iterator::count);
+    running.until("checkpoints", || links() > 2);
+    assert!(Command::new("kill").args(["-s", "TERM", &leader_of(&running)]).status().unwrap().success());
+    let (code, said) = running.end(PATIENCE);
+    assert_eq!(code, Some(FINISHED), "{said}");
+    for part in
+        ["within the time for draining", "worker 0 has ended (exit status: 130) and is started again", "has finished"]
+    {
+        assert!(said.contains(part), "{part:?} is not said:\n{said}");
+    }
+    assert_eq!(place.lines("out").len(), 3000);
+}
+
+/// The process of worker 0 of a run.
+fn leader_of(running: &Running) -> String {
+    let run = running.child.id();
+    let children = fs::read_to_string(format!("/proc/{run}/task/{run}/children")).unwrap();
+    let leads = |pid: &&str| {
+        fs::read(format!("/proc/{pid}/cmdline")).unwrap().windows(12).any(|part| part == b"--ordinal\x000\0")
+    };
+    children.split_whitespace().find(leads).unwrap().to_owned()
 }
 
 /// Waits until a worker says this when it is asked whether it is ready, and that it is not.

@@ -321,6 +321,11 @@ impl Pod {
         fs::read_to_string(self.variable("WEIR_TERMINATION_LOG")).unwrap_or_default()
     }
 
+    /// What it said last on standard error.
+    pub fn last_line(&self) -> String {
+        self.shown().lines().next_back().unwrap_or_default().to_owned()
+    }
+
     /// A plain request for health.
     pub fn health(&self, path: &str) -> (u16, Value) {
         self.waits(|| client::ask_plainly(&self.health, path), "an answer")

@@ -33,6 +33,11 @@ fn a_mistake_in_the_sql_is_shown_until_it_is_mended() {
         assert!(status == 503 && why["error"].as_str().unwrap().contains("bider"), "{why}");
         assert!(pod.is_alive());
     }
+    worker.signal(Signal::TERM);
+    worker.ends_with(5);
+    let last = "worker 1 was asked to end before it had begun";
+    assert_eq!((worker.last_line().as_str(), worker.last_words().as_str()), (last, last));
+    worker.start_again();
     job.manifest("job", &Spec::default());
     leader.reports("state", "awaiting");
     leader.assign(&assignment);
@@ -131,7 +136,8 @@ fn a_worker_that_is_told_to_go_leaves_nothing_to_be_read_again() {
     let before = leader.generation();
     worker.signal(Signal::TERM);
     worker.ends_with(5);
-    assert!(worker.last_words().contains("goes on elsewhere"), "{}", worker.last_words());
+    let last = "worker 1: its part of the job goes on elsewhere";
+    assert_eq!((worker.last_line().as_str(), worker.last_words().as_str()), (last, last));
     worker.start_again();
     leader.runs_as_generation_above(before);
     leader.completes_a_checkpoint();
@@ -180,6 +186,18 @@ fn a_leader_whose_tasks_do_not_stop_in_time_ends_all_the_same_and_the_next_one_g
     leader.signal(Signal::TERM);
     leader.ends_with(130);
     assert!(leader.last_words().contains("within the time for draining"), "{}", leader.last_words());
+    worker.signal(Signal::CONT);
+    leader.is_told("WEIR_DRAIN_TIMEOUT", "100s");
+    leader.start_again();
+    leader.in_force(1);
+    leader.completes_a_checkpoint();
+    worker.signal(Signal::STOP);
+    leader.signal(Signal::TERM);
+    // Two that come together may be one.
+    leader.signal(Signal::INT);
+    leader.ends_with(130);
+    let last = "error: a second signal came before the tasks had ended; the job goes on from its last checkpoint";
+    assert_eq!((leader.last_line().as_str(), leader.last_words().as_str()), (last, last));
     worker.signal(Signal::CONT);
     leader.start_again();
     leader.reports("ending", "finished");

@@ -42,6 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
     ("rcgen", &["worker/src/tls/", "operator/src/certificates/"]),
     ("x509_parser", &["worker/src/tls/", "operator/src/certificates/"]),
+    ("socket2", &["worker/src/exchange/reach.rs"]),
     ("clap", &["worker/src/cli/", "operator/src/cli.rs", "operator/src/telemetry/mod.rs"]),
     ("clap_complete", &["worker/src/cli/"]),
     ("signal_hook", &["worker/src/cli/"]),

@@ -143,6 +143,13 @@ impl Members {
         self.sessions.get(&session).map(|member| member.worker.ordinal)
     }
 
+    /// What a worker has reported, with who it is and where others reach it.
+    #[must_use]
+    pub fn reported(&self, session: Session, message: &str) -> String {
+        let Some(Member { worker, .. }) = self.sessions.get(&session) else { return message.to_owned() };
+        format!("worker {} at {}: {message}", worker.ordinal, worker.exchange)
+    }
+
     /// The workers that are there, by session.
     pub fn workers(&self) -> impl Iterator<Item = (Session, &Registration)> {
         self.sessions.iter().map(|(session, member)| (*session, &member.worker))

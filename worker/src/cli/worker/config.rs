@@ -47,7 +47,9 @@ fn given(arguments: &[OsString], option: &str) -> bool {
     let long = format!("--{option}");
     arguments.iter().any(|argument| {
         let argument = argument.to_string_lossy();
-        argument == long || argument.strip_prefix(&long).is_some_and(|rest| rest.starts_with('='))
+        // The only short one.
+        let short = option == "quiet" && argument == "-q";
+        short || argument == long || argument.strip_prefix(&long).is_some_and(|rest| rest.starts_with('='))
     })
 }
 
@@ -77,7 +79,11 @@ mod tests {
     fn check(arguments: &[&str], variables: &[&str], expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("options.yaml");
-        std::fs::write(&file, "manifest: job.yaml\nordinal: 2\ninsecure: true\nquiet: false\nleader: a:1\n").unwrap();
+        std::fs::write(
+            &file,
+            "manifest: job.yaml\nordinal: 2\ninsecure: true\nquiet: true\nfresh: false\nleader: a:1\n",
+        )
+        .unwrap();
         let named: Vec<OsString> =
             arguments.iter().map(|text| text.replace("FILE", file.to_str().unwrap()).into()).collect();
         let environment = |name: &str| variables.contains(&name).then(|| OsString::from("x"));
@@ -93,12 +99,17 @@ mod tests {
         check(
             &["weir", "worker", "--config=FILE"],
             &[],
-            &["--insecure", "--leader=a:1", "--manifest=job.yaml", "--ordinal=2"],
+            &["--insecure", "--leader=a:1", "--manifest=job.yaml", "--ordinal=2", "--quiet"],
         );
         check(
-            &["weir", "worker", "--config", "FILE", "--ordinal", "7"],
+            &["weir", "worker", "--config", "FILE", "--ordinal", "7", "-q"],
             &["WEIR_LEADER", "WEIR_MANIFEST"],
             &["--insecure"],
+        );
+        check(
+            &["weir", "worker", "--config", "FILE"],
+            &["WEIR_INSECURE", "WEIR_QUIET", "WEIR_MANIFEST"],
+            &["--leader=a:1", "--ordinal=2"],
         );
     }
 

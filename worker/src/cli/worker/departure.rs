@@ -1,6 +1,7 @@
 //! A worker that is told to go.
 
-use crate::cli::exit::{Code, Refusal, note};
+use super::Arguments;
+use crate::cli::exit::{Code, Refusal, note, say};
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,17 +28,18 @@ pub(super) struct Departure(Arc<Mutex<Option<Act>>>);
 
 impl Departure {
     /// From now on a signal ends the process, until somebody has something to hand over.
-    pub(super) fn on_signals(limit: weir_crds::Duration) -> Result<Self, Refusal> {
+    pub(super) fn on_signals(arguments: &Arguments) -> Result<Self, Refusal> {
         let mut signals = Signals::new([SIGINT, SIGTERM])
             .map_err(|error| Refusal::failed(format!("error: signals cannot be caught: {error}")))?;
         let act: Arc<Mutex<Option<Act>>> = Arc::default();
         let taken = Arc::clone(&act);
+        let (ordinal, limit, quiet) = (arguments.ordinal, arguments.drain_timeout, arguments.quiet);
         std::thread::spawn(move || {
             let mut arriving = signals.forever();
             let Some(first) = arriving.next() else { return };
             let wish = if first == SIGTERM { Wish::Leave } else { Wish::Stop };
             let Some(act) = taken.lock().take() else {
-                note("the worker was asked to end before it had begun");
+                say(&format!("worker {ordinal} was asked to end before it had begun"), quiet);
                 std::process::exit(match wish {
                     Wish::Leave => Code::HandedOver as i32,
                     Wish::Stop => Code::Interrupted as i32,
@@ -48,8 +50,7 @@ impl Departure {
                 std::thread::spawn(move || give_up(limit.into()));
             }
             if arriving.next().is_some() {
-                note("the worker was ended by a second signal; the job goes on from its last checkpoint");
-                std::process::exit(Code::Interrupted as i32);
+                cut_short("a second signal came before the tasks had ended");
             }
         });
         Ok(Self(act))
@@ -63,8 +64,12 @@ impl Departure {
 
 fn give_up(limit: Duration) {
     std::thread::sleep(limit);
-    let text = "error: the tasks did not end within the time for draining; the job goes on from its last checkpoint";
+    cut_short("the tasks did not end within the time for draining")
+}
+
+fn cut_short(why: &str) -> ! {
+    let text = format!("error: {why}; the job goes on from its last checkpoint");
     eprintln!("{text}");
-    note(text);
+    note(&text);
     std::process::exit(Code::Interrupted as i32);
 }

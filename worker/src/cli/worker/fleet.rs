@@ -121,6 +121,10 @@ impl Launch<'_> {
             _ => Stdio::null(),
         };
         command.args(self.options(ordinal)?).stdin(input);
+        // What the run begins with, and what it shows, it says itself, each time anew.
+        for name in ["WEIR_FRESH", "WEIR_RESTORE", "WEIR_QUIET"] {
+            command.env_remove(name);
+        }
         // The terminal's Ctrl-C is for this process, which asks the leader to stop.
         command.process_group(0).spawn().map_err(failed)
     }
@@ -252,7 +256,7 @@ impl<'a> Fleet<'a> {
             let slot = &mut self.slots[ordinal];
             let ended = slot.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
-                if let Some(code) = code(ordinal, status) {
+                if let Some(code) = code(ordinal, status, self.interrupts) {
                     return Ok(Some(code));
                 }
                 if now.duration_since(slot.since) > LONG {
@@ -310,15 +314,18 @@ impl Drop for Fleet<'_> {
     }
 }
 
-/// What a worker's end says about the job; `None` when it only died.
-fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
+/// What a worker's end says about the job, which was asked so often to stop; `None` when it only died.
+fn code(ordinal: usize, status: ExitStatus, interrupts: u32) -> Option<Code> {
     let known =
         [Code::Done, Code::Failed, Code::UserError, Code::Stopped, Code::Fenced, Code::HandedOver, Code::Interrupted];
     let code = known.into_iter().find(|code| status.code() == Some(*code as i32))?;
     // The others know of the job's end from their leader, whose own end says more.
-    let own = match ordinal {
+    let own = match (ordinal, code) {
         // A leader that handed the job over ends like one whose job goes on.
-        0 => code != Code::HandedOver,
+        (0, Code::HandedOver) => false,
+        // It alone was told to go and did not come to hand over; nobody has asked the job to end.
+        (0, Code::Interrupted) => interrupts > 0,
+        (0, _) => true,
         _ => matches!(code, Code::UserError | Code::Fenced),
     };
     own.then_some(code)
@@ -347,5 +354,37 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays behind is in the system's folder for such things.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_worker_that_ends_alone_does_not_end_the_job() {
+        let exit = |code: Code| ExitStatus::from_raw((code as i32) << 8);
+        let table = [
+            (0, exit(Code::Done), 0, Some(Code::Done)),
+            (0, exit(Code::Failed), 0, Some(Code::Failed)),
+            (0, exit(Code::UserError), 0, Some(Code::UserError)),
+            (0, exit(Code::Stopped), 1, Some(Code::Stopped)),
+            (0, exit(Code::Fenced), 0, Some(Code::Fenced)),
+            (0, exit(Code::HandedOver), 0, None),
+            (0, exit(Code::GivenUp), 0, None),
+            (0, exit(Code::Interrupted), 0, None),
+            (0, exit(Code::Interrupted), 1, Some(Code::Interrupted)),
+            (0, ExitStatus::from_raw(9), 1, None),
+            (1, exit(Code::UserError), 0, Some(Code::UserError)),
+            (1, exit(Code::Fenced), 0, Some(Code::Fenced)),
+            (1, exit(Code::Failed), 0, None),
+            (1, exit(Code::HandedOver), 0, None),
+            (1, exit(Code::Interrupted), 1, None),
+        ];
+        for (ordinal, status, interrupts, expected) in table {
+            let found = code(ordinal, status, interrupts);
+            assert_eq!(found, expected, "worker {ordinal}, {status}, {interrupts} signals");
+        }
     }
 }

@@ -69,9 +69,15 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     };
     let outcome = client.run();
     drop(health);
+    end(arguments, outcome)
+}
+
+/// The last line, and the exit code.
+fn end(arguments: &Arguments, outcome: Outcome) -> Result<Code, Refusal> {
     match outcome {
         Outcome::Left => {
-            exit::note("the worker's part of the job goes on elsewhere");
+            let text = format!("worker {}: its part of the job goes on elsewhere", arguments.ordinal);
+            exit::say(&text, arguments.quiet);
             Ok(Code::HandedOver)
         }
         Outcome::Ended(how) => {

@@ -35,7 +35,8 @@ use weir_protocol::leader::End;
 ///
 /// The worker with ordinal 0 leads the job; the others register with it and get their tasks from it. All need the same
 /// manifest and the same storage. `weir run --workers N` starts them on one machine; on Kubernetes the controller does.
-/// Every option can also be an environment variable, or a line `option: value` in the file that --config names.
+/// Every option can also be an environment variable, or a line `option: value` in the file that --config names: what an
+/// option says wins over its variable, and both over the file. An option without a value is `true` or `false` there.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = "Examples:
   weir worker job.yaml --ordinal 0 --workers 2 --advertise 10.0.0.5 --tls /etc/weir/tls
@@ -73,7 +74,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", env = "WEIR_COMPRESS", value_enum, default_value_t)]
     compress: Compress,
     /// A folder with tls.crt, tls.key and ca.crt: who this worker is, and whose certificates it believes.
-    #[arg(long, value_name = "DIR", env = "WEIR_TLS", conflicts_with = "insecure")]
+    #[arg(long, value_name = "DIR", env = "WEIR_TLS")]
     tls: Option<PathBuf>,
     /// No certificates: whoever reaches the ports is believed to be a worker.
     #[arg(long, env = "WEIR_INSECURE")]
@@ -82,7 +83,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", env = "WEIR_PARALLELISM", value_parser = clap::value_parser!(u32).range(1..))]
     parallelism: Option<u32>,
     /// Begin anew: forget the state of earlier runs; for ordinal 0.
-    #[arg(long, conflicts_with = "restore")]
+    #[arg(long, env = "WEIR_FRESH")]
     fresh: bool,
     /// Begin with a savepoint of this job, or with a checkpoint of another; for ordinal 0.
     #[arg(long, value_name = "NAME|PATH", env = "WEIR_RESTORE")]
@@ -113,7 +114,7 @@ pub(super) struct Arguments {
     /// Serve health and metrics of this worker on this address, to everybody.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_HEALTH")]
     health: Option<String>,
-    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0.
+    /// Serve all of that on one address, to everybody, as weir run does; for ordinal 0, of a run or with --insecure.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_HTTP", hide = true)]
     http: Option<String>,
     /// Workers and leader say something at least this often, such as 1s.
@@ -144,7 +145,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ID", env = "WEIR_POD")]
     pod: Option<String>,
     /// No progress on standard error; errors still are.
-    #[arg(long, short)]
+    #[arg(long, short, env = "WEIR_QUIET")]
     quiet: bool,
     /// End when this process does.
     #[arg(long, value_name = "PID", hide = true)]
@@ -153,13 +154,14 @@ pub(super) struct Arguments {
 
 /// Runs the worker.
 pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
+    arguments.check()?;
     if let Some(parent) = arguments.parent {
         fleet::end_with(parent)?;
     }
     if arguments.stays() || arguments.parent.is_some() {
         settings::keep_asking();
     }
-    let departure = Departure::on_signals(arguments.drain_timeout)?;
+    let departure = Departure::on_signals(arguments)?;
     let begun = begin::until_begun(arguments)?;
     if arguments.ordinal == 0 {
         lead::lead(arguments, begun, departure)
@@ -169,6 +171,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
 }
 
 impl Arguments {
+    /// Whether the options go together. To clap an option is given, too, whose variable is `false`.
+    fn check(&self) -> Result<(), Refusal> {
+        if self.fresh && self.restore.is_some() {
+            return Err(Refusal::user(
+                "error: --fresh forgets all state and --restore begins with some\nhint: leave one of them out",
+            ));
+        }
+        if self.insecure && self.tls.is_some() {
+            return Err(Refusal::user(
+                "error: --tls names certificates and --insecure does without\nhint: leave one of them out",
+            ));
+        }
+        if self.http.is_some() && self.parent.is_none() && !self.insecure {
+            return Err(Refusal::user(
+                "error: --http lets everybody who reaches it change the job, without a certificate\n\
+                 hint: --api serves the job to those with a certificate; or do without certificates everywhere (--insecure)",
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether the worker stays when it cannot run the job, or the job has ended: whoever started it says what it runs, and
     /// looks what has become of it.
     fn stays(&self) -> bool {
@@ -224,7 +247,11 @@ impl From<Compress> for Compression {
 
 /// The way to other workers, and where they find this one.
 fn exchange(arguments: &Arguments, security: Security, uid: &str) -> Result<(Arc<Exchange>, String), Refusal> {
-    let settings = Settings { compression: arguments.compress.into(), ..Settings::new(uid, arguments.ordinal) };
+    let settings = Settings {
+        compression: arguments.compress.into(),
+        lost_after: patience(arguments).lost_after(),
+        ..Settings::new(uid, arguments.ordinal)
+    };
     let exchange = Exchange::listen(arguments.exchange, security, settings)?;
     let host = arguments.advertise.unwrap_or_else(|| arguments.exchange.ip());
     if host.is_unspecified() {
@@ -299,4 +326,19 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
     };
     let vitals = Vitals { alive: Box::new(move || pulse.state()), ready: Box::new(ready), numbers };
     Ok(Some(api::serve_vitals(address, vitals)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+
+    #[test]
+    fn every_option_has_a_variable_of_its_name() {
+        let command = <Arguments as clap::Args>::augment_args(clap::Command::new("worker"));
+        let options = command.get_arguments().filter(|option| !option.is_hide_set());
+        for (option, long) in options.filter_map(|option| Some((option, option.get_long()?))) {
+            let variable = format!("WEIR_{}", long.to_ascii_uppercase().replace('-', "_"));
+            assert_eq!(option.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{long}");
+        }
+    }
 }

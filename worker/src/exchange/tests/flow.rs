@@ -111,6 +111,25 @@ fn columns_that_change_on_the_way_are_told_again() {
 }
 
 #[test]
+fn a_task_that_takes_nothing_for_long_is_no_lost_peer() {
+    let (sending, receiving) = pair(1, &Security::Insecure, |settings| settings.lost_after = Duration::ZERO);
+    let sender = sending.sender(1, receiving.exchange.address(), 0, 0);
+    let (rows, batches) = (8192, 20);
+    let held = thread::spawn(move || {
+        for batch in 0..batches {
+            sender.send(Element::Batch(numbers(batch * rows, rows))).unwrap();
+        }
+    });
+    // More than twice the least limit.
+    assert_eq!(sending.losses.recv_timeout(Duration::from_secs(5)).err(), Some(mpsc::RecvTimeoutError::Timeout));
+    assert!(!held.is_finished(), "all was sent although nothing was taken");
+    for _ in 0..batches {
+        assert_eq!(word(&receiving.next(0).1), format!("{rows} rows"));
+    }
+    held.join().unwrap();
+}
+
+#[test]
 fn a_slow_task_stalls_nothing_but_its_own_inputs() {
     let (sending, receiving) = pair(2, &Security::Insecure, |_| {});
     let to = receiving.exchange.address();

@@ -325,6 +325,7 @@ impl Runner {
             }
             Report::PeerLost { generation, worker, message } => {
                 let worker = worker.or_else(|| self.members.ordinal(session)).unwrap_or_default();
+                let message = self.members.reported(session, &message);
                 Happened::Leader(Event::WorkerLost { generation, worker, message })
             }
             Report::Prepared { revision } => {
