@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 }
 
 fn refused(refusal: &exit::Refusal) -> ExitCode {
-    eprintln!("{refusal}");
+    progress::say(&refusal.to_string());
     exit::note(&refusal.to_string());
     refusal.code.into()
 }

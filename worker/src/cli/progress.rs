@@ -7,6 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weir_protocol::EventTime;
 
+/// Says a line on standard error in one piece, so that those of several processes do not mix.
+pub(super) fn say(line: &str) {
+    // Nobody may listen: that is no reason to stop.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Shows progress until it is dropped.
 pub(super) struct Progress {
     stop: Option<mpsc::Sender<()>>,
@@ -57,7 +63,7 @@ impl View {
     fn notices(&self) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
         for notice in self.board.take_notices() {
-            eprintln!("{clear}{notice}");
+            say(&format!("{clear}{notice}"));
         }
     }
 
@@ -70,7 +76,7 @@ impl View {
             // A terminal that is gone is no reason to stop.
             let _ = std::io::stderr().flush();
         } else {
-            eprintln!("{text}");
+            say(&text);
         }
     }
 
@@ -81,7 +87,8 @@ impl View {
         // A run that was refused has nothing to sum up.
         if self.board.generation().is_some() {
             let totals = self.board.totals();
-            eprintln!("{}: {} rows in, {} rows out{}", self.name, totals.rows_in, totals.rows_out, left_out(&totals));
+            let (name, left_out) = (&self.name, left_out(&totals));
+            say(&format!("{name}: {} rows in, {} rows out{left_out}", totals.rows_in, totals.rows_out));
         }
     }
 

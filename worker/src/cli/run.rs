@@ -2,7 +2,7 @@
 
 use super::exit::{self, Code, Refusal};
 use super::job::{self, Planned};
-use super::progress::Progress;
+use super::progress::{self, Progress};
 use super::restore;
 use super::worker::{Compress, fleet};
 use crate::api::{self, Server, View};
@@ -165,7 +165,7 @@ pub(super) fn tell(name: &str, end: End, quiet: bool) -> Result<Code, Refusal> {
     let say = |text: String| {
         exit::note(&text);
         if !quiet {
-            eprintln!("{text}");
+            progress::say(&text);
         }
     };
     match end {

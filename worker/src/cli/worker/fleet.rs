@@ -2,6 +2,7 @@
 
 use super::super::exit::{Code, Refusal};
 use super::super::job;
+use super::super::progress;
 use super::super::run::{Arguments, check_parallelism};
 use super::lead;
 use crate::checkpoint::store::Store;
@@ -187,6 +188,8 @@ impl Launch<'_> {
 /// A worker that runs, or waits for its restart.
 struct Slot {
     child: Option<Child>,
+    /// How the one before it ended.
+    ended: Option<ExitStatus>,
     since: Instant,
     due: Instant,
     backoff: Backoff,
@@ -210,7 +213,7 @@ impl<'a> Fleet<'a> {
         for ordinal in 0..fleet.plan.workers {
             let now = Instant::now();
             let child = Some(fleet.plan.spawn(ordinal)?);
-            fleet.slots.push(Slot { child, since: now, due: now, backoff: Backoff::new(PACE) });
+            fleet.slots.push(Slot { child, ended: None, since: now, due: now, backoff: Backoff::new(PACE) });
         }
         Ok(fleet)
     }
@@ -259,18 +262,19 @@ impl<'a> Fleet<'a> {
                     slot.backoff.reset();
                 }
                 slot.child = None;
-                if status.success() {
-                    // It has heard that the job has ended; so will its leader's process.
-                    slot.due = now + GRACE;
-                    continue;
-                }
-                slot.due = now + Duration::from_millis(slot.backoff.next_ms(0.5));
-                self.tell_death(ordinal, status);
+                slot.ended = Some(status);
+                let wait = match has_heard_of_the_end(status) {
+                    // So will its leader's process.
+                    true => GRACE,
+                    false => Duration::from_millis(slot.backoff.next_ms(0.5)),
+                };
+                slot.due = now + wait;
             }
-            let slot = &mut self.slots[ordinal];
             if slot.child.is_none() && slot.due <= now {
                 slot.since = now;
-                slot.child = Some(self.plan.spawn(ordinal as u32)?);
+                let ended = slot.ended.take();
+                self.tell_death(ordinal, ended);
+                self.slots[ordinal].child = Some(self.plan.spawn(ordinal as u32)?);
                 if ordinal == 0 && self.interrupts > 0 {
                     // It was asked to stop and died before it had: asked again once it can hear.
                     self.stop_due = Some(now + RESTARTED);
@@ -284,9 +288,9 @@ impl<'a> Fleet<'a> {
         Ok(None)
     }
 
-    fn tell_death(&self, ordinal: usize, status: ExitStatus) {
-        if !self.plan.arguments.quiet {
-            eprintln!("worker {ordinal} has ended ({status}) and is started again");
+    fn tell_death(&self, ordinal: usize, ended: Option<ExitStatus>) {
+        if let Some(status) = ended.filter(|_| !self.plan.arguments.quiet) {
+            progress::say(&format!("worker {ordinal} has ended ({status}) and is started again"));
         }
     }
 
@@ -322,6 +326,11 @@ fn code(ordinal: usize, status: ExitStatus) -> Option<Code> {
         _ => matches!(code, Code::UserError | Code::Fenced),
     };
     own.then_some(code)
+}
+
+/// Whether a worker may have ended because its leader told it that the job has, in one way or the other.
+fn has_heard_of_the_end(status: ExitStatus) -> bool {
+    [Code::Done, Code::Failed].into_iter().any(|code| status.code() == Some(code as i32))
 }
 
 /// A folder for the certificates and the manifest, for the owner alone, removed at the end.

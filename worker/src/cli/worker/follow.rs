@@ -5,6 +5,7 @@ use super::departure::{Departure, LEAVES};
 use super::{Arguments, Shown, exchange, health, patience, show_store, store_of};
 use crate::cli::exit::{self, Code, Refusal};
 use crate::cli::job::Planned;
+use crate::cli::progress;
 use crate::control::{AfterRefusal, Client, Outcome};
 use crate::dataflow::graph::Graph;
 use crate::exchange::Exchange;
@@ -77,7 +78,7 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
         Outcome::Ended(how) => {
             exit::note(&how);
             if !arguments.quiet {
-                eprintln!("worker {}: {how}", arguments.ordinal);
+                progress::say(&format!("worker {}: {how}", arguments.ordinal));
             }
             Ok(Code::Done)
         }
