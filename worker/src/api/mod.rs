@@ -30,6 +30,7 @@ pub use server::Server;
 use crate::failure::Result;
 use crate::job::board::{Board, LastFailure};
 use crate::job::message::Handle;
+use crate::numbers::Numbers;
 use crate::tls::Security;
 use parking_lot::Mutex;
 use rates::Rates;
@@ -59,12 +60,12 @@ struct Site {
     stopping: watch::Receiver<bool>,
 }
 
-/// Serves all about a job that runs in this process on `address`, which is `HOST:PORT`; port 0 takes a free one. Fails
-/// with kind `User` when the address is malformed or cannot be had.
-pub fn serve(address: &str, view: View) -> Result<Server> {
+/// Serves all about a job that runs in this process on `address`, which is `HOST:PORT`; port 0 takes a free one. Metrics
+/// have `more` numbers besides. Fails with kind `User` when the address is malformed or cannot be had.
+pub fn serve(address: &str, view: View, more: Vec<Arc<dyn Numbers>>) -> Result<Server> {
     let board = Arc::clone(&view.board);
     let tasks = Arc::clone(&board);
-    let mut numbers: Vec<Arc<dyn crate::numbers::Numbers>> = vec![
+    let mut numbers: Vec<Arc<dyn Numbers>> = vec![
         Arc::new(TaskNumbers(move || tasks.readings())),
         Arc::new(JobNumbers(Arc::clone(&board))),
         Arc::new(ProcessNumbers),
@@ -72,6 +73,7 @@ pub fn serve(address: &str, view: View) -> Result<Server> {
         Arc::clone(&board.reused) as _,
     ];
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
+    numbers.extend(more);
     let vitals = Vitals { alive: Box::new(|| Ok(())), ready: Box::new(move || health::job_runs(&board)), numbers };
     server::start(address, Security::Insecure, LIMITS, |stopping| {
         let all = [routes::OF_JOB, routes::OF_PROCESS].concat();

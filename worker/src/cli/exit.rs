@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Kind};
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The documented exit codes.
@@ -42,11 +43,17 @@ pub(super) fn note(text: &str) {
     }
 }
 
+/// Says a line on standard error in one piece, so that those of several processes do not mix.
+pub(super) fn line(text: &str) {
+    // Nobody may listen: that is no reason to stop.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 /// Says and notes why the process ends, though nothing went wrong; it is only noted where `quiet` is wanted.
 pub(super) fn say(text: &str, quiet: bool) {
     note(text);
     if !quiet {
-        eprintln!("{text}");
+        line(text);
     }
 }
 

@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 }
 
 fn refused(refusal: &exit::Refusal) -> ExitCode {
-    eprintln!("{refusal}");
+    exit::line(&refusal.to_string());
     exit::note(&refusal.to_string());
     refusal.code.into()
 }

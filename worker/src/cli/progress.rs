@@ -1,5 +1,6 @@
 //! What a user sees while a job runs: one line that is redrawn on a terminal, a line every ten seconds elsewhere.
 
+use super::exit;
 use crate::job::board::{Board, Totals};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, mpsc};
@@ -57,7 +58,7 @@ impl View {
     fn notices(&self) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
         for notice in self.board.take_notices() {
-            eprintln!("{clear}{notice}");
+            exit::line(&format!("{clear}{notice}"));
         }
     }
 
@@ -70,7 +71,7 @@ impl View {
             // A terminal that is gone is no reason to stop.
             let _ = std::io::stderr().flush();
         } else {
-            eprintln!("{text}");
+            exit::line(&text);
         }
     }
 
@@ -81,7 +82,8 @@ impl View {
         // A run that was refused has nothing to sum up.
         if self.board.generation().is_some() {
             let totals = self.board.totals();
-            eprintln!("{}: {} rows in, {} rows out{}", self.name, totals.rows_in, totals.rows_out, left_out(&totals));
+            let (name, left_out) = (&self.name, left_out(&totals));
+            exit::line(&format!("{name}: {} rows in, {} rows out{left_out}", totals.rows_in, totals.rows_out));
         }
     }
 

@@ -126,7 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Refusal> {
 fn serve(arguments: &Arguments, name: &str, runner: &Runner) -> Result<Option<Server>, Refusal> {
     let Some(address) = &arguments.http else { return Ok(None) };
     let view = View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
-    let server = api::serve(address, view)?;
+    let server = api::serve(address, view, Vec::new())?;
     if !arguments.quiet {
         eprintln!("http://{}", server.address());
     }

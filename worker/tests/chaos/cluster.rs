@@ -374,6 +374,13 @@ impl Cluster {
         ask(&identity, self.workers.get(&0)?.machine.at(API), method, path, body)
     }
 
+    /// Rows that the generation's sources have read, as its leader has heard; 0 when nobody answers.
+    pub fn rows_in(&self) -> u64 {
+        let answer = self.ask("GET", "/v1/job", "");
+        let job = answer.and_then(|(_, body)| serde_json::from_str::<serde_json::Value>(&body).ok());
+        job.and_then(|job| job["totals"]["rowsIn"].as_u64()).unwrap_or(0)
+    }
+
     /// How far the job is, as its chain says.
     pub fn progress(&self) -> Progress {
         let folder = self.state_folder();

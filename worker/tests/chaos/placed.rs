@@ -114,8 +114,63 @@ const CASES: [Case; 32] = [
     case("during a restore's start, all", Cause::Restore, START, Victim::Both, Fate::Lost),
 ];
 
+/// Who is killed when a checkpoint is complete, rows have been read since, and the next one has not begun.
+const BETWEEN: [(&str, Victim); 3] = [
+    ("between two checkpoints, a worker", Victim::Worker),
+    ("between two checkpoints, the leader", Victim::Leader),
+    ("between two checkpoints, all", Victim::Both),
+];
+
 fn held((method, target, content, passing): (&'static str, &'static str, &'static str, usize)) -> Held {
     Held::request(method, target).with(content).after(passing)
+}
+
+impl Victim {
+    /// One that is just starting again dies, too.
+    fn die(self, cluster: &mut Cluster) {
+        let killed: &[u32] = match self {
+            Self::Leader => &[0],
+            Self::Worker => &[1],
+            Self::Both => &[0, 1],
+        };
+        for ordinal in killed {
+            cluster.until("a process to kill", PATIENCE, |cluster| cluster.signal(*ordinal, Signal::KILL));
+        }
+    }
+}
+
+/// No checkpoint begins by itself: those before and after are those of savepoints.
+fn between(name: &str, victim: Victim, expected: &OnceLock<Rows>) {
+    let shape = Shape {
+        events: 40_000,
+        pace: Pace::Slow,
+        state: State::Bucket,
+        interval: "1h",
+        unaligned: false,
+        workers: 2,
+        copies: true,
+    };
+    let Some(mut cluster) = Cluster::new(shape) else { return };
+    (0..2).for_each(|ordinal| cluster.start(ordinal));
+    let more_rows = |cluster: &mut Cluster| {
+        let read = cluster.rows_in();
+        cluster.until("more rows", PATIENCE, |cluster| cluster.rows_in() > read);
+    };
+    let savepoint = |cluster: &mut Cluster, number: u64| {
+        cluster.until("the savepoint's request", PATIENCE, |cluster| cluster.savepoint(number));
+        cluster.until("its checkpoint", PATIENCE, |cluster| cluster.progress().checkpoint.is_some());
+    };
+    more_rows(&mut cluster);
+    savepoint(&mut cluster, 0);
+    let before = cluster.progress();
+    more_rows(&mut cluster);
+    victim.die(&mut cluster);
+    assert_eq!(cluster.progress(), before, "{name}: a checkpoint has begun");
+    cluster.until("the next start", PATIENCE, |cluster| cluster.progress().link > before.link);
+    more_rows(&mut cluster);
+    savepoint(&mut cluster, 1);
+    cluster.finish(PATIENCE);
+    output::check(&cluster.output(), expected.get_or_init(|| cluster.quiet()), name);
 }
 
 impl Case {
@@ -179,15 +234,7 @@ impl Case {
         if matches!(self.fate, Fate::Done) {
             stopped.carry_out();
         }
-        let killed: &[u32] = match self.victim {
-            Victim::Leader => &[0],
-            Victim::Worker => &[1],
-            Victim::Both => &[0, 1],
-        };
-        // One that is just starting again dies, too.
-        for ordinal in killed {
-            cluster.until("a process to kill", PATIENCE, |cluster| cluster.signal(*ordinal, Signal::KILL));
-        }
+        self.victim.die(cluster);
         match self.fate {
             Fate::Lost => stopped.lose(),
             Fate::Done => {}
@@ -220,6 +267,19 @@ fn a_kill_at_any_place_loses_and_repeats_nothing() {
                     case.run(&expected);
                 }
             });
+        }
+    });
+}
+
+#[test]
+fn a_kill_between_two_checkpoints_loses_and_repeats_nothing() {
+    let only = std::env::var("WEIR_CHAOS_CASE").unwrap_or_default();
+    let expected = OnceLock::new();
+    std::thread::scope(|scope| {
+        for (name, victim) in BETWEEN.iter().filter(|(name, _)| name.contains(&only)) {
+            let expected = &expected;
+            let case = std::thread::Builder::new().name((*name).to_owned());
+            case.spawn_scoped(scope, move || between(name, *victim, expected)).unwrap();
         }
     });
 }

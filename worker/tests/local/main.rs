@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::too_many_lines, clippy::type_complexity, reason = "tests are tables")]
 
+mod backpressure;
 mod damage;
 mod directories;
 mod export;

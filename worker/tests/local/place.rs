@@ -1,6 +1,6 @@
 //! A folder with a job in it, and `weir` at work there.
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -162,7 +162,7 @@ impl Running {
 
     /// Waits until something is so. It fails when the process ends before, or when that does not come in time.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         for _ in 0..PATIENCE.as_millis() / 10 {
             if is_so() {
                 return;
@@ -199,6 +199,16 @@ impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Kills the worker with this ordinal, of those that it has started.
+    pub(crate) fn kill_worker(&self, ordinal: u32) {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
+        let argument = format!("\0--ordinal\0{ordinal}\0");
+        let is_it =
+            |id: &&str| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|of| of.contains(&argument));
+        let worker = children.split_whitespace().find(is_it).unwrap();
+        kill_process(Pid::from_raw(worker.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     }
 
     /// Ends it as an operator would.

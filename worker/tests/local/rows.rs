@@ -93,6 +93,23 @@ pub(crate) fn values(lines: &[String], field: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_row_that_cannot_be_computed_ends_a_job_on_several_workers_at_once() {
+    let spec = "  restart: {exponentialDelay: {initial: 100ms}}\n  checkpoint: {interval: 20ms}\n";
+    let insert = "INSERT INTO totals SELECT auction, 10 / sum(price) FROM bids GROUP BY auction;";
+    let place = Place::new(&manifest(spec, &[BIDS, TOTALS, insert]), &format!("{ROW}{}", ROW.replace("2,", "-2,")));
+    let (code, said) = place.start(&["run", "job.yaml", "--workers", "2"]).end(PATIENCE);
+    assert_eq!(code, Some(USER_ERROR), "{said}");
+    for part in ["generation 1 failed: ", "error: job job: "] {
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(part)).collect();
+        assert!(lines.len() == 1 && lines[0].contains("division by zero: write NULLIF"), "{part:?}: {said}");
+    }
+    for part in ["next try in", "is started again", "panic"] {
+        assert!(!said.contains(part), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(place.path("out")).map_or(0, Iterator::count), 0, "files are left behind");
+}
+
+#[test]
 fn bad_records_fail_the_job_or_are_skipped_or_go_to_their_table() {
     let rows = numbered_rows(100);
     for (policy, code, good, bad) in [("", USER_ERROR, 0, 0), (SKIP, FINISHED, 100, 0), (TABLE, FINISHED, 100, 10)] {

@@ -1,9 +1,10 @@
 //! Jobs with their state in a bucket, as a user runs them.
 
-use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET};
+use crate::bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
 use crate::bucket::proxy::{Fault, Plan, Proxy};
 use crate::queries::expected;
 use crate::run::{self, PATIENCE};
+use crate::self_signed;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
+use weir_worker::checkpoint::store::s3::Bucket;
 
 /// Query 11 of the benchmark, with its state in a bucket and its output in a folder.
 struct Job {
@@ -273,4 +275,64 @@ fn what_is_wrong_with_a_bucket_is_said_before_anything_runs() {
     );
     with("", "");
     job.check(&["savepoint", "list", "job.yaml", "--secrets", "secrets"], 2, &["holds no state of a job"]);
+}
+
+/// Neither the store nor the job's folder has anything.
+fn has_nothing(job: &Job, gateway: &Gateway) {
+    let bucket = Bucket::open(gateway.settings()).unwrap();
+    assert_eq!((bucket.list("").unwrap(), bucket.list_uploads("").unwrap()), (vec![], vec![]));
+    assert!(!job.folder.path().join("out").exists() && !job.folder.path().join(".weir").exists());
+}
+
+/// In one process and on several workers.
+const RUNS: [&[&str]; 2] = [&["run", "job.yaml"], &["run", "job.yaml", "--workers", "2"]];
+
+#[test]
+fn a_job_whose_stores_certificate_is_not_trusted_says_so_and_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let [tls, foreign] = ["own", "foreign"].map(|name| self_signed(folder.path(), name));
+    let Some(gateway) = Gateway::start_with(Some(&tls)) else { return };
+    let job = Job::new(gateway.address, "");
+    let path = job.folder.path().join("job.yaml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("http://", "https://")).unwrap();
+    let run = |authorities: Option<&Tls>, arguments: &[&str]| {
+        let mut command = job.command(arguments);
+        command.envs(authorities.map(|of| ("AWS_CA_BUNDLE", &of.certificate)));
+        run::run_until(PATIENCE, command)
+    };
+    let own = format!("https://{}", gateway.address);
+    for (authorities, hint) in
+        [(Some(&foreign), "foreign.pem (AWS_CA_BUNDLE) has no authority"), (None, "in AWS_CA_BUNDLE")]
+    {
+        for arguments in RUNS {
+            let (code, said) = run(authorities, arguments);
+            assert_eq!(code, Some(2), "{arguments:?}: {said}");
+            let parts = ["error: ", &own, "is not trusted: ", hint];
+            assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");
+            let entries = fs::read_dir(gateway.data()).unwrap();
+            assert_eq!(entries.count(), 0, "{arguments:?}");
+            assert!(!job.folder.path().join("out").exists());
+        }
+    }
+    let (code, said) = run(Some(&tls), RUNS[0]);
+    assert_eq!(code, Some(0), "{said}");
+    job.check_output();
+}
+
+#[test]
+fn a_job_whose_bucket_has_no_conditional_writes_says_so_and_leaves_nothing_there() {
+    let Some(gateway) = Gateway::start() else { return };
+    for (method, target, fault, expected) in [
+        ("PUT", ".probe-", Fault::IgnoreCondition, "ignores If-None-Match"),
+        ("POST", "uploadId=", Fault::NotImplemented, "does not do CompleteMultipartUpload with If-None-Match"),
+        ("POST", "uploadId=", Fault::IgnoreCondition, "ignores If-None-Match of CompleteMultipartUpload"),
+    ] {
+        let proxy = Proxy::start(gateway.address, gateway.data());
+        proxy.fault(method, target, fault, usize::MAX);
+        let job = Job::new(proxy.address, "");
+        for run in RUNS {
+            job.check(run, 2, &["error: ", &format!("http://{}", proxy.address), BUCKET, expected]);
+            has_nothing(&job, &gateway);
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod workers;
 use bucket::gateway::{BUCKET, Gateway, KEY_ID, SECRET, Tls};
 use bucket::proxy::{Fault, Proxy};
 use bytes::Bytes;
+use std::path::Path;
 use std::time::Duration;
 use weir_protocol::Generation;
 use weir_worker::checkpoint::store::s3::{
@@ -352,21 +353,21 @@ fn credentials_are_read_again_when_they_are_refused() {
     bucket.check().unwrap();
 }
 
-#[test]
-fn a_certificate_needs_an_authority_that_is_trusted() {
-    let folder = tempfile::tempdir().unwrap();
+/// A certificate for this machine that nobody vouches for but itself, in files of this name.
+fn self_signed(folder: &Path, name: &str) -> Tls {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let write = |name: &str, text: String| {
-        let path = folder.path().join(name);
+    let write = |end: &str, text: String| {
+        let path = folder.join(format!("{name}.{end}"));
         std::fs::write(&path, text).unwrap();
         path
     };
-    let tls = Tls {
-        certificate: write("certificate.pem", made.cert.pem()),
-        key: write("key.pem", made.signing_key.serialize_pem()),
-    };
-    let foreign = write("foreign.pem", other.cert.pem());
+    Tls { certificate: write("pem", made.cert.pem()), key: write("key", made.signing_key.serialize_pem()) }
+}
+
+#[test]
+fn a_certificate_needs_an_authority_that_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let [tls, Tls { certificate: foreign, .. }] = ["own", "foreign"].map(|name| self_signed(folder.path(), name));
     let Some(gateway) = Gateway::start_with(Some(&tls)) else { return };
     let settings = |authorities| Settings {
         endpoint: Some(format!("https://{}", gateway.address)),

@@ -129,7 +129,7 @@ impl World {
         }
         match self.released.contains(&name) {
             true => Vec::new(),
-            false => vec![Operation::CreateSavepoint { uid: name.clone(), name }],
+            false => vec![Operation::CreateSavepoint { uid: self.request_uid(&name), name }],
         }
     }
 
@@ -185,7 +185,8 @@ impl World {
             7 => self.release_savepoint(process),
             8 => {
                 let name = format!("s{}", self.rng.within(0, 3));
-                self.message(process, Event::SavepointWithdrawn { uid: name.clone(), name });
+                let uid = self.request_uid(&name);
+                self.message(process, Event::SavepointWithdrawn { uid, name });
             }
             9 => self.message(process, Event::DrainRequested),
             // Somebody is mistaken about what runs.
@@ -199,8 +200,15 @@ impl World {
         let name = format!("s{}", self.rng.within(0, 3));
         let then = if self.rng.chance(20) { Then::Stop } else { Then::Continue };
         if !self.released.contains(&name) {
-            self.message(process, Event::SavepointRequested { uid: name.clone(), name, then });
+            let uid = self.request_uid(&name);
+            self.message(process, Event::SavepointRequested { uid, name, then });
         }
+    }
+
+    /// Now and then somebody else chooses the same name.
+    fn request_uid(&mut self, name: &str) -> String {
+        let who = if self.rng.chance(20) { "another" } else { "one" };
+        format!("{who} {name}")
     }
 
     fn release_savepoint(&mut self, process: Proc) {

@@ -402,11 +402,18 @@ impl World {
         if sums.len() != usize::from(SPLITS) || sums.values().any(|sum| *sum != ROWS) {
             return Err(format!("the final state is {sums:?}"));
         }
-        for (name, link) in &self.answered {
+        let savepoints = match &head {
+            Link::Checkpoint(manifest) => &manifest.savepoints,
+            Link::Start(start) => &start.savepoints,
+        };
+        for (name, pin) in &self.answered {
             if self.released.contains(name) {
                 continue;
             }
-            self.check_files(&format!("savepoint {name}"), *link)?;
+            if savepoints.get(name) != Some(pin) {
+                return Err(format!("savepoint {name} was {pin:?}, and is {:?} now", savepoints.get(name)));
+            }
+            self.check_files(&format!("savepoint {name}"), pin.link)?;
             if !self.store.objects.contains_key(&ObjectName::Savepoint(name.clone()).to_string()) {
                 return Err(format!("savepoint {name} has no pointer"));
             }

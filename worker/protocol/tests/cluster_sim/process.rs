@@ -3,7 +3,7 @@
 use crate::tasks;
 use crate::world::{Item, Order, Proc, Reply, Start, World};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_protocol::chain::{ObjectName, Stop};
+use weir_protocol::chain::{ObjectName, Pin, Stop};
 use weir_protocol::leader::{
     Action, BarrierKind, CommitResult, End, ErrorKind, Event, Notice, OpId, Outcome, Request, Restore,
 };
@@ -167,15 +167,16 @@ impl World {
     fn notice(&mut self, notice: Notice) {
         match notice {
             _ if self.is_deleted() => {}
-            Notice::SavepointCompleted { name, link, .. } => {
+            Notice::SavepointCompleted { name, uid, link } => {
                 // One whose leader was away while others began without its link.
                 if self.is_lost(link) {
                     self.released.insert(name.clone());
                 }
                 // A request that comes again after the release is a new one.
-                let before = self.answered.insert(name.clone(), link);
-                if before.is_some_and(|before| before != link) && !self.released.contains(&name) {
-                    self.break_rule(format!("savepoint {name} was taken twice"));
+                let pin = Pin { uid, link };
+                let before = self.answered.insert(name.clone(), pin.clone()).filter(|before| *before != pin);
+                if let Some(before) = before.filter(|_| !self.released.contains(&name)) {
+                    self.break_rule(format!("savepoint {name} was {before:?}, and is {pin:?} now"));
                 }
             }
             Notice::SavepointReleased { name } => {

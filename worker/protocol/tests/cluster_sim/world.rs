@@ -10,10 +10,11 @@ use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Row, Sums, Task};
 use std::collections::{BTreeMap, BTreeSet};
+use weir_protocol::chain::Pin;
 use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::snapshot::TaskSnapshot;
-use weir_protocol::{CheckpointId, Generation, LinkNumber, TaskId};
+use weir_protocol::{CheckpointId, Generation, TaskId};
 
 /// How often what goes wrong, in percent.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +188,8 @@ pub(crate) struct World {
     pub(crate) violation: Option<String>,
     pub(crate) finished: bool,
     pub(crate) finished_at: u64,
-    pub(crate) answered: BTreeMap<String, LinkNumber>,
+    /// Whose each name is, and where: as somebody was told.
+    pub(crate) answered: BTreeMap<String, Pin>,
     pub(crate) released: BTreeSet<String>,
     pub(crate) retain: u32,
     pub(crate) calm_at: u64,

@@ -43,7 +43,7 @@ fn fixture() -> Fixture {
     let (sender, messages) = mpsc::channel();
     let board = board();
     let view = View { name: "bids".into(), board: Arc::clone(&board), handle: Handle::new(sender) };
-    Fixture { server: serve("127.0.0.1:0", view).unwrap(), board, messages }
+    Fixture { server: serve("127.0.0.1:0", view, Vec::new()).unwrap(), board, messages }
 }
 
 fn status(state: State) -> Status {
@@ -284,7 +284,7 @@ fn an_address_that_cannot_be_had_is_the_users_to_change() {
     let taken = fixture.server.address().to_string();
     for address in [taken.as_str(), "8081", "127.0.0.1:http"] {
         let view = View { name: "bids".into(), board: board(), handle: Handle::new(mpsc::channel().0) };
-        let failure = serve(address, view).err().unwrap();
+        let failure = serve(address, view, Vec::new()).err().unwrap();
         assert_eq!(failure.kind, Kind::User, "{address}");
         assert!(failure.to_string().contains("hint: "), "{failure}");
     }

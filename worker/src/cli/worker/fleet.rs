@@ -1,6 +1,6 @@
 //! `weir run --workers N`: the workers of a job as processes of this machine, restarted when they die.
 
-use super::super::exit::{Code, Refusal};
+use super::super::exit::{self, Code, Refusal};
 use super::super::job;
 use super::super::run::{Arguments, check_parallelism};
 use super::lead;
@@ -191,6 +191,8 @@ impl Launch<'_> {
 /// A worker that runs, or waits for its restart.
 struct Slot {
     child: Option<Child>,
+    /// How the one before it ended.
+    ended: Option<ExitStatus>,
     since: Instant,
     due: Instant,
     backoff: Backoff,
@@ -214,7 +216,7 @@ impl<'a> Fleet<'a> {
         for ordinal in 0..fleet.plan.workers {
             let now = Instant::now();
             let child = Some(fleet.plan.spawn(ordinal)?);
-            fleet.slots.push(Slot { child, since: now, due: now, backoff: Backoff::new(PACE) });
+            fleet.slots.push(Slot { child, ended: None, since: now, due: now, backoff: Backoff::new(PACE) });
         }
         Ok(fleet)
     }
@@ -263,18 +265,19 @@ impl<'a> Fleet<'a> {
                     slot.backoff.reset();
                 }
                 slot.child = None;
-                if status.success() {
-                    // It has heard that the job has ended; so will its leader's process.
-                    slot.due = now + GRACE;
-                    continue;
-                }
-                slot.due = now + Duration::from_millis(slot.backoff.next_ms(0.5));
-                self.tell_death(ordinal, status);
+                slot.ended = Some(status);
+                let wait = match has_heard_of_the_end(status) {
+                    // So will its leader's process.
+                    true => GRACE,
+                    false => Duration::from_millis(slot.backoff.next_ms(0.5)),
+                };
+                slot.due = now + wait;
             }
-            let slot = &mut self.slots[ordinal];
             if slot.child.is_none() && slot.due <= now {
                 slot.since = now;
-                slot.child = Some(self.plan.spawn(ordinal as u32)?);
+                let ended = slot.ended.take();
+                self.tell_death(ordinal, ended);
+                self.slots[ordinal].child = Some(self.plan.spawn(ordinal as u32)?);
                 if ordinal == 0 && self.interrupts > 0 {
                     // It was asked to stop and died before it had: asked again once it can hear.
                     self.stop_due = Some(now + RESTARTED);
@@ -288,9 +291,9 @@ impl<'a> Fleet<'a> {
         Ok(None)
     }
 
-    fn tell_death(&self, ordinal: usize, status: ExitStatus) {
-        if !self.plan.arguments.quiet {
-            eprintln!("worker {ordinal} has ended ({status}) and is started again");
+    fn tell_death(&self, ordinal: usize, ended: Option<ExitStatus>) {
+        if let Some(status) = ended.filter(|_| !self.plan.arguments.quiet) {
+            exit::line(&format!("worker {ordinal} has ended ({status}) and is started again"));
         }
     }
 
@@ -329,6 +332,11 @@ fn code(ordinal: usize, status: ExitStatus, interrupts: u32) -> Option<Code> {
         _ => matches!(code, Code::UserError | Code::Fenced),
     };
     own.then_some(code)
+}
+
+/// Whether a worker may have ended because its leader told it that the job has, in one way or the other.
+fn has_heard_of_the_end(status: ExitStatus) -> bool {
+    [Code::Done, Code::Failed].into_iter().any(|code| status.code() == Some(code as i32))
 }
 
 /// A folder for the certificates and the manifest, for the owner alone, removed at the end.

@@ -83,7 +83,7 @@ fn end(arguments: &Arguments, outcome: Outcome) -> Result<Code, Refusal> {
         Outcome::Ended(how) => {
             exit::note(&how);
             if !arguments.quiet {
-                eprintln!("worker {}: {how}", arguments.ordinal);
+                exit::line(&format!("worker {}: {how}", arguments.ordinal));
             }
             Ok(Code::Done)
         }

@@ -286,10 +286,15 @@ fn claimant(arguments: &Arguments) -> Claimant {
     }
 }
 
-fn serve(arguments: &Arguments, name: &str, runner: &Runner, security: &Security) -> Result<Vec<Server>, Refusal> {
+fn serve(
+    arguments: &Arguments,
+    (name, runner): (&str, &Runner),
+    security: &Security,
+    more: &[Arc<dyn Numbers>],
+) -> Result<Vec<Server>, Refusal> {
     let view = || View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
     let secure = arguments.api.iter().map(|address| api::serve_leader(address, security.clone(), view()));
-    let plain = arguments.http.iter().map(|address| api::serve(address, view()));
+    let plain = arguments.http.iter().map(|address| api::serve(address, view(), more.to_vec()));
     Ok(secure.chain(plain).collect::<Result<_, _>>()?)
 }
 
