@@ -307,6 +307,7 @@ impl Leader {
         let number = manifest.number;
         let own = match (purpose, answer) {
             (Purpose::Manifest, Answer::Done) => true,
+            (Purpose::Manifest, _) if !self.rules.hold(Rule::OwnLinksOnly) => true,
             (Purpose::Manifest, _) => {
                 return self.send(Purpose::ManifestReadBack, Request::Get { key: ObjectName::Link(number) });
             }

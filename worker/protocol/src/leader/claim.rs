@@ -194,6 +194,7 @@ impl Leader {
         let number = start.number;
         match (purpose, answer) {
             (Purpose::Start, Answer::Done) => self.look_back(Subject::Start, number),
+            (Purpose::Start, _) if !self.rules.hold(Rule::OwnLinksOnly) => self.look_back(Subject::Start, number),
             (Purpose::Start, _) if !self.rules.hold(Rule::DecideAnew) => {
                 start.number.0 += 1;
                 let body = encode_link(&Link::Start(start.clone()));

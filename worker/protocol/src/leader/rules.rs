@@ -6,6 +6,8 @@
 pub enum Rule {
     /// A generation is claimed by a conditional put.
     ConditionalClaim,
+    /// A link that was there before is not taken for the leader's own.
+    OwnLinksOnly,
     /// After a start's place was taken, everything is decided anew.
     DecideAnew,
     /// A start stands only after a look back.

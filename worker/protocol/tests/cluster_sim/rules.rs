@@ -11,6 +11,7 @@ const HISTORIES: u64 = 20_000;
 fn without_any_one_rule_a_row_is_lost_or_repeated() {
     let rules = [
         Rule::ConditionalClaim,
+        Rule::OwnLinksOnly,
         Rule::DecideAnew,
         Rule::LookBackAfterStart,
         Rule::LookBackAfterManifest,
