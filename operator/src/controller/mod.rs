@@ -26,6 +26,7 @@ use weir_crds::StreamJob;
 
 pub use context::{Context, limited};
 pub use notes::{Note, Notes};
+pub use orphans::look_after_orphans;
 
 use crate::apply::{self, Effect, Round, apply};
 use crate::build::build;

@@ -27,12 +27,13 @@ pub(super) async fn sweep(ctx: Arc<Context>) {
     loop {
         tokio::time::sleep(EVERY).await;
         if ctx.cluster.is_complete() {
-            sweep_once(&ctx).await;
+            look_after_orphans(&ctx).await;
         }
     }
 }
 
-async fn sweep_once(ctx: &Context) {
+/// One look at all Savepoints.
+pub async fn look_after_orphans(ctx: &Context) {
     let jobs = ctx.cluster.jobs.jobs();
     let uids: BTreeSet<String> =
         jobs.iter().filter_map(|key| ctx.cluster.jobs.get(key, &key.name)).map(|entry| entry.uid).collect();
@@ -63,8 +64,10 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
         let others: Vec<&String> =
             savepoint.kept.finalizers.iter().filter(|of| *of != name::SAVEPOINT_FINALIZER).collect();
         let patch = json!({"metadata": {"resourceVersion": savepoint.version, "finalizers": others}});
+        let at = seen.status.path.as_ref().map_or_else(String::new, |path| format!(" at {path}"));
+        let job = &key.name;
         let message =
-            format!("there is no StreamJob {} any more: the state of this savepoint stays in the store", key.name);
+            format!("there is no StreamJob {job} any more: the state of this savepoint stays in the store{at}");
         let event = Event { kind: EventKind::Warning, reason: Reason::StateLeft, message };
         events::tell(ctx, &savepoint.uid, &reference(key, savepoint), &[event], ctx.now()).await;
         return limited(api.patch(&seen.name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop);

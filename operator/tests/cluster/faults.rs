@@ -1,6 +1,7 @@
 //! What goes wrong in the cluster, and what people do to it.
 
 use serde_json::{Value, json};
+use weir_operator::controller::look_after_orphans;
 
 use crate::leader::FIRST_CHECKPOINT_S;
 use crate::store::Place;
@@ -137,6 +138,25 @@ async fn a_savepoint_is_taken_while_no_pod_can_be_made() {
     assert_eq!(savepoint["status"]["state"], "Completed", "{savepoint:#}");
     assert!(world.streamjob()["status"].to_string().contains("exceeded quota: small"));
     assert_eq!(world.pods().len(), 2);
+}
+
+#[tokio::test]
+async fn a_savepoint_without_a_job_says_so_and_is_let_go() {
+    let mut world = World::new();
+    world.create_savepoint("monday", "asks");
+    world.turn().await;
+    look_after_orphans(&world.ctx).await;
+    let savepoint = |world: &World| world.server.store.lock().get(&savepoint_place("monday")).ok();
+    let seen = savepoint(&world).unwrap();
+    assert_eq!(condition(&seen, "Ready")["reason"], "Pending", "{seen:#}");
+    assert!(seen["status"]["message"].to_string().contains("there is no StreamJob asks"), "{seen:#}");
+    let finalizers = json!({"metadata": {"finalizers": ["weir.dev/savepoint"]}});
+    world.server.edit(|store| store.merge(&savepoint_place("monday"), &finalizers, false)).unwrap();
+    world.delete(&savepoint_place("monday"));
+    assert!(savepoint(&world).is_some(), "it waits for its finalizer");
+    world.turn().await;
+    look_after_orphans(&world.ctx).await;
+    assert_eq!(savepoint(&world), None);
 }
 
 #[tokio::test]
