@@ -1,7 +1,7 @@
 //! The cluster of the environment, with Weir and an S3 server in it.
 
 use crate::{output, watch};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -189,12 +189,16 @@ pub(crate) fn nodes_are_containers() -> bool {
 
 /// Installs the chart with the images of the environment, or upgrades it, where only restricted pods may run.
 pub(crate) fn install(further: &[&str]) -> Answer {
+    install_of(&repository().join("charts/weir"), further)
+}
+
+/// The same with a chart of another place.
+pub(crate) fn install_of(chart: &Path, further: &[&str]) -> Answer {
     let namespace = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {SYSTEM}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: restricted\n"
     );
     run("kubectl", &["apply", "-f", "-"], &namespace).good();
-    let chart = repository().join("charts/weir");
     let (operator, worker) = (variable("WEIR_E2E_OPERATOR_IMAGE"), worker_image());
     let mut values = Vec::new();
     for (key, image) in [("image", &operator), ("workerImage", &worker)] {

@@ -7,6 +7,7 @@ use crate::namespace::Namespace;
 use crate::{output, pods, watch};
 use serde_json::json;
 use std::fs;
+use tempfile::TempDir;
 
 #[test]
 fn a_first_job_runs_and_writes_what_a_quiet_run_writes() {
@@ -109,7 +110,11 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
     job.start(&namespace);
     let before = pods::uids(&namespace, &job);
 
+    let older = older_chart();
+    cluster::install_of(older.path(), &["--set", "log=text"]).good();
+    assert!(!columns().contains("Restarts"), "the older CRD is not there");
     cluster::install(&["--set", "log=text"]).good();
+    assert!(columns().contains("Restarts"), "the CRD was not upgraded with the chart");
     assert_eq!(pods::uids(&namespace, &job), before, "an upgrade of the chart touched the pods of a job");
 
     run("helm", &["uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "10m"], "").good();
@@ -129,6 +134,24 @@ fn jobs_go_on_while_the_controller_is_upgraded_uninstalled_and_back() {
     assert!(after.is_superset(&before), "the controller that is back replaced pods: {before:?}, then {after:?}");
     assert_eq!(pods::restarts(&namespace, &job), killed, "a worker was restarted");
     job.check_output_so_far(&namespace);
+}
+
+/// The chart with a CRD that lacks a column.
+fn older_chart() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (repository().join("charts/weir/."), folder.path());
+    run("cp", &["-r", from.to_str().unwrap(), to.to_str().unwrap()], "").good();
+    let file = to.join("files/crds/streamjobs.weir.dev.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let column = "    - jsonPath: .status.restarts\n      name: Restarts\n      type: integer\n";
+    assert!(text.contains(column), "the CRD has another form");
+    fs::write(file, text.replace(column, "")).unwrap();
+    folder
+}
+
+fn columns() -> String {
+    let path = "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}";
+    kubectl(&["get", "crd", "streamjobs.weir.dev", "-o", path]).good()
 }
 
 /// Kills the container of a worker: the job goes on without a controller. Says how many were killed: on nodes that are not

@@ -57,6 +57,22 @@ pub(super) fn say(text: &str, quiet: bool) {
     }
 }
 
+/// Why a process ends that was told twice.
+pub(super) const SECOND_SIGNAL: &str = "a second signal came before the tasks had ended";
+
+/// Why a process ends before its tasks have.
+pub(super) fn early(why: &str) -> Refusal {
+    Refusal::new(Code::Interrupted, format!("error: {why}; the job goes on from its last checkpoint"))
+}
+
+/// Ends the process before its tasks have ended.
+pub(super) fn cut_short(why: &str) -> ! {
+    let text = early(why).to_string();
+    line(&text);
+    note(&text);
+    std::process::exit(Code::Interrupted as i32);
+}
+
 /// Prints that a command's work is done, and notes it in words that no other program says by chance.
 pub(super) fn done(text: &str) -> Code {
     println!("{text}");

@@ -153,7 +153,7 @@ pub(super) fn on_signals(job: Handle) -> Result<(), Refusal> {
         for _ in &mut signals {
             seen += 1;
             if seen > 1 {
-                std::process::exit(Code::Interrupted as i32);
+                exit::cut_short(exit::SECOND_SIGNAL);
             }
             job.stop();
         }

@@ -73,6 +73,7 @@ fn the_second_signal_ends_a_job_that_cannot_stop() {
     running.signal("TERM");
     let (code, said) = running.end(PATIENCE);
     assert_eq!(code, Some(INTERRUPTED), "{said}");
+    assert!(said.contains("a second signal came before the tasks had ended"), "{said}");
     assert_eq!(place.lines("out"), Vec::<String>::new());
     let running = place.start(&["run", "job.yaml"]);
     running.until("all is committed", || place.lines("out").len() == 1);

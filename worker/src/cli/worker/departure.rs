@@ -1,7 +1,7 @@
 //! A worker that is told to go.
 
 use super::Arguments;
-use crate::cli::exit::{Code, Refusal, note, say};
+use crate::cli::exit::{Code, Refusal, SECOND_SIGNAL, cut_short, say};
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -50,7 +50,7 @@ impl Departure {
                 std::thread::spawn(move || give_up(limit.into()));
             }
             if arriving.next().is_some() {
-                cut_short("a second signal came before the tasks had ended");
+                cut_short(SECOND_SIGNAL);
             }
         });
         Ok(Self(act))
@@ -65,11 +65,4 @@ impl Departure {
 fn give_up(limit: Duration) {
     std::thread::sleep(limit);
     cut_short("the tasks did not end within the time for draining")
-}
-
-fn cut_short(why: &str) -> ! {
-    let text = format!("error: {why}; the job goes on from its last checkpoint");
-    eprintln!("{text}");
-    note(&text);
-    std::process::exit(Code::Interrupted as i32);
 }

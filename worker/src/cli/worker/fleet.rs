@@ -229,7 +229,7 @@ impl<'a> Fleet<'a> {
                 Ok(_) => {
                     self.interrupts += 1;
                     if self.interrupts > 1 {
-                        return Ok(Code::Interrupted);
+                        return Err(exit::early(exit::SECOND_SIGNAL));
                     }
                     self.stop_job();
                 }

@@ -86,7 +86,7 @@ fn options(arguments: &Arguments, begun: &Begun) -> Result<Options, Refusal> {
     let mode = Mode::Run { resume: resume.clone(), stops };
     let options = settings::options(&planned.job, &planned.plan, claimant(arguments), parallelism, mode);
     let mut options = options.map_err(|error| Refusal::user(format!("error: {error}")))?;
-    options.direction.workers = arguments.workers.unwrap_or_else(|| planned.job.workers());
+    options.direction.workers = arguments.workers(parallelism, planned.job.slots_per_worker);
     options.direction.code = arguments.code(planned);
     options.direction.guide = match (arguments.by_hand, arguments.stays()) {
         (true, _) => Guide::Hand,

@@ -55,9 +55,13 @@ pub(super) struct Arguments {
     /// This worker's number among the job's workers, from 0.
     #[arg(long, value_name = "N", env = "WEIR_ORDINAL")]
     ordinal: u32,
-    /// How many workers the job runs on; by default spec.parallelism divided by spec.slotsPerWorker.
+    /// How many workers the job runs on; by default its parallelism divided by --slots.
     #[arg(long, value_name = "N", env = "WEIR_WORKERS", value_parser = clap::value_parser!(u32).range(1..))]
     workers: Option<u32>,
+    /// Subtasks of an operator that share a worker, where --workers does not say how many there are; by default
+    /// spec.slotsPerWorker.
+    #[arg(long, value_name = "N", env = "WEIR_SLOTS", value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
     /// Where the worker with ordinal 0 takes registrations; for all others.
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_LEADER")]
     leader: Option<String>,
@@ -202,6 +206,11 @@ impl Arguments {
         self.file.as_ref().or(self.manifest.as_ref()).expect("the command line demands one of the two")
     }
 
+    /// How many workers a job of this parallelism runs on, if its manifest has so many slots per worker.
+    fn workers(&self, parallelism: u32, slots_per_worker: u32) -> u32 {
+        self.workers.unwrap_or_else(|| parallelism.div_ceil(self.slots.unwrap_or(slots_per_worker)))
+    }
+
     /// What runs, as assignments name it.
     fn code(&self, planned: &Planned) -> String {
         self.code.clone().unwrap_or_else(|| format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), planned.plan.fingerprint))
@@ -335,7 +344,23 @@ fn health(arguments: &Arguments, security: &Security, shown: Shown) -> Result<Op
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::Arguments;
+    use clap::FromArgMatches;
+
+    #[test]
+    fn parallelism_and_slots_say_how_many_workers_there_are_unless_somebody_else_does() {
+        let command = <Arguments as clap::Args>::augment_args(clap::Command::new("worker"));
+        let table =
+            [(&[][..], 4), (&["--slots", "3"], 3), (&["--slots", "8"], 1), (&["--slots", "3", "--workers", "5"], 5)];
+        for (options, expected) in table {
+            let line = [&["worker", "job.yaml", "--ordinal", "0"], options].concat();
+            let matches = command.clone().try_get_matches_from(line).unwrap();
+            let workers = Arguments::from_arg_matches(&matches).unwrap().workers(7, 2);
+            assert_eq!(workers, expected, "{options:?}");
+        }
+    }
 
     #[test]
     fn every_option_has_a_variable_of_its_name() {
