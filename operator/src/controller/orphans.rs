@@ -64,8 +64,7 @@ async fn orphan(ctx: &Context, key: &JobKey, savepoint: &Entry<KeptSavepoint>) -
         let others: Vec<&String> =
             savepoint.kept.finalizers.iter().filter(|of| *of != name::SAVEPOINT_FINALIZER).collect();
         let patch = json!({"metadata": {"resourceVersion": savepoint.version, "finalizers": others}});
-        let at = seen.status.path.as_ref().map_or_else(String::new, |path| format!(" at {path}"));
-        let job = &key.name;
+        let (job, at) = (&key.name, seen.at());
         let message =
             format!("there is no StreamJob {job} any more: the state of this savepoint stays in the store{at}");
         let event = Event { kind: EventKind::Warning, reason: Reason::StateLeft, message };

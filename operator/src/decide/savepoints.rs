@@ -193,11 +193,6 @@ fn stage(view: &View<'_>, mut status: SavepointStatus, state: SavepointState, to
     status
 }
 
-/// Where a savepoint lies, if that is known.
-fn at(savepoint: &SavepointSeen) -> String {
-    savepoint.status.path.as_ref().map_or_else(String::new, |path| format!(" at {path}"))
-}
-
 /// The Savepoint is being deleted, and its state with it if that is its policy and somebody can do it in time.
 fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: &mut Draft) {
     if !savepoint.finalizer {
@@ -209,14 +204,14 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: 
         if !keeps && begun {
             draft.warn(
                 Reason::StateLeft,
-                format!("the state of savepoint {} stays with the job's{}", savepoint.name, at(savepoint)),
+                format!("the state of savepoint {} stays with the job's{}", savepoint.name, savepoint.at()),
             );
         }
         return set(savepoint, Finalizer::Removed, draft);
     }
     if view.since(since) >= delete::LIMIT {
         let why = "nobody could delete it in time";
-        let message = format!("savepoint {} stays in the store{}: {why}", savepoint.name, at(savepoint));
+        let message = format!("savepoint {} stays in the store{}: {why}", savepoint.name, savepoint.at());
         draft.warn(Reason::StateLeft, message);
         return set(savepoint, Finalizer::Removed, draft);
     }
@@ -242,7 +237,7 @@ fn release(view: &View<'_>, savepoint: &SavepointSeen, since: Timestamp, draft: 
                 let name = &savepoint.name;
                 draft.warn(
                     Reason::StateLeft,
-                    format!("savepoint {name} stays in the store{}: {message}", at(savepoint)),
+                    format!("savepoint {name} stays in the store{}: {message}", savepoint.at()),
                 );
                 set(savepoint, Finalizer::Removed, draft);
             }

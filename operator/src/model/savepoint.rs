@@ -25,6 +25,12 @@ pub struct SavepointSeen {
 }
 
 impl SavepointSeen {
+    /// Where it lies, to follow other words; empty if that is not known.
+    #[must_use]
+    pub fn at(&self) -> String {
+        self.status.path.as_ref().map_or_else(String::new, |path| format!(" at {path}"))
+    }
+
     /// What is seen of an object.
     #[must_use]
     pub fn of(object: &Savepoint) -> Self {

@@ -73,6 +73,7 @@ pub fn serve(address: &str, view: View, more: Vec<Arc<dyn Numbers>>) -> Result<S
         Arc::clone(&board.reused) as _,
     ];
     numbers.extend(board.store.get().map(|meter| Arc::clone(meter) as _));
+    numbers.extend(board.copies.get().map(|copies| Arc::clone(copies) as _));
     numbers.extend(more);
     let vitals = Vitals { alive: Box::new(|| Ok(())), ready: Box::new(move || health::job_runs(&board)), numbers };
     server::start(address, Security::Insecure, LIMITS, |stopping| {

@@ -6,6 +6,7 @@ use super::checkpoints::{self, sizes};
 use super::health::state_of;
 use super::refusal::Refusal;
 use super::{Site, health};
+use crate::job::board::Board;
 use crate::job::board::savepoints::{Conflict, Savepoint};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -75,7 +76,7 @@ pub(super) async fn create(
         Then::Stop => leader::Then::Stop,
     };
     site.view.handle.savepoint(request.name.clone(), uid, then);
-    let state = || site.view.board.savepoints().remove(&request.name).map(|request| request.state);
+    let state = || asked_for(&site.view.board, &request.name);
     wait_until(&site, &mut changes, wait, || state() != Some(Savepoint::Pending)).await;
     match state() {
         Some(Savepoint::Failed(message)) if state_of(&site.view.board) == leader::State::Ended => Err(Refusal::new(
@@ -118,17 +119,16 @@ pub(super) async fn delete(
     }
     board.release_savepoint(&name).map_err(|conflict| conflicting(&name, conflict))?;
     site.view.handle.release_savepoint(name.clone());
-    let state = || board.savepoints().remove(&name).map(|request| request.state);
+    let state = || asked_for(board, &name);
     // Of a job that has ended the answer comes at once.
     let wait = if state_of(board) == leader::State::Ended { wait.max(ANSWER) } else { wait };
     wait_until(&site, &mut changes, wait, || state() != Some(Savepoint::Releasing)).await;
-    let answer = |state: &str| Json(json!({"name": name, "state": state}));
     match state() {
         Some(Savepoint::Kept(message)) => {
             Err(Refusal::new(StatusCode::CONFLICT, message, format!("weir savepoint delete {name} deletes it")))
         }
-        None => Ok((StatusCode::OK, answer("deleted"))),
-        Some(_) => Ok((StatusCode::ACCEPTED, answer("deleting"))),
+        None => Ok((StatusCode::OK, answer(&name, "deleted"))),
+        Some(_) => Ok((StatusCode::ACCEPTED, answer(&name, "deleting"))),
     }
 }
 
@@ -141,17 +141,25 @@ async fn withdraw(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let board = &site.view.board;
     site.view.handle.withdraw_savepoint(name.clone(), uid);
-    let state = || board.savepoints().remove(&name).map(|request| request.state);
+    let state = || asked_for(board, &name);
     wait_until(site, changes, wait, || state() != Some(Savepoint::Pending)).await;
-    let answer = |state: &str| Json(json!({"name": name, "state": state}));
     match state() {
         Some(Savepoint::Completed(_)) => {
             let error = format!("savepoint '{name}' was complete before it could be given up");
             Err(Refusal::new(StatusCode::CONFLICT, error, "the same request deletes it now"))
         }
-        Some(Savepoint::Pending) => Ok((StatusCode::ACCEPTED, answer("withdrawing"))),
-        _ => Ok((StatusCode::OK, answer("deleted"))),
+        Some(Savepoint::Pending) => Ok((StatusCode::ACCEPTED, answer(&name, "withdrawing"))),
+        _ => Ok((StatusCode::OK, answer(&name, "deleted"))),
     }
+}
+
+/// What became of the request for a savepoint.
+fn asked_for(board: &Board, name: &str) -> Option<Savepoint> {
+    board.savepoints().remove(name).map(|request| request.state)
+}
+
+fn answer(name: &str, state: &str) -> Json<Value> {
+    Json(json!({"name": name, "state": state}))
 }
 
 fn bounded(wait: Result<Query<Wait>, QueryRejection>) -> Result<Duration, Refusal> {

@@ -67,9 +67,7 @@ pub(super) fn early(why: &str) -> Refusal {
 
 /// Ends the process before its tasks have ended.
 pub(super) fn cut_short(why: &str) -> ! {
-    let text = early(why).to_string();
-    line(&text);
-    note(&text);
+    early(why).tell();
     std::process::exit(Code::Interrupted as i32);
 }
 
@@ -98,6 +96,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Says and notes it.
+    pub(super) fn tell(&self) {
+        let text = self.to_string();
+        line(&text);
+        note(&text);
+    }
+
     /// A refusal with this exit code.
     #[must_use]
     pub fn new(code: Code, text: impl Into<String>) -> Self {

@@ -99,7 +99,6 @@ pub fn main() -> ExitCode {
 }
 
 fn refused(refusal: &exit::Refusal) -> ExitCode {
-    exit::line(&refusal.to_string());
-    exit::note(&refusal.to_string());
+    refusal.tell();
     refusal.code.into()
 }

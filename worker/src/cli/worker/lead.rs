@@ -13,7 +13,6 @@ use crate::job::readiness::Readiness;
 use crate::job::runner::{Job, Runner};
 use crate::job::workers::{AfterEnd, Here, Workers};
 use crate::job::{budget, settings};
-use crate::numbers::Numbers;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -55,9 +54,7 @@ pub(super) fn lead(arguments: &Arguments, begun: Begun, departure: Departure) ->
     };
     let store = store_of(arguments, &state, &runner.board())?;
     let health = health(arguments, &security, shown)?;
-    let copies = runner.board().copies.get().map(|copies| Arc::clone(copies) as Arc<dyn Numbers>);
-    let more: Vec<Arc<dyn Numbers>> = copies.into_iter().chain([Arc::clone(&exchange) as _]).collect();
-    let servers = serve(arguments, (name, &runner), &security, &more)?;
+    let servers = serve(arguments, (name, &runner), &security, &exchange)?;
     let control = match arguments.control.as_str() {
         INHERITED => control::serve_on(inherited()?, security, runner.handle(), patience)?,
         address => control::serve(address, security, runner.handle(), patience)?,

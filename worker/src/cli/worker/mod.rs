@@ -299,11 +299,11 @@ fn serve(
     arguments: &Arguments,
     (name, runner): (&str, &Runner),
     security: &Security,
-    more: &[Arc<dyn Numbers>],
+    exchange: &Arc<Exchange>,
 ) -> Result<Vec<Server>, Refusal> {
     let view = || View { name: name.to_owned(), board: runner.board(), handle: runner.handle() };
     let secure = arguments.api.iter().map(|address| api::serve_leader(address, security.clone(), view()));
-    let plain = arguments.http.iter().map(|address| api::serve(address, view(), more.to_vec()));
+    let plain = arguments.http.iter().map(|address| api::serve(address, view(), vec![Arc::clone(exchange) as _]));
     Ok(secure.chain(plain).collect::<Result<_, _>>()?)
 }
 
