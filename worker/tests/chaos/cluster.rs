@@ -261,7 +261,6 @@ impl Cluster {
         if self.store_back.is_some_and(|back| back <= now) {
             self.store_back = None;
             self.proxy.is_away(false);
-            self.proxy.release();
         }
     }
 
@@ -345,8 +344,9 @@ impl Cluster {
         self.start(ordinal);
     }
 
-    /// The store answers nobody for a while, or lets go then what hangs.
-    pub fn store_back_in(&mut self, time: Duration) {
+    /// The store answers nobody for a while.
+    pub fn store_away(&mut self, time: Duration) {
+        self.proxy.is_away(true);
         self.store_back = Some(Instant::now() + time);
     }
 

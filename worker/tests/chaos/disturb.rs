@@ -137,8 +137,7 @@ fn disturb(kind: &str, cluster: &mut Cluster, chance: &mut Chance) -> bool {
         "savepoint" => cluster.savepoint(chance.below(5)),
         "store fault" => store_fault(cluster, chance),
         "store away" => {
-            cluster.proxy.is_away(true);
-            cluster.store_back_in(chance.ms(200, 6_000));
+            cluster.store_away(chance.ms(200, 6_000));
             true
         }
         kind => unreachable!("{kind}"),
@@ -170,15 +169,11 @@ fn store_fault(cluster: &mut Cluster, chance: &mut Chance) -> bool {
         ("GET", "list-type=2"),
         ("DELETE", "/"),
     ]);
+    let hang = Fault::Hang(chance.ms(500, 12_000));
     let fault = match method {
-        "GET" => chance.one(&[Fault::SlowDown, Fault::CutContent, Fault::Hang]),
-        _ => {
-            chance.one(&[Fault::SlowDown, Fault::Hang, Fault::AppliedThenError, Fault::AppliedThenCut, Fault::Conflict])
-        }
+        "GET" => chance.one(&[Fault::SlowDown, Fault::CutContent, hang]),
+        _ => chance.one(&[Fault::SlowDown, hang, Fault::AppliedThenError, Fault::AppliedThenCut, Fault::Conflict]),
     };
-    if fault == Fault::Hang {
-        cluster.store_back_in(chance.ms(500, 12_000));
-    }
     let times = 1 + chance.below(4) as usize;
     cluster.proxy.plan(Plan { method, target, fault, every: 1 + chance.below(2) as usize, times });
     true

@@ -192,7 +192,7 @@ fn a_write_without_an_answer_is_neither_done_nor_undone() {
     let Some(gateway) = Gateway::start() else { return };
     let proxy = Proxy::start(gateway.address, gateway.data());
     let bucket = Bucket::open(impatient(proxy.address)).unwrap();
-    proxy.fault("PUT", "late", Fault::Hang, 1);
+    proxy.fault("PUT", "late", Fault::Hang(Duration::MAX), 1);
     let outcome = bucket.put("late", Bytes::from_static(b"late"), Condition::IfAbsent);
     let Put::Unknown(failure) = outcome else { panic!("{outcome:?}") };
     assert!(failure.chain().contains("no answer within 0.3"), "{}", failure.chain());

@@ -284,7 +284,6 @@ impl Leader {
         self.act(Action::AbortLeftovers { permit, before: generation, keep: self.waiting_ids() });
         self.ended.clear();
         self.phase = Phase::Deploying;
-        self.watch_later();
         self.act(Action::Deploy { generation, start: Box::new(start), restore });
     }
 

@@ -10,12 +10,13 @@ use super::checkpoint::Goal;
 use super::claim::overtaken;
 use super::notice::End;
 use super::rules::Rule;
+use super::standing::Errand;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
 use crate::chain::{ObjectName, decode_claim};
-use crate::ids::{Generation, LinkNumber};
+use crate::ids::{Generation, LinkNumber, Now};
 
-/// A leader that waits for its tasks looks this often whether it has been replaced, in milliseconds.
+/// A leader that has not looked back for so long looks whether it has been replaced, in milliseconds.
 const WATCH_MS: u64 = 5_000;
 
 /// The right to commit what a link lists, to abort what earlier generations left, and to delete what the link made
@@ -122,13 +123,19 @@ impl Leader {
         hands_over.then_some(revision)
     }
 
-    pub(super) fn watch_later(&mut self) {
+    fn watch_later(&mut self) {
         self.watch_at = Some(self.now.after_ms(WATCH_MS));
     }
 
-    /// Workers may never come to a leader that was cut off and replaced: nothing else would tell it.
+    /// When to look whether another leader has taken over: workers may never come to one that was cut off and replaced,
+    /// and its checkpoints and commits may hang, so that no look back would tell it.
+    pub(super) fn next_watch(&self) -> Option<Now> {
+        let works = matches!(self.phase, Phase::Settling | Phase::Deploying | Phase::Running);
+        self.watch_at.filter(|_| works && self.errand == Errand::Run)
+    }
+
     pub(super) fn watch_if_due(&mut self) {
-        if matches!(self.phase, Phase::Deploying) && self.watch_at.is_some_and(|at| at <= self.now) {
+        if self.next_watch().is_some_and(|at| at <= self.now) {
             self.watch_at = None;
             let key = ObjectName::Generation(Generation(self.own_generation().0 + 1));
             self.send(Purpose::Watch, Request::Get { key });
@@ -136,14 +143,17 @@ impl Leader {
     }
 
     pub(super) fn on_watched(&mut self, answer: &Answer) {
-        match answer {
-            Answer::NotFound => self.watch_later(),
-            _ => self.fenced(overtaken(Generation(self.own_generation().0 + 1))),
+        self.watch_later();
+        // The manifest that is on its way may be what the next one has waited for: then its look back says how this one ends.
+        let lands = self.attempt.as_ref().is_some_and(|attempt| attempt.manifest.is_some());
+        if *answer != Answer::NotFound && self.next_watch().is_some() && !lands {
+            self.fenced(overtaken(Generation(self.own_generation().0 + 1)));
         }
     }
 
     fn stands(&mut self, subject: Subject, permit: Permit) {
         self.permit = Some(permit);
+        self.watch_later();
         match subject {
             Subject::Start => self.start_stands(),
             Subject::Manifest => self.checkpoint_complete(),

@@ -231,12 +231,12 @@ impl Leader {
             Phase::Ended | Phase::Idle => return None,
             Phase::Waiting(at) | Phase::Awaiting { until: at, .. } => Some(*at),
             Phase::Looking(look) => look.deadline(),
-            Phase::Deploying => self.watch_at,
             _ => None,
         };
-        let others = [self.ops.deadline(), self.next_trigger(), self.attempt_deadline(), self.commits.deadline()];
         let prepared = self.assignments.switch.as_ref().and_then(assignment::Switch::deadline);
-        others.into_iter().flatten().chain(phase).chain(prepared).min()
+        let checkpoint = [self.next_trigger(), self.attempt_deadline()];
+        let others = [phase, prepared, self.ops.deadline(), self.commits.deadline(), self.next_watch()];
+        checkpoint.into_iter().chain(others).flatten().min()
     }
 
     /// What a status page shows.

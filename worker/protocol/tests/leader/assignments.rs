@@ -184,6 +184,10 @@ fn a_leader_hands_over_although_the_next_one_has_claimed_before_it_looks_back() 
     let outcome = execute(&mut store, request);
     new.wait(&mut store);
     assert_eq!((claims(&store), new.committed), (2, vec!["x".to_owned()]), "it goes on and commits");
+    for _ in 0..10 {
+        old.wait(&mut store);
+    }
+    assert_eq!(old.end, None, "what it knows of its own put decides");
     old.tell(&mut store, Event::Stored { op, outcome });
     assert_eq!((old.end, old.committed), (Some(End::HandedOver { revision: 2 }), Vec::new()));
 }

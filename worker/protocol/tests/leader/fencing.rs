@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use weir_protocol::chain::{Link, ObjectName, Origin, Prefix, Stop};
-use weir_protocol::leader::{Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Request, Running, Then};
+use weir_protocol::leader::{
+    Action, End, ErrorKind, Event, Mode, Notice, Operation, Outcome, Request, Running, State, Then,
+};
 use weir_protocol::{Generation, LinkNumber, Now};
 
 #[test]
@@ -285,6 +287,39 @@ fn a_leader_that_was_replaced_notices_although_the_job_never_stands_still() {
         }
     }
     panic!("it looks for ever");
+}
+
+#[test]
+fn a_leader_that_was_replaced_notices_although_its_checkpoint_hangs() {
+    let mut store = Objects::new();
+    let mut patient = options("a", go_on());
+    patient.checkpoint.timeout_ms = 600_000;
+    let mut before = Rig::begun_with(&mut store, patient);
+    before.silent = [0].into();
+    before.savepoint(&mut store, "s", Then::Continue);
+    before.wait(&mut store);
+    assert_eq!(before.end, None, "nobody has replaced it");
+    Rig::begun(&mut store, "b", go_on());
+    before.wait(&mut store);
+    assert!(matches!(before.end, Some(End::Fenced { .. })), "{:?}", before.end);
+    assert!(before.now < Now(60_000), "{:?}", before.now);
+}
+
+#[test]
+fn a_leader_that_was_replaced_notices_although_its_commits_hang() {
+    let mut store = Objects::new();
+    let mut first = Rig::begun(&mut store, "a", go_on());
+    first.hold_commits = true;
+    first.writes = Some("x");
+    first.savepoint(&mut store, "s", Then::Continue);
+    let mut before = Rig::new();
+    before.hold_commits = true;
+    before.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    assert_eq!(before.leader.status().state, State::Settling);
+    Rig::begun(&mut store, "c", go_on());
+    before.settle(&mut store);
+    assert!(matches!(before.end, Some(End::Fenced { .. })), "{:?}", before.end);
+    assert!(before.now < Now(60_000), "{:?}", before.now);
 }
 
 /// A leader begins while another one completes a checkpoint before each of these requests.

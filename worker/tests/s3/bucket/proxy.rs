@@ -9,14 +9,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The server has too much to do; nothing happens.
     SlowDown,
-    /// No answer comes until the proxy is released for the next time; then the request is carried out.
-    Hang,
+    /// No answer comes for so long, or until the proxy is released; then the request is carried out.
+    Hang(Duration),
     /// It is carried out, and answered with an error of the server.
     AppliedThenError,
     /// It is carried out, and the connection ends without an answer.
@@ -244,10 +245,11 @@ impl Shared {
                 self.forward(client, request)?;
                 return Ok(false);
             }
-            Some(Fault::Hang) => {
+            Some(Fault::Hang(time)) => {
                 let mut released = self.released.lock();
                 let before = *released;
-                self.release.wait_while(&mut released, |now| *now == before && !self.ended.load(Ordering::Relaxed));
+                let hangs = |now: &mut u64| *now == before && !self.ended.load(Ordering::Relaxed);
+                self.release.wait_while_for(&mut released, hangs, time);
                 drop(released);
                 // Nobody may be there any more to whom the answer matters.
                 client.write_all(&self.forward(client, request)?)?;
@@ -282,7 +284,7 @@ impl Shared {
         }
         plans.retain(|(plan, _, met)| *met < plan.times);
         drop(plans);
-        found.inspect(|fault| self.meets(&format!("{fault:?}")))
+        found.inspect(|fault| self.meets(format!("{fault:?}").split('(').next().unwrap_or_default()))
     }
 
     /// Has the server carry the request out; its whole answer.
