@@ -7,6 +7,7 @@
 pub mod align;
 pub mod chain;
 pub mod credit;
+pub mod follower;
 pub mod frontier;
 pub mod gather;
 pub mod ids;

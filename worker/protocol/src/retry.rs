@@ -2,6 +2,8 @@
 //!
 //! The chance is the caller's: it passes a number between 0 and 1.
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 /// The shape of growing delays.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
@@ -48,6 +50,11 @@ impl Backoff {
     fn bounded(&self, delay_ms: f64) -> f64 {
         delay_ms.min(self.pace.max_ms as f64)
     }
+}
+
+/// A number between 0 and 1 that follows from who asks and how often.
+pub(crate) fn draw(who: &[u8], seed: u64) -> f64 {
+    (xxh3_64_with_seed(who, seed) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Between 0 and 1, also for what is no number.

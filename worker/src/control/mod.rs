@@ -2,9 +2,9 @@
 //!
 //! A worker dials its leader, says who it is, and stays connected; both sides say something at least once per heartbeat.
 //! What is said are the [`Command`](crate::job::agent::message::Command)s and
-//! [`Report`](crate::job::agent::message::Report)s of the job; nothing about it is decided here. What a worker does by
-//! itself is one loop: it registers and obeys until it misses its leader, ends its tasks, waits, and registers again. So a
-//! leader can take a registration as the word that none of them runs.
+//! [`Report`](crate::job::agent::message::Report)s of the job; nothing about it is decided here. Whom a leader takes is
+//! decided by [`Members`](weir_protocol::members::Members), and when a worker registers, obeys, misses its leader and looks
+//! for another one by [`Follower`](weir_protocol::follower::Follower).
 
 mod frame;
 mod leader_side;

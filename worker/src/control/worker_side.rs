@@ -1,20 +1,26 @@
-//! A worker's connection to its leader: kept for ever, made again whenever it breaks.
+//! A worker's connection to its leader: it performs what [`Follower`] decides.
 
 use super::Patience;
 use super::frame::{self, Ended, FromLeader, FromWorker};
 use crate::failure::{Failure, Result};
 use crate::job::agent::Commands;
-use crate::job::agent::message::Report;
+use crate::job::agent::message::{Command, Report};
 use crate::job::board::Board;
 use crate::job::readiness::{Pulse, Readiness};
 use crate::tls::{Security, Stream};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use weir_protocol::Now;
+use weir_protocol::follower::{self, Connection, Follower, Options, Word};
 use weir_protocol::members::Registration;
-use weir_protocol::retry::{Backoff, Pace};
+use weir_protocol::retry::Pace;
+
+pub use weir_protocol::follower::{AfterRefusal, Outcome};
 
 /// A leader that takes a connection and does not say welcome after this long is none.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -22,14 +28,11 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the leader.
 const PACE: Pace = Pace { initial_ms: 50, max_ms: 1_000, multiplier: 1.5, jitter: 0.2 };
 
-/// What a worker does that its leader does not want.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterRefusal {
-    /// It ends.
-    End,
-    /// It looks for a leader that wants it: another one may be about to take over.
-    LookAgain,
-}
+/// Frames that wait for a leader that does not read them; reports wait with their tasks.
+const WAITING: usize = 16;
+
+type Event = follower::Event<Command, Report>;
+type Action = follower::Action<Command, Report>;
 
 /// A worker that looks for its leader, serves it, and looks for it again.
 pub struct Client {
@@ -55,190 +58,253 @@ pub struct Client {
     pub after_refusal: AfterRefusal,
 }
 
-/// How a worker's work ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The job has ended.
-    Ended(String),
-    /// The job cannot go on.
-    Failed(String),
-    /// The leader does not want this worker.
-    Refused(String),
-    /// Another worker has its place.
-    Replaced(String),
-    /// The worker was asked to end, and its tasks go on elsewhere.
-    Left,
+/// What is to be said next.
+enum Saying {
+    Register,
+    /// That it lives, with the numbers of its tasks.
+    Beat,
+    Report(Report),
+}
+
+/// A connection, or the attempt to make one. It ends when it is dropped.
+struct Line {
+    sayings: mpsc::Sender<Saying>,
+    task: JoinSet<()>,
 }
 
 impl Client {
     /// Works until the job ends.
     #[must_use]
-    pub fn run(mut self) -> Outcome {
+    pub fn run(self) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return Outcome::Failed(format!("the control connection could not be set up: {error}")),
-        };
-        let mut backoff = Backoff::new(PACE);
-        let mut told = String::new();
+        match runtime {
+            Ok(runtime) => runtime.block_on(Performer::new(self).run()),
+            Err(error) => Outcome::Failed(format!("the control connection could not be set up: {error}")),
+        }
+    }
+}
+
+struct Performer {
+    client: Client,
+    follower: Follower<Command, Report>,
+    began: Instant,
+    line: Option<Line>,
+    /// What happens to connections.
+    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
+    /// The trouble that the user has heard of last.
+    told: String,
+}
+
+impl Performer {
+    fn new(client: Client) -> Self {
+        // A leader that says more than is done of it waits.
+        let (sender, events) = mpsc::channel(1);
+        let follower = Follower::new(Options {
+            heartbeat_ms: ms(client.patience.heartbeat),
+            lost_after_ms: ms(client.patience.lost_after()),
+            welcome_ms: ms(WELCOME),
+            pace: PACE,
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+            after_refusal: client.after_refusal,
+        });
+        Self { client, follower, began: Instant::now(), line: None, events, sender, told: String::new() }
+    }
+
+    async fn run(mut self) -> Outcome {
         loop {
-            self.pulse.beat();
-            let failure = match runtime.block_on(self.serve(&mut backoff)) {
-                Ok(Outcome::Refused(reason)) if self.after_refusal == AfterRefusal::LookAgain => {
-                    Failure::transient(format!("it does not take this worker: {reason}"))
-                }
-                Ok(outcome) => return outcome,
-                Err(failure) => failure,
+            let event = self.next().await;
+            self.client.pulse.beat();
+            let Some(event) = event else {
+                return Outcome::Failed("what runs its tasks has ended before it".to_owned());
             };
-            // None of the worker's tasks may run when it registers again.
-            self.agent.abandon();
-            while let Ok(report) = self.reports.try_recv() {
-                if report == Report::Left {
-                    return Outcome::Left;
-                }
+            if let Some(outcome) = self.take(event) {
+                self.say_the_last().await;
+                return outcome;
             }
-            let message = failure.chain();
-            self.readiness.ends(format!("its leader at {} is away: {message}", self.leader));
-            if message != told {
-                tracing::warn!(leader = self.leader, error = message, "the leader is away");
-                told = message;
-            }
-            let draw = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 256.0;
-            let wait = Duration::from_millis(backoff.next_ms(draw));
-            runtime.block_on(async { sleep(wait).await });
         }
     }
 
-    async fn serve(&mut self, backoff: &mut Backoff) -> Result<Outcome> {
-        let stream = self.connect().await?;
-        let (reader, writer) = tokio::io::split(stream);
-        let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::new(writer));
-        send(&mut writer, &FromWorker::Register(self.registration.clone())).await?;
-        match timeout(WELCOME, first(&mut reader)).await {
-            Ok(Ok(FromLeader::Welcome)) => {}
-            Ok(Ok(FromLeader::Refused(reason))) => return Ok(Outcome::Refused(reason)),
-            Ok(Ok(FromLeader::Replaced(reason))) => return Ok(Outcome::Replaced(reason)),
-            Ok(Ok(_)) => return Err(Failure::transient("the leader did not say welcome")),
-            Ok(Err(failure)) => return Err(failure),
-            Err(_) => return Err(Failure::transient("the leader did not say welcome in time")),
-        }
-        backoff.reset();
-        tracing::info!(leader = self.leader, "registered");
-        self.readiness.begins();
-        self.work(reader, writer).await
-    }
-
-    async fn connect(&self) -> Result<Stream> {
-        let unknown = |error| {
-            Failure::transient(format!("the leader's address '{}' could not be looked up", self.leader)).because(error)
+    /// What happens next; `None` when nothing can come of the tasks any more.
+    async fn next(&mut self) -> Option<Event> {
+        let wait = self.follower.deadline().map(|at| Duration::from_millis(at.ms_since(self.now())));
+        let (line, reports) = (&self.line, &mut self.client.reports);
+        // A report stays where it is until it can be said, or until nobody is there to whom to say it.
+        let report = async {
+            if let Some(line) = line {
+                let _ = line.sayings.reserve().await;
+            }
+            reports.recv().await
         };
-        let address = tokio::net::lookup_host(&self.leader).await.map_err(unknown)?.next();
-        let address = address.ok_or_else(|| Failure::transient(format!("'{}' has no address", self.leader)))?;
-        // A Service may lead to a pod that is gone for a while; what is looked up next leads elsewhere.
-        self.security.connect_anew(address).await
-    }
-
-    /// Two ways, neither of which waits for the other.
-    async fn work(
-        &mut self,
-        reader: BufReader<ReadHalf<Stream>>,
-        writer: BufWriter<WriteHalf<Stream>>,
-    ) -> Result<Outcome> {
-        let (agent, patience) = (self.agent.clone(), self.patience);
         tokio::select! {
-            outcome = obey(reader, agent, patience) => outcome,
-            outcome = report(writer, &mut self.reports, (&self.board, &self.pulse), patience) => outcome,
+            Some(event) = self.events.recv() => Some(event),
+            report = report => report.map(of_tasks),
+            () = sleep(wait.unwrap_or(Duration::MAX)) => Some(Event::Tick),
         }
+    }
+
+    fn take(&mut self, event: Event) -> Option<Outcome> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.follower.step(self.now(), event) {
+                match action {
+                    Action::Dial(connection) => self.line = Some(self.dial(connection)),
+                    Action::HangUp(_) => self.line = None,
+                    Action::Register(connection) => events.extend(self.say(connection, Saying::Register)),
+                    Action::Say(connection, report) => events.extend(self.say(connection, Saying::Report(report))),
+                    // One that cannot be said because others wait says no more than they do.
+                    Action::Beat(_) => drop(self.line.as_ref().map(|line| line.sayings.try_send(Saying::Beat))),
+                    Action::Perform(command) => self.client.agent.send(command),
+                    Action::EndTasks => events.extend(self.end_tasks()),
+                    Action::TellRegistered => {
+                        tracing::info!(leader = self.client.leader, "registered");
+                        self.client.readiness.begins();
+                    }
+                    Action::TellAway { message } => self.tell_away(message),
+                    Action::End(outcome) => return Some(outcome),
+                }
+            }
+        }
+        None
+    }
+
+    fn now(&self) -> Now {
+        Now(ms(self.began.elapsed()))
+    }
+
+    fn dial(&self, connection: Connection) -> Line {
+        let (sayings, said) = mpsc::channel(WAITING);
+        let (leader, security) = (self.client.leader.clone(), self.client.security.clone());
+        let who = Who { registration: self.client.registration.clone(), board: Arc::clone(&self.client.board) };
+        let events = self.sender.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            if let Err(failure) = hold((&leader, &security), (connection, &events), said, &who).await {
+                // A worker that has ended needs not know.
+                let _ = events.send(Event::Lost { connection, message: failure.chain() }).await;
+            }
+        });
+        Line { sayings, task }
+    }
+
+    /// What cannot be said breaks the connection: it may not be passed over.
+    fn say(&self, connection: Connection, saying: Saying) -> Option<Event> {
+        let said = self.line.as_ref().is_some_and(|line| line.sayings.try_send(saying).is_ok());
+        let message = "the leader does not read what it is told".to_owned();
+        (!said).then_some(Event::Lost { connection, message })
+    }
+
+    /// None of the worker's tasks may run when it registers again, and nothing of what they said counts then.
+    fn end_tasks(&mut self) -> Vec<Event> {
+        self.client.agent.abandon();
+        let mut events = Vec::new();
+        while let Ok(report) = self.client.reports.try_recv() {
+            events.push(of_tasks(report));
+        }
+        events.push(Event::TasksEnded);
+        events
+    }
+
+    fn tell_away(&mut self, message: String) {
+        self.client.readiness.ends(format!("its leader at {} is away: {message}", self.client.leader));
+        if message != self.told {
+            tracing::warn!(leader = self.client.leader, error = message, "the leader is away");
+            self.told = message;
+        }
+    }
+
+    async fn say_the_last(&mut self) {
+        let Some(Line { sayings, mut task }) = self.line.take() else { return };
+        self.events.close();
+        drop(sayings);
+        let _ = timeout(self.client.patience.lost_after(), task.join_next()).await;
     }
 }
 
-async fn first(reader: &mut BufReader<ReadHalf<Stream>>) -> Result<FromLeader> {
-    loop {
-        match frame::read(reader).await? {
-            None => return Err(Failure::transient("the leader closed the connection")),
-            Some(FromLeader::Heartbeat) => {}
-            Some(frame) => return Ok(frame),
-        }
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn of_tasks(report: Report) -> Event {
+    match report {
+        Report::Left => Event::Left(report),
+        report => Event::Report(report),
     }
 }
 
-async fn send(writer: &mut BufWriter<WriteHalf<Stream>>, frame: &FromWorker) -> Result<()> {
-    frame::write(writer, frame).await?;
-    writer.flush().await.map_err(|error| Failure::transient("the connection was lost").because(error))
+fn word(frame: FromLeader) -> Word<Command> {
+    match frame {
+        FromLeader::Welcome => Word::Welcome,
+        FromLeader::Heartbeat => Word::Heartbeat,
+        FromLeader::Refused(reason) => Word::Refused(reason),
+        FromLeader::Replaced(reason) => Word::Replaced(reason),
+        FromLeader::Closed(reason) => Word::Closed(reason),
+        FromLeader::Command(command) => Word::Command(command.concern(), command),
+        FromLeader::Ended(Ended::Done(how)) => Word::Done(how),
+        FromLeader::Ended(Ended::Failed(why)) => Word::Failed(why),
+    }
 }
 
-/// Does what the leader says. A silent leader is lost: the bytes of a frame count as silence until it is whole, which
-/// takes as long as it takes to receive it.
-async fn obey(mut reader: BufReader<ReadHalf<Stream>>, agent: Commands, patience: Patience) -> Result<Outcome> {
-    let (sender, mut frames) = mpsc::channel(1);
-    let reading = async move {
-        loop {
-            let frame = frame::read::<FromLeader>(&mut reader).await;
-            let last = !matches!(frame, Ok(Some(_)));
-            if sender.send(frame).await.is_err() || last {
-                return std::future::pending::<()>().await;
-            }
-        }
-    };
-    let obeying = async move {
-        let mut lost = Instant::now() + patience.lost_after();
-        loop {
-            let frame = tokio::select! {
-                frame = frames.recv() => frame,
-                () = sleep_until(lost) => {
-                    let ms = patience.lost_after().as_millis();
-                    return Err(Failure::transient(format!("nothing was heard of the leader for {ms} ms")));
-                }
-            };
-            lost = Instant::now() + patience.lost_after();
-            match frame {
-                Some(Ok(Some(FromLeader::Command(command)))) => agent.send(command),
-                Some(Ok(Some(FromLeader::Heartbeat | FromLeader::Welcome))) => {}
-                Some(Ok(Some(FromLeader::Refused(reason)))) => return Ok(Outcome::Refused(reason)),
-                Some(Ok(Some(FromLeader::Replaced(reason)))) => return Ok(Outcome::Replaced(reason)),
-                Some(Ok(Some(FromLeader::Closed(reason)))) => {
-                    return Err(Failure::transient(format!("the leader gave this worker up: {reason}")));
-                }
-                Some(Ok(Some(FromLeader::Ended(Ended::Done(how))))) => return Ok(Outcome::Ended(how)),
-                Some(Ok(Some(FromLeader::Ended(Ended::Failed(why))))) => return Ok(Outcome::Failed(why)),
-                Some(Ok(None)) | None => return Err(Failure::transient("the leader closed the connection")),
-                Some(Err(failure)) => return Err(failure),
-            }
-        }
-    };
+/// What a worker says of itself.
+struct Who {
+    registration: Registration,
+    board: Arc<Board>,
+}
+
+/// Makes a connection and keeps it until it breaks, or until nothing is left to say over it.
+async fn hold(
+    (leader, security): (&str, &Security),
+    (connection, events): (Connection, &mpsc::Sender<Event>),
+    sayings: mpsc::Receiver<Saying>,
+    who: &Who,
+) -> Result<()> {
+    let stream = connect(leader, security).await?;
+    let _ = events.send(Event::Connected(connection)).await;
+    let (reader, writer) = tokio::io::split(stream);
+    // Neither waits for the other.
     tokio::select! {
-        () = reading => Err(Failure::transient("the connection was lost")),
-        outcome = obeying => outcome,
+        failure = hear(BufReader::new(reader), connection, events) => Err(failure),
+        said = say(BufWriter::new(writer), sayings, who) => said,
     }
 }
 
-/// Says what the agent reports, and with every heartbeat the numbers of the tasks.
-async fn report(
-    mut writer: BufWriter<WriteHalf<Stream>>,
-    reports: &mut mpsc::UnboundedReceiver<Report>,
-    (board, pulse): (&Board, &Pulse),
-    patience: Patience,
-) -> Result<Outcome> {
-    let mut ticks = interval(patience.heartbeat);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn connect(leader: &str, security: &Security) -> Result<Stream> {
+    let unknown =
+        |error| Failure::transient(format!("the leader's address '{leader}' could not be looked up")).because(error);
+    let address = tokio::net::lookup_host(leader).await.map_err(unknown)?.next();
+    let address = address.ok_or_else(|| Failure::transient(format!("'{leader}' has no address")))?;
+    // A Service may lead to a pod that is gone for a while; what is looked up next leads elsewhere.
+    security.connect_anew(address).await
+}
+
+async fn hear(
+    mut reader: BufReader<ReadHalf<Stream>>,
+    connection: Connection,
+    events: &mpsc::Sender<Event>,
+) -> Failure {
     loop {
-        pulse.beat();
-        let report = tokio::select! {
-            report = reports.recv() => match report {
-                Some(report) => Some(report),
-                None => return Err(Failure::bug("the agent has ended before its connection")),
-            },
-            _ = ticks.tick() => None,
-        };
-        // A checkpoint is acknowledged with the numbers of that moment: the last one has the last numbers.
-        if matches!(report, None | Some(Report::Acked { .. })) {
-            send(&mut writer, &FromWorker::Heartbeat(board.readings_here())).await?;
-        }
-        let Some(report) = report else { continue };
-        let left = report == Report::Left;
-        send(&mut writer, &FromWorker::Report(report)).await?;
-        if left {
-            return Ok(Outcome::Left);
+        match frame::read::<FromLeader>(&mut reader).await {
+            Ok(Some(frame)) => {
+                let _ = events.send(Event::Heard { connection, word: word(frame) }).await;
+            }
+            Ok(None) => return Failure::transient("the leader closed the connection"),
+            Err(failure) => return failure,
         }
     }
+}
+
+async fn say(mut writer: BufWriter<WriteHalf<Stream>>, mut sayings: mpsc::Receiver<Saying>, who: &Who) -> Result<()> {
+    while let Some(saying) = sayings.recv().await {
+        // A checkpoint is acknowledged with the numbers of that moment: the last one has the last numbers.
+        if matches!(saying, Saying::Beat | Saying::Report(Report::Acked { .. })) {
+            frame::write(&mut writer, &FromWorker::Heartbeat(who.board.readings_here())).await?;
+        }
+        match saying {
+            Saying::Register => frame::write(&mut writer, &FromWorker::Register(who.registration.clone())).await?,
+            Saying::Report(report) => frame::write(&mut writer, &FromWorker::Report(report)).await?,
+            Saying::Beat => {}
+        }
+        writer.flush().await.map_err(|error| Failure::transient("the connection was lost").because(error))?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::{Leader, Phase};
 use crate::chain::Origin;
 use crate::ids::{Generation, Now, TaskId};
 use crate::restart::Decision;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use crate::retry::draw;
 
 /// What comes after the tasks are down.
 #[derive(Debug)]
@@ -75,8 +75,7 @@ impl Leader {
 
     /// A number between 0 and 1 that follows from the leader's own name, so that many leaders do not restart at once.
     fn draw(&self) -> f64 {
-        let hash = xxh3_64_with_seed(self.options().incarnation.as_bytes(), self.status.restarts);
-        (hash >> 11) as f64 / (1_u64 << 53) as f64
+        draw(self.options().incarnation.as_bytes(), self.status.restarts)
     }
 
     /// The generation has ended with a checkpoint, and the next one begins at once.

@@ -7,6 +7,7 @@
 
 mod chaos;
 mod controller;
+mod follower;
 mod oracle;
 mod process;
 mod registration;

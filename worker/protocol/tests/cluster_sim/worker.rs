@@ -1,49 +1,40 @@
 //! Workers: they have tasks as long as nobody tells them otherwise, also for a leader that has died.
 
 use crate::tasks::Row;
-use crate::world::{Item, Order, Proc, Uploaded, WorkerId, World};
+use crate::world::{Command, Item, Order, Said, Uploaded, WorkerId, World};
 use std::collections::BTreeSet;
 use weir_protocol::leader::{DeclineCause, ErrorKind, Event};
-use weir_protocol::members::{self, Session};
+use weir_protocol::members;
 use weir_protocol::{CheckpointId, Generation, TaskId};
 
 impl World {
-    pub(crate) fn order(&mut self, (worker, session): (WorkerId, Session), from: (Proc, Generation), order: Order) {
-        // A connection ends with the worker's life, or when it looks for another leader.
-        if !self.is_connected(worker, session) {
-            return;
-        }
+    /// Does what a leader says.
+    pub(crate) fn order(&mut self, worker: WorkerId, Command { session, from, order }: Command) {
         let generation = from.1;
         match order {
             Order::Deploy(tasks) => {
                 self.check_order(worker, from.0);
-                let this = &mut self.workers[worker];
-                // A frame of an old generation.
-                if this.of.is_some_and(|(_, known)| known > generation) {
-                    return;
-                }
                 let ids: BTreeSet<TaskId> = tasks.iter().map(|task| task.id).collect();
-                if this.of != Some(from) {
-                    this.of = Some(from);
-                    this.tasks = tasks;
-                    let life = this.life;
-                    self.after(1, Item::Run(worker, life, generation));
-                }
+                let this = &mut self.workers[worker];
+                this.of = Some(from);
+                this.tasks = tasks;
+                let life = this.life;
+                self.after(1, Item::Run(worker, life, generation));
                 let sources = ids.clone();
-                self.confirm(worker, members::Event::Deployed { session, generation, tasks: ids, sources });
+                let deployed = members::Event::Deployed { session, generation, tasks: ids, sources };
+                self.report(worker, Said::Confirmed(deployed));
             }
             Order::Cancel => {
                 let this = &mut self.workers[worker];
                 if this.of.is_none_or(|(_, known)| known <= generation) {
-                    // It remembers the generation: a deployment of it that comes late changes nothing.
                     this.of = Some(from);
                     this.tasks.clear();
                 }
-                self.confirm(worker, members::Event::Cancelled { session, generation });
+                self.report(worker, Said::Confirmed(members::Event::Cancelled { session, generation }));
             }
             Order::Barrier(checkpoint, stop) if self.workers[worker].of == Some(from) => {
                 for at in 0..self.workers[worker].tasks.len() {
-                    self.barrier((worker, at), (session, generation), checkpoint, stop);
+                    self.barrier((worker, at), generation, checkpoint, stop);
                 }
             }
             Order::Completed(checkpoint) if self.workers[worker].of == Some(from) => {
@@ -59,7 +50,7 @@ impl World {
     fn barrier(
         &mut self,
         (worker, at): (WorkerId, usize),
-        (session, generation): (Session, Generation),
+        generation: Generation,
         checkpoint: CheckpointId,
         stop: bool,
     ) {
@@ -71,20 +62,19 @@ impl World {
             let (cause, message) = (DeclineCause::Task, "chance".to_owned());
             // The file is there all the same: what is pending goes into the next checkpoint.
             self.store.files.extend(taken.files);
-            return self.say(worker, &Event::Declined { generation, checkpoint, task, cause, message });
+            return self
+                .report(worker, Said::OfTasks(Event::Declined { generation, checkpoint, task, cause, message }));
         }
         let (snapshot, files) = (Box::new(taken.snapshot), taken.files);
         let (delay, life) = (self.delay(), self.workers[worker].life);
-        let uploaded = Box::new(Uploaded { session, generation, checkpoint, snapshot, files });
+        let uploaded = Box::new(Uploaded { generation, checkpoint, snapshot, files });
         self.after(delay, Item::Upload(worker, life, uploaded));
     }
 
     pub(crate) fn uploaded(&mut self, worker: WorkerId, uploaded: Uploaded) {
-        let Uploaded { session, generation, checkpoint, snapshot, files } = uploaded;
+        let Uploaded { generation, checkpoint, snapshot, files } = uploaded;
         self.store.files.extend(files);
-        if self.is_connected(worker, session) {
-            self.say(worker, &Event::Acked { generation, checkpoint, snapshot });
-        }
+        self.report(worker, Said::OfTasks(Event::Acked { generation, checkpoint, snapshot }));
     }
 
     pub(crate) fn run_tasks(&mut self, worker: WorkerId, life: u64, generation: Generation) {
@@ -101,12 +91,13 @@ impl World {
             }
         }
         for task in ended {
-            self.say(worker, &Event::SourceEnded { generation, task });
+            self.report(worker, Said::OfTasks(Event::SourceEnded { generation, task }));
         }
-        if self.fault(self.faults.task_fails) {
-            let task = self.workers[worker].tasks[0].id;
+        // It may have missed its leader meanwhile.
+        let first = self.workers[worker].tasks.first().map(|task| task.id);
+        if let Some(task) = first.filter(|_| self.fault(self.faults.task_fails)) {
             let (kind, message) = (ErrorKind::Transient, "chance".to_owned());
-            self.say(worker, &Event::TaskFailed { generation, task, kind, message });
+            self.report(worker, Said::OfTasks(Event::TaskFailed { generation, task, kind, message }));
         }
         let pause = self.rng.within(2, 40);
         self.after(pause, Item::Run(worker, life, generation));
@@ -121,6 +112,9 @@ impl World {
         this.frozen = false;
         this.life += 1;
         this.stash.clear();
+        this.of = None;
+        this.tasks.clear();
+        this.tick_at = None;
         let revive = self.rng.within(5, 300);
         self.after(revive, Item::ReviveWorker(worker));
     }

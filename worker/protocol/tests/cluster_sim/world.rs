@@ -5,12 +5,12 @@ use crate::Rule;
 use crate::chaos::CODES;
 use crate::controller::Controller;
 use crate::oracle::Ledger;
-use crate::registration::{Answer, Connection};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Row, Sums, Task};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::chain::Pin;
+use weir_protocol::follower::{self, Connection, Follower};
 use weir_protocol::leader::{Event, Leader, OpId, Outcome, Request};
 use weir_protocol::members::{self, Members, Registration, Session};
 use weir_protocol::snapshot::TaskSnapshot;
@@ -55,14 +55,9 @@ pub(crate) enum Item {
     Heard(Proc, Session),
     /// A worker says something that is for the leader.
     Said(Proc, Session, Event),
-    /// A worker looks for its leader.
-    Dial(WorkerId, u64),
-    /// It is time for a heartbeat over this connection.
-    Beat(WorkerId, Session),
-    /// A leader's process answers over this connection.
-    Answer(WorkerId, Session, Answer),
-    /// Something reaches a worker: from the leader of this process about this generation.
-    Order((WorkerId, Session), (Proc, Generation), Order),
+    /// Something reaches a worker in this life of its.
+    Follower(WorkerId, u64, Box<follower::Event<Command, Said>>),
+    FollowerTick(WorkerId, u64),
     /// The tasks of a worker read some rows.
     Run(WorkerId, u64, Generation),
     Upload(WorkerId, u64, Box<Uploaded>),
@@ -84,7 +79,38 @@ pub(crate) enum Item {
     Chaos,
 }
 
-/// What a leader's process tells a worker.
+/// What a leader's process tells a worker over one of its connections, about a generation.
+#[derive(Debug, Clone)]
+pub(crate) struct Command {
+    pub(crate) session: Session,
+    pub(crate) from: (Proc, Generation),
+    pub(crate) order: Order,
+}
+
+/// What a worker's tasks tell its leader.
+#[derive(Debug, Clone)]
+pub(crate) enum Said {
+    OfTasks(Event),
+    Confirmed(members::Event),
+}
+
+/// Whose a connection is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) worker: WorkerId,
+    /// Of the worker's lives.
+    pub(crate) life: u64,
+    pub(crate) connection: Connection,
+}
+
+/// Where a worker's connection leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connected {
+    pub(crate) process: Proc,
+    pub(crate) session: Session,
+}
+
+/// What a worker is to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
     Deploy(Vec<Task>),
@@ -97,7 +123,6 @@ pub(crate) enum Order {
 /// A snapshot on its way to the store.
 #[derive(Debug)]
 pub(crate) struct Uploaded {
-    pub(crate) session: Session,
     pub(crate) generation: Generation,
     pub(crate) checkpoint: CheckpointId,
     pub(crate) snapshot: Box<TaskSnapshot>,
@@ -154,8 +179,9 @@ pub(crate) struct Process {
 /// A process of a worker.
 pub(crate) struct Worker {
     pub(crate) who: Registration,
-    /// To whom it is connected.
-    pub(crate) connection: Option<Connection>,
+    pub(crate) follower: Follower<Command, Said>,
+    pub(crate) tick_at: Option<u64>,
+    pub(crate) connected: Option<Connected>,
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
     pub(crate) stash: Vec<Item>,
@@ -175,8 +201,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) processes: Vec<Process>,
     pub(crate) workers: Vec<Worker>,
-    /// Whose each connection is, and of which life.
-    pub(crate) callers: BTreeMap<Session, (WorkerId, u64)>,
+    pub(crate) callers: BTreeMap<Session, Caller>,
     /// How many workers a job is run on by hand.
     pub(crate) by_hand: u32,
     /// Whose acknowledgements counted.
@@ -286,7 +311,7 @@ impl World {
     fn begin(&mut self) {
         for worker in 0..self.workers.len() {
             let delay = self.rng.within(0, 30);
-            self.after(delay, Item::Dial(worker, 0));
+            self.start_follower(worker, delay);
         }
         if let Some(at) = self.deletes_at {
             self.after(at, Item::Delete);
@@ -359,8 +384,8 @@ impl World {
             _ => None,
         };
         let worker = match &item {
-            Item::Order((worker, _), ..) | Item::Run(worker, ..) | Item::Upload(worker, ..) => Some(*worker),
-            Item::Dial(worker, _) | Item::Beat(worker, _) | Item::Answer(worker, ..) => Some(*worker),
+            Item::Follower(worker, ..) | Item::FollowerTick(worker, _) => Some(*worker),
+            Item::Run(worker, ..) | Item::Upload(worker, ..) => Some(*worker),
             _ => None,
         };
         let (alive, frozen, stash) = match (process, worker) {
@@ -385,21 +410,26 @@ impl World {
         match item {
             Item::Event(process, event) => self.step(process, event),
             Item::Tick(process) => {
-                self.processes[process].tick_at = None;
-                self.step(process, Event::Tick);
+                if self.processes[process].tick_at.take_if(|at| *at <= self.now).is_some() {
+                    self.step(process, Event::Tick);
+                }
             }
             Item::Members(process, event) => self.step_members(process, event),
             Item::MembersTick(process) => {
-                self.processes[process].members_tick_at = None;
-                self.step_members(process, members::Event::Tick);
+                if self.processes[process].members_tick_at.take_if(|at| *at <= self.now).is_some() {
+                    self.step_members(process, members::Event::Tick);
+                }
             }
             Item::Hello(process, session, who) => self.hello(process, session, &who),
             Item::Heard(process, session) => self.heard(process, session),
             Item::Said(process, session, event) => self.said(process, session, event),
-            Item::Dial(worker, life) => self.dial(worker, life),
-            Item::Beat(worker, session) => self.beat(worker, session),
-            Item::Answer(worker, session, answer) => self.answered_by_leader(worker, session, answer),
-            Item::Order((worker, session), from, order) => self.order((worker, session), from, order),
+            Item::Follower(worker, life, event) => self.step_follower(worker, life, *event),
+            Item::FollowerTick(worker, life) => {
+                let this = &mut self.workers[worker];
+                if this.life == life && this.tick_at.take_if(|at| *at <= self.now).is_some() {
+                    self.step_follower(worker, life, follower::Event::Tick);
+                }
+            }
             Item::Run(worker, life, generation) => self.run_tasks(worker, life, generation),
             Item::Upload(worker, life, uploaded) if self.workers[worker].life == life => {
                 self.uploaded(worker, *uploaded);

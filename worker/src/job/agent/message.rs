@@ -5,6 +5,7 @@ use crate::plan::NodeIndex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use weir_protocol::chain::{Manifest, Start};
+use weir_protocol::follower::Concern;
 use weir_protocol::key_group::KeyGroupMap;
 use weir_protocol::leader::{BarrierKind, DeclineCause, ErrorKind, Restore};
 use weir_protocol::members::Placement;
@@ -75,6 +76,22 @@ pub enum Command {
         /// What it gets.
         answer: SplitAnswer,
     },
+}
+
+impl Command {
+    /// What it is about.
+    #[must_use]
+    pub fn concern(&self) -> Concern {
+        match self {
+            Self::Deploy(deploy) => Concern::Deploy(deploy.generation),
+            Self::Cancel { generation } => Concern::Cancel(*generation),
+            Self::Inject { generation, .. }
+            | Self::Aborted { generation, .. }
+            | Self::Splits { generation, .. } => Concern::Tasks(*generation),
+            // A worker that has no tasks yet needs to know what is complete, too.
+            Self::Completed { .. } | Self::Prepare { .. } | Self::Forget { .. } => Concern::Worker,
+        }
+    }
 }
 
 /// A generation to start.
