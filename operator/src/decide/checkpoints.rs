@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use weir_crds::{CheckpointStatus, StreamJobStatus};
 
+use super::condition::condition;
 use super::report::moment;
 use super::view::View;
 use crate::model::{CheckpointSeen, LeaderReport, LeaderState, Wish};
@@ -38,8 +39,7 @@ pub(super) fn overdue(view: &View<'_>, running: Option<&LeaderReport>) -> Option
     let took = last.and_then(|last| last.duration_ms).map_or(Duration::ZERO, Duration::from_millis);
     let limit = job.checkpoint.interval.saturating_add(GRACE.max(took.saturating_mul(3)));
     // A job that stood still had nothing to complete.
-    let mut conditions = view.status.conditions.iter();
-    let ready = conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    let ready = condition(&view.status.conditions, "Ready").filter(|ready| ready.status == "True")?;
     let completed = last.and_then(|last| Timestamp::from_millisecond(last.completed_unix_ms).ok());
     let since = ready.last_transition_time.0.max(completed.unwrap_or(Timestamp::UNIX_EPOCH));
     if view.since(since) <= limit {

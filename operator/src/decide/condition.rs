@@ -30,6 +30,11 @@ impl Conditions {
     }
 }
 
+/// The condition of this kind.
+pub(super) fn condition<'a>(of: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    of.iter().find(|condition| condition.type_ == kind)
+}
+
 /// Longest message of a condition, in bytes.
 const LONGEST: usize = 4_096;
 
@@ -51,7 +56,7 @@ pub(super) fn conditions(
     .into_iter()
     .map(|(kind, holds, reason, message)| {
         let status = if holds { "True" } else { "False" };
-        let earlier = before.iter().find(|condition| condition.type_ == kind && condition.status == status);
+        let earlier = condition(before, kind).filter(|condition| condition.status == status);
         Condition {
             type_: kind.to_owned(),
             status: status.to_owned(),

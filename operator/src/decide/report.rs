@@ -8,7 +8,7 @@ use weir_crds::{
 };
 
 use super::checkpoints::{checkpoint_status, origin_of, overdue, unless_only_a_checkpoint};
-use super::condition::{Conditions, conditions};
+use super::condition::{Conditions, condition, conditions};
 use super::draft::{Draft, Trouble};
 use super::view::View;
 use crate::model::{
@@ -49,7 +49,7 @@ pub(super) fn status(view: &View<'_>, draft: &mut Draft) -> StreamJobStatus {
     status.conditions = conditions(&view.status.conditions, &told, generation, view.now);
     status.observed_generation = generation;
     let newly = |before: Option<&str>| told.stalled.as_ref().is_some_and(|(reason, _)| before != Some(reason.name()));
-    let before = view.status.conditions.iter().find(|condition| condition.type_ == "Stalled");
+    let before = condition(&view.status.conditions, "Stalled");
     if let Some((reason, message)) = told.stalled.clone().filter(|_| newly(before.map(|before| before.reason.as_str())))
     {
         draft.warn(reason, message);
@@ -218,8 +218,7 @@ fn of_leader(view: &View<'_>, report: Option<&LeaderReport>) -> JobState {
 }
 
 fn ready_reason(status: &StreamJobStatus) -> Option<&str> {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    Some(&ready.reason)
+    Some(&condition(&status.conditions, "Ready")?.reason)
 }
 
 fn told(draft: &Draft, state: JobState, running: Option<&LeaderReport>, overdue: Option<String>) -> Conditions {

@@ -73,14 +73,11 @@ struct Line {
 }
 
 impl Client {
-    /// Works until the job ends.
-    #[must_use]
-    pub fn run(self) -> Outcome {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(Performer::new(self).run()),
-            Err(error) => Outcome::Failed(format!("the control connection could not be set up: {error}")),
-        }
+    /// Works until the job ends. Fails when the worker can never work.
+    pub fn run(self) -> Result<Outcome> {
+        let failed = |error| Failure::transient("the control connection could not be set up").because(error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        runtime.block_on(Performer::new(self).run())
     }
 }
 
@@ -111,16 +108,14 @@ impl Performer {
         Self { client, follower, began: Instant::now(), line: None, events, sender, told: String::new() }
     }
 
-    async fn run(mut self) -> Outcome {
+    async fn run(mut self) -> Result<Outcome> {
         loop {
             let event = self.next().await;
             self.client.pulse.beat();
-            let Some(event) = event else {
-                return Outcome::Failed("what runs its tasks has ended before it".to_owned());
-            };
+            let event = event.ok_or_else(|| Failure::bug("the thread that runs the worker's tasks has ended"))?;
             if let Some(outcome) = self.take(event) {
                 self.say_the_last().await;
-                return outcome;
+                return Ok(outcome);
             }
         }
     }

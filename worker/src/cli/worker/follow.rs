@@ -69,7 +69,7 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     };
     let outcome = client.run();
     drop(health);
-    end(arguments, outcome)
+    end(arguments, outcome?)
 }
 
 /// The last line, and the exit code.
@@ -87,7 +87,12 @@ fn end(arguments: &Arguments, outcome: Outcome) -> Result<Code, Refusal> {
             }
             Ok(Code::Done)
         }
-        Outcome::Failed(why) => Err(Refusal::failed(format!("error: worker {}: {why}", arguments.ordinal))),
+        Outcome::Failed(why) => {
+            let text = format!("error: worker {}: {why}", arguments.ordinal);
+            // Beside its leader, whose process says the same.
+            exit::say(&text, arguments.parent.is_some());
+            Ok(Code::Failed)
+        }
         Outcome::Replaced(why) => {
             Err(Refusal::new(Code::Fenced, format!("error: worker {}: {why}", arguments.ordinal)))
         }

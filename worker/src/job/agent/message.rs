@@ -85,9 +85,9 @@ impl Command {
         match self {
             Self::Deploy(deploy) => Concern::Deploy(deploy.generation),
             Self::Cancel { generation } => Concern::Cancel(*generation),
-            Self::Inject { generation, .. }
-            | Self::Aborted { generation, .. }
-            | Self::Splits { generation, .. } => Concern::Tasks(*generation),
+            Self::Inject { generation, .. } | Self::Aborted { generation, .. } | Self::Splits { generation, .. } => {
+                Concern::Tasks(*generation)
+            }
             // A worker that has no tasks yet needs to know what is complete, too.
             Self::Completed { .. } | Self::Prepare { .. } | Self::Forget { .. } => Concern::Worker,
         }
