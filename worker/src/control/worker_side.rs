@@ -77,7 +77,10 @@ impl Client {
     pub fn run(self) -> Result<Outcome> {
         let failed = |error| Failure::transient("the control connection could not be set up").because(error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        runtime.block_on(Performer::new(self).run())
+        let outcome = runtime.block_on(Performer::new(self).run());
+        // An address may still be looked up, for as long as the system takes.
+        runtime.shutdown_background();
+        outcome
     }
 }
 

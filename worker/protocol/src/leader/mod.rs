@@ -92,7 +92,7 @@ pub struct Leader {
     generation: Option<Generation>,
     /// The revision it was claimed as.
     claimed: Option<u64>,
-    /// When to look whether it has been replaced, while it waits for its tasks.
+    /// When to look whether it has been replaced.
     watch_at: Option<Now>,
     /// The revision on whose terms it has begun last, or could not begin.
     tried: u64,
