@@ -11,6 +11,7 @@ fn options() -> Options {
     Options {
         heartbeat_ms: 1_000,
         lost_after_ms: 3_000,
+        connect_ms: 5_000,
         welcome_ms: 10_000,
         pace: Pace { initial_ms: 100, max_ms: 1_000, multiplier: 2.0, jitter: 0.0 },
         seed: 1,
@@ -120,11 +121,13 @@ fn delays_grow_until_a_leader_says_welcome() {
         (10_100, Event::Tick, &["hang up 2", "away: the leader did not say welcome in time"]),
         (10_299, Event::Tick, &[]),
         (10_300, Event::Tick, &["dial 3"]),
-        (10_300, connected(3), &["register 3"]),
-        (10_300, heard(3, Word::Welcome), &["registered", "beat 3"]),
-        (10_300, lost(3), &["hang up 3", "away: it broke", "end tasks"]),
-        (10_300, Event::TasksEnded, &[]),
-        (10_400, Event::Tick, &["dial 4"]),
+        (15_300, Event::Tick, &["hang up 3", "away: there was no connection to it within 5000 ms"]),
+        (15_700, Event::Tick, &["dial 4"]),
+        (15_700, connected(4), &["register 4"]),
+        (15_700, heard(4, Word::Welcome), &["registered", "beat 4"]),
+        (15_700, lost(4), &["hang up 4", "away: it broke", "end tasks"]),
+        (15_700, Event::TasksEnded, &[]),
+        (15_800, Event::Tick, &["dial 5"]),
     ]);
 }
 

@@ -49,7 +49,7 @@ pub(super) fn line(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
-/// Says and notes why the process ends, though nothing went wrong; it is only noted where `quiet` is wanted.
+/// Says and notes why the process ends, where nothing went wrong in it; it is only noted where `quiet` is wanted.
 pub(super) fn say(text: &str, quiet: bool) {
     note(text);
     if !quiet {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use weir_protocol::Now;
@@ -24,6 +25,9 @@ pub use weir_protocol::follower::{AfterRefusal, Outcome};
 
 /// A leader that takes a connection and does not say welcome after this long is none.
 const WELCOME: Duration = Duration::from_secs(10);
+
+/// An address may take this long to look up and to reach.
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// Between two attempts to reach the leader.
 const PACE: Pace = Pace { initial_ms: 50, max_ms: 1_000, multiplier: 1.5, jitter: 0.2 };
@@ -103,6 +107,7 @@ impl Performer {
         let follower = Follower::new(Options {
             heartbeat_ms: ms(client.patience.heartbeat),
             lost_after_ms: ms(client.patience.lost_after()),
+            connect_ms: ms(CONNECT),
             welcome_ms: ms(WELCOME),
             pace: PACE,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -116,7 +121,7 @@ impl Performer {
             let event = self.next().await;
             self.client.pulse.beat();
             let event = event.ok_or_else(|| Failure::bug("the thread that runs the worker's tasks has ended"))?;
-            if let Some(outcome) = self.take(event) {
+            if let Some(outcome) = self.take(event).await {
                 self.say_the_last().await;
                 return Ok(outcome);
             }
@@ -135,19 +140,20 @@ impl Performer {
             reports.recv().await
         };
         tokio::select! {
+            biased;
             Some(event) = self.events.recv() => Some(event),
-            report = report => report.map(of_tasks),
             () = sleep(wait.unwrap_or(Duration::MAX)) => Some(Event::Tick),
+            report = report => report.map(of_tasks),
         }
     }
 
-    fn take(&mut self, event: Event) -> Option<Outcome> {
+    async fn take(&mut self, event: Event) -> Option<Outcome> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.follower.step(self.now(), event) {
                 match action {
                     Action::Dial(connection) => self.line = Some(self.dial(connection)),
-                    Action::HangUp(_) => self.line = None,
+                    Action::HangUp(_) => self.hang_up().await,
                     Action::Register(connection) => events.extend(self.say(connection, Saying::Register)),
                     Action::Say(connection, report) => events.extend(self.say(connection, Saying::Report(report))),
                     // One that cannot be said because others wait says no more than they do.
@@ -185,11 +191,18 @@ impl Performer {
         Line { sayings, task }
     }
 
-    /// What cannot be said breaks the connection: it may not be passed over.
+    /// The other side sees it before tasks are waited for.
+    async fn hang_up(&mut self) {
+        if let Some(Line { mut task, .. }) = self.line.take() {
+            task.shutdown().await;
+        }
+    }
+
+    /// What cannot be said breaks the connection: it may not be passed over. One that is broken says so itself.
     fn say(&self, connection: Connection, saying: Saying) -> Option<Event> {
-        let said = self.line.as_ref().is_some_and(|line| line.sayings.try_send(saying).is_ok());
+        let full = matches!(self.line.as_ref()?.sayings.try_send(saying), Err(TrySendError::Full(_)));
         let message = "the leader does not read what it is told".to_owned();
-        (!said).then_some(Event::Lost { connection, message })
+        full.then_some(Event::Lost { connection, message })
     }
 
     /// None of the worker's tasks may run when it registers again, and nothing of what they said counts then.

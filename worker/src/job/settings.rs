@@ -11,6 +11,9 @@ use weir_protocol::leader::{CheckpointOptions, Direction, Mode, Operation, Optio
 use weir_protocol::restart::Strategy;
 use weir_protocol::retry::Pace;
 
+/// A request in so many milliseconds costs next to nothing, and a leader that was replaced is not long in the way.
+const WATCH_MS: u64 = 5_000;
+
 /// A checkpoint that only names a state is written in one go; a disk may still stall.
 const MAINTENANCE_TIMEOUT_MS: u64 = 60_000;
 
@@ -43,6 +46,7 @@ pub fn options(
             retain: job.checkpoint.retain,
         },
         restart: strategy(&job.restart),
+        watch_ms: WATCH_MS,
     })
 }
 
@@ -111,6 +115,7 @@ pub fn maintenance(
             retain: retain.unwrap_or(u32::MAX),
         },
         restart: Strategy::None,
+        watch_ms: WATCH_MS,
     }
 }
 

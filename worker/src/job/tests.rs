@@ -100,6 +100,7 @@ fn runner_of(plan: Plan, folder: &Path, resume: Resume, after_end: AfterEnd) -> 
             retain: 3,
         },
         restart: Strategy::None,
+        watch_ms: 5_000,
     };
     let store = Arc::new(DirectoryStore::open(folder.join("state")).unwrap());
     let workers = Workers { after_end, ..Workers::default() };

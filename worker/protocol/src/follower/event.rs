@@ -25,6 +25,8 @@ pub struct Options {
     pub heartbeat_ms: u64,
     /// A leader that was silent for this long is lost, in milliseconds.
     pub lost_after_ms: u64,
+    /// A connection that is not there after this long is given up, in milliseconds.
+    pub connect_ms: u64,
     /// A leader that takes a connection and does not say welcome after this long is none, in milliseconds.
     pub welcome_ms: u64,
     /// The delays between two attempts to reach the leader.
@@ -148,7 +150,12 @@ pub(super) enum Phase {
     Away {
         until: Now,
     },
-    /// It waits until then for a connection, and for the welcome.
+    /// It waits until then for a connection.
+    Dialing {
+        connection: Connection,
+        until: Now,
+    },
+    /// It waits until then for the welcome.
     Introducing {
         connection: Connection,
         until: Now,

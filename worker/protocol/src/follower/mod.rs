@@ -1,12 +1,15 @@
 //! A worker that follows a leader: it looks for it, registers, obeys, and ends its tasks when it misses it.
 //!
 //! ```text
-//!                Tick            Connected, Welcome
-//!  ┌──▶ away ──────────▶ introducing ──────────▶ registered ──▶ ended: the job is over, the worker is not wanted,
-//!  │      ▲                   │                      │                  is replaced, or has left
-//!  │      └── not welcome ────┘                      │
-//!  └────────────── ending tasks ◀── silence, a lost connection, given up by the leader
+//!              Tick           Connected              Welcome
+//!  ┌──▶ away ────────▶ dialing ────────▶ introducing ────────▶ registered
+//!  │      ▲               │ nobody there      │ not welcome         │
+//!  │      └───────────────┴───────────────────┘                     │
+//!  └──────────── ending tasks ◀── silence, a lost connection, given up by the leader
 //! ```
+//!
+//! It ends when the job has ended, when it is not wanted or another worker has its place, and, wherever it stands, when it
+//! was asked to end and its tasks have.
 //!
 //! [`Follower`] is the other half of [`Members`](crate::members::Members), which takes a registration as the word that none
 //! of the worker's tasks runs.
@@ -64,7 +67,7 @@ impl<C, R> Follower<C, R> {
     #[must_use]
     pub fn deadline(&self) -> Option<Now> {
         match self.phase {
-            Phase::Away { until } | Phase::Introducing { until, .. } => Some(until),
+            Phase::Away { until } | Phase::Dialing { until, .. } | Phase::Introducing { until, .. } => Some(until),
             Phase::Registered { heard, beat_at, .. } => Some(beat_at.min(heard.after_ms(self.options.lost_after_ms))),
             Phase::EndingTasks | Phase::Ended => None,
         }
@@ -82,7 +85,7 @@ impl<C, R> Follower<C, R> {
     fn handle(&mut self, event: Event<C, R>) {
         match event {
             Event::Connected(connection) => {
-                if matches!(self.phase, Phase::Introducing { connection: current, .. } if connection == current) {
+                if matches!(self.phase, Phase::Dialing { connection: current, .. } if connection == current) {
                     self.phase = Phase::Introducing { connection, until: self.now.after_ms(self.options.welcome_ms) };
                     self.out.push(Action::Register(connection));
                 }
@@ -118,11 +121,16 @@ impl<C, R> Follower<C, R> {
     }
 
     fn is_current(&self, connection: Connection) -> bool {
+        self.connection() == Some(connection)
+    }
+
+    /// The connection that there is, or that is being made.
+    fn connection(&self) -> Option<Connection> {
         match self.phase {
-            Phase::Introducing { connection: current, .. } | Phase::Registered { connection: current, .. } => {
-                connection == current
-            }
-            Phase::Away { .. } | Phase::EndingTasks | Phase::Ended => false,
+            Phase::Dialing { connection, .. }
+            | Phase::Introducing { connection, .. }
+            | Phase::Registered { connection, .. } => Some(connection),
+            Phase::Away { .. } | Phase::EndingTasks | Phase::Ended => None,
         }
     }
 
@@ -130,6 +138,9 @@ impl<C, R> Follower<C, R> {
     fn advance(&mut self) {
         match self.phase {
             Phase::Away { until } if until <= self.now => self.dial(),
+            Phase::Dialing { until, .. } if until <= self.now => {
+                self.lose(format!("there was no connection to it within {} ms", self.options.connect_ms));
+            }
             Phase::Introducing { until, .. } if until <= self.now => {
                 self.lose("the leader did not say welcome in time".to_owned());
             }
@@ -148,7 +159,7 @@ impl<C, R> Follower<C, R> {
     fn dial(&mut self) {
         self.dialed += 1;
         let connection = Connection(self.dialed);
-        self.phase = Phase::Introducing { connection, until: self.now.after_ms(self.options.welcome_ms) };
+        self.phase = Phase::Dialing { connection, until: self.now.after_ms(self.options.connect_ms) };
         self.out.push(Action::Dial(connection));
     }
 
@@ -202,9 +213,7 @@ impl<C, R> Follower<C, R> {
     /// The leader is away. Whoever looks for another one has no tasks any more.
     fn lose(&mut self, message: String) {
         let had_tasks = self.registered().is_some();
-        if let Phase::Introducing { connection, .. } | Phase::Registered { connection, .. } = self.phase {
-            self.out.push(Action::HangUp(connection));
-        }
+        self.out.extend(self.connection().map(Action::HangUp));
         self.out.push(Action::TellAway { message });
         match had_tasks {
             true => {

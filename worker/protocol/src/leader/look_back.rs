@@ -10,14 +10,10 @@ use super::checkpoint::Goal;
 use super::claim::overtaken;
 use super::notice::End;
 use super::rules::Rule;
-use super::standing::Errand;
 use super::store::{Answer, Purpose};
 use super::{Leader, Phase};
-use crate::chain::{ObjectName, decode_claim};
+use crate::chain::{ObjectName, Stop, decode_claim};
 use crate::ids::{Generation, LinkNumber, Now};
-
-/// A leader that has not looked back for so long looks whether it has been replaced, in milliseconds.
-const WATCH_MS: u64 = 5_000;
 
 /// The right to commit what a link lists, to abort what earlier generations left, and to delete what the link made
 /// superfluous. Only a look back makes one, and it never expires: whoever comes later knows the link.
@@ -124,14 +120,19 @@ impl Leader {
     }
 
     fn watch_later(&mut self) {
-        self.watch_at = Some(self.now.after_ms(WATCH_MS));
+        self.watch_at = Some(self.now.after_ms(self.options().watch_ms));
     }
 
     /// When to look whether another leader has taken over: workers may never come to one that was cut off and replaced,
     /// and its checkpoints and commits may hang, so that no look back would tell it.
     pub(super) fn next_watch(&self) -> Option<Now> {
-        let works = matches!(self.phase, Phase::Settling | Phase::Deploying | Phase::Running);
-        self.watch_at.filter(|_| works && self.errand == Errand::Run)
+        let works = match self.phase {
+            Phase::Settling | Phase::Deploying | Phase::Running => true,
+            // Whoever it hands over to claims before it has ended.
+            Phase::Stopping(stop) => !matches!(stop, Stop::Assignment(_)),
+            _ => false,
+        };
+        self.watch_at.filter(|_| works)
     }
 
     pub(super) fn watch_if_due(&mut self) {

@@ -31,6 +31,8 @@ pub struct Options {
     pub checkpoint: CheckpointOptions,
     /// What follows a failure.
     pub restart: Strategy,
+    /// Where nothing else tells it, it looks this often whether another leader has replaced it, in milliseconds.
+    pub watch_ms: u64,
 }
 
 /// What runs, and who says how wide.

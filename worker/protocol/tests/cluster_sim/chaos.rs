@@ -96,6 +96,7 @@ impl World {
                 retain: self.retain,
             },
             restart: Strategy::FixedDelay { attempts: u32::MAX, delay_ms: 10 },
+            watch_ms: 50,
         }
     }
 

@@ -18,6 +18,7 @@ fn follower(seed: u64, after_refusal: AfterRefusal) -> Follower<Command, Said> {
     Follower::new(Options {
         heartbeat_ms: HEARTBEAT_MS,
         lost_after_ms: LOST_AFTER_MS,
+        connect_ms: LOST_AFTER_MS,
         welcome_ms: LOST_AFTER_MS,
         pace: Pace { initial_ms: 5, max_ms: HEARTBEAT_MS, multiplier: 1.5, jitter: 0.5 },
         seed,
@@ -133,8 +134,13 @@ impl World {
 
     /// Something reaches what a worker is in this life.
     pub(crate) fn step_follower(&mut self, worker: WorkerId, life: u64, event: Event<Command, Said>) {
-        if self.workers[worker].life != life {
+        let this = &mut self.workers[worker];
+        if this.life != life {
             return;
+        }
+        if matches!(event, Event::TasksEnded) {
+            this.of = None;
+            this.tasks.clear();
         }
         for action in self.workers[worker].follower.step(Now(self.now), event) {
             self.perform_for_follower(worker, action);
@@ -166,10 +172,7 @@ impl World {
             Action::Say(_, Said::Confirmed(event)) => self.confirm(worker, event),
             Action::HangUp(_) => self.disconnect(worker),
             Action::EndTasks => {
-                let this = &mut self.workers[worker];
-                this.of = None;
-                this.tasks.clear();
-                let life = this.life;
+                let life = self.workers[worker].life;
                 let delay = self.rng.within(0, HEARTBEAT_MS);
                 self.after(delay, Item::Follower(worker, life, Box::new(Event::TasksEnded)));
             }

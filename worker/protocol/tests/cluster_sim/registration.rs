@@ -163,7 +163,8 @@ impl World {
         let concern = match order {
             Order::Deploy(_) => Concern::Deploy(from.1),
             Order::Cancel => Concern::Cancel(from.1),
-            Order::Barrier(..) | Order::Completed(_) | Order::Aborted(_) => Concern::Tasks(from.1),
+            Order::Barrier(..) | Order::Aborted(_) => Concern::Tasks(from.1),
+            Order::Completed(_) => Concern::Worker,
         };
         let word = Word::Command(concern, Command { session, from, order });
         if self.fault(self.faults.doubled) {

@@ -3,10 +3,10 @@
 use crate::rig::{Objects, Rig, assignment, execute, go_on, guided, head, links, options, run_from, sum};
 use weir_protocol::chain::{Assignment, Link, ObjectName, Origin, RestoreFrom, Stop};
 use weir_protocol::leader::{
-    Action, Already, AssignmentAnswer, BarrierKind, End, ErrorKind, Event, Guide, Notice, Options, Resume, State,
-    Stops, Switching, Then,
+    Action, Already, AssignmentAnswer, BarrierKind, CommitResult, End, ErrorKind, Event, Guide, Notice, Options,
+    Resume, State, Stops, Switching, Then,
 };
-use weir_protocol::{CheckpointId, Generation, LinkNumber, OperatorId};
+use weir_protocol::{CheckpointId, Generation, LinkNumber, Now, OperatorId};
 
 fn claims(store: &Objects) -> usize {
     store.keys().filter(|name| name.starts_with("generations/")).count()
@@ -190,6 +190,23 @@ fn a_leader_hands_over_although_the_next_one_has_claimed_before_it_looks_back() 
     assert_eq!(old.end, None, "what it knows of its own put decides");
     old.tell(&mut store, Event::Stored { op, outcome });
     assert_eq!((old.end, old.committed), (Some(End::HandedOver { revision: 2 }), Vec::new()));
+}
+
+#[test]
+fn a_leader_hands_over_although_its_commits_take_longer_than_the_next_one_takes_to_begin() {
+    let mut store = Objects::new();
+    let mut old = running(&mut store);
+    (old.writes, old.commits_hang) = (Some("x"), true);
+    let mut new = Rig::begun_with(&mut store, guided("b", "b"));
+    new.assign(&mut store, assignment(2, "b", 2));
+    old.assign(&mut store, assignment(2, "b", 2));
+    new.wait(&mut store);
+    assert_eq!((claims(&store), new.committed), (2, vec!["x".to_owned()]));
+    old.now = Now(60_000);
+    old.tell(&mut store, Event::Tick);
+    assert_eq!((old.leader.status().state, &old.end), (State::Stopping, &None));
+    old.tell(&mut store, Event::Committed { results: [("x".to_owned(), CommitResult::Done)].into() });
+    assert_eq!(old.end, Some(End::HandedOver { revision: 2 }));
 }
 
 #[test]

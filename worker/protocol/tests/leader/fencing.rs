@@ -308,18 +308,21 @@ fn a_leader_that_was_replaced_notices_although_its_checkpoint_hangs() {
 #[test]
 fn a_leader_that_was_replaced_notices_although_its_commits_hang() {
     let mut store = Objects::new();
-    let mut first = Rig::begun(&mut store, "a", go_on());
-    first.hold_commits = true;
-    first.writes = Some("x");
-    first.savepoint(&mut store, "s", Then::Continue);
-    let mut before = Rig::new();
-    before.hold_commits = true;
-    before.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
-    assert_eq!(before.leader.status().state, State::Settling);
+    let mut stopping = Rig::begun(&mut store, "a", go_on());
+    stopping.hold_commits = true;
+    stopping.writes = Some("x");
+    stopping.tell(&mut store, Event::StopRequested);
+    assert_eq!(stopping.leader.status().state, State::Stopping);
+    let mut settling = Rig::new();
+    settling.hold_commits = true;
+    settling.tell(&mut store, Event::Begin(Box::new(options("b", go_on()))));
+    assert_eq!(settling.leader.status().state, State::Settling);
     Rig::begun(&mut store, "c", go_on());
-    before.settle(&mut store);
-    assert!(matches!(before.end, Some(End::Fenced { .. })), "{:?}", before.end);
-    assert!(before.now < Now(60_000), "{:?}", before.now);
+    for mut before in [stopping, settling] {
+        before.settle(&mut store);
+        assert!(matches!(before.end, Some(End::Fenced { .. })), "{:?}", before.end);
+        assert!(before.now < Now(60_000), "{:?}", before.now);
+    }
 }
 
 /// A leader begins while another one completes a checkpoint before each of these requests.

@@ -31,6 +31,8 @@ pub(crate) struct Rig {
     pub(crate) silent: BTreeSet<u32>,
     pub(crate) hold_puts_of: Option<&'static str>,
     pub(crate) hold_commits: bool,
+    /// Nothing is heard of commits.
+    pub(crate) commits_hang: bool,
     pub(crate) hold_workers: bool,
     /// Workers do not come to get their tasks.
     pub(crate) hold_tasks: bool,
@@ -97,6 +99,7 @@ pub(crate) fn options(incarnation: &str, mode: Mode) -> Options {
             retain: 1,
         },
         restart: Strategy::FixedDelay { attempts: 3, delay_ms: 10 },
+        watch_ms: 5_000,
     }
 }
 
@@ -144,6 +147,7 @@ impl Rig {
             silent: BTreeSet::new(),
             hold_puts_of: None,
             hold_commits: false,
+            commits_hang: false,
             hold_workers: false,
             hold_tasks: false,
             hold_preparation: false,
@@ -232,6 +236,7 @@ impl Rig {
                 self.pending_files.retain(|(taken, _)| *taken > checkpoint);
                 Vec::new()
             }
+            Action::Commit { .. } if self.commits_hang => Vec::new(),
             Action::Commit { committables, .. } => {
                 let ids: Vec<String> = committables.into_values().flat_map(BTreeMap::into_keys).collect();
                 let result = match self.hold_commits {

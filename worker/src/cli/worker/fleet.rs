@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const RESTARTED: Duration = Duration::from_secs(1);
 
 /// How long workers get to end once their leader has.
-const GRACE: Duration = Duration::from_secs(5);
+pub(in crate::cli) const GRACE: Duration = Duration::from_secs(5);
 
 /// Ends this process when `parent` does. Fails when it has ended already.
 pub(super) fn end_with(parent: i32) -> Result<(), Refusal> {
@@ -335,7 +335,7 @@ fn code(ordinal: usize, status: ExitStatus, interrupts: u32) -> Option<Code> {
 }
 
 /// Whether a worker may have ended because its leader told it that the job has, in one way or the other.
-fn has_heard_of_the_end(status: ExitStatus) -> bool {
+pub(in crate::cli) fn has_heard_of_the_end(status: ExitStatus) -> bool {
     [Code::Done, Code::Failed].into_iter().any(|code| status.code() == Some(code as i32))
 }
 

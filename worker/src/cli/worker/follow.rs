@@ -69,7 +69,7 @@ pub(super) fn follow(arguments: &Arguments, begun: Begun, departure: Departure) 
     };
     let outcome = client.run();
     drop(health);
-    end(arguments, outcome?)
+    end(arguments, outcome.map_err(|failure| failure.within(format!("worker {}", arguments.ordinal)))?)
 }
 
 /// The last line, and the exit code.

@@ -1,6 +1,7 @@
 //! The worker processes of a benchmark's job. One that dies is started again.
 
 use crate::cli::exit::{Code, Refusal};
+use crate::cli::worker::fleet::{GRACE, has_heard_of_the_end};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -66,12 +67,13 @@ impl Processes {
         for ordinal in 0..self.slots.len() {
             let slot = &mut self.slots[ordinal];
             if let Some(status) = slot.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                let heard = ordinal > 0 && has_heard_of_the_end(status);
                 // It has said itself why.
-                if let Some(code) = status.code().filter(|code| *code != Code::HandedOver as i32) {
+                if let Some(code) = status.code().filter(|code| !heard && *code != Code::HandedOver as i32) {
                     return Err(Refusal::failed(format!("error: worker {ordinal} has ended with code {code}")));
                 }
                 slot.child = None;
-                slot.due = Instant::now() + RESTART;
+                slot.due = Instant::now() + if heard { GRACE } else { RESTART };
             }
             if slot.child.is_none() && slot.due <= Instant::now() {
                 let child = self.spawn(ordinal)?;
