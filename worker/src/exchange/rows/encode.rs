@@ -2,6 +2,7 @@
 
 use super::compact::compact;
 use super::schema;
+use super::share::shared;
 use crate::batch::Batch;
 use crate::dataflow::inbox::CHANNEL_BUDGET;
 use crate::exchange::Compression;
@@ -39,7 +40,7 @@ pub(in crate::exchange) struct Encoded {
 const LARGEST: Amount = Amount { rows: CHANNEL_BUDGET.rows / 2, bytes: CHANNEL_BUDGET.bytes / 2 };
 
 /// Where buffers begin within a body: what the widest types need.
-const ALIGNMENT: usize = 16;
+pub(super) const ALIGNMENT: usize = 16;
 
 impl Encoder {
     /// An encoder that has seen no rows.
@@ -53,6 +54,9 @@ impl Encoder {
         let told = self.follow(batch.rows.schema_ref())?;
         let (_, ipc) = self.columns.as_mut().expect("it follows the columns of the batch");
         let mut parts = ipc.encode(&compacted(&batch.rows)?).map_err(unencodable)?;
+        if self.compression == Compression::None {
+            parts = shared(parts);
+        }
         if let Some(kinds) = &batch.kinds {
             parts.push(kinds.values().inner().clone());
         }

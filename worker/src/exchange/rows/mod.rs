@@ -5,5 +5,6 @@ pub(super) mod decode;
 pub(super) mod encode;
 mod lz4;
 pub(super) mod schema;
+mod share;
 #[cfg(test)]
 pub(super) mod tests;

@@ -145,6 +145,40 @@ fn a_small_slice_takes_no_more_than_it_needs() {
 }
 
 #[test]
+fn columns_that_are_alike_travel_once() {
+    for (rows, alike) in [(60, false), (1000, true), (1001, true), (1003, true)] {
+        let column = |from: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(from..from + rows)) };
+        let other = cast(&column(0), &DataType::UInt64).unwrap();
+        let columns = [column(0), column(7), other, column(7), column(0)];
+        let columns = columns.into_iter().enumerate().map(|(at, column)| (format!("c{at}"), column));
+        let batch = Batch::changes(RecordBatch::try_from_iter(columns).unwrap(), kinds(rows as usize));
+        let encoded = encode(&batch, Compression::None);
+        let times = if alike { 2 } else { 5 };
+        let least = (times * 8 + 1) * rows as u32;
+        assert!((least..least + 2048).contains(&encoded.length), "{rows} rows: {} bytes", encoded.length);
+        let (header, body) = frame(&encoded);
+        let decoded = decoder(&batch).decode(&header, &body, None).unwrap();
+        assert_eq!((decoded.rows, decoded.kinds), (batch.rows, batch.kinds), "{rows} rows");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_columns_are_alike_rows_arrive_as_they_were_sent(
+        columns in prop::collection::vec((0_i64..3, any::<bool>()), 1..8),
+        rows in 1_usize..700,
+    ) {
+        let columns = columns.into_iter().enumerate().map(|(at, (from, nulls))| {
+            let value = |row: i64| (!nulls || row % 3 > 0).then_some(from + row / 8);
+            (format!("c{at}"), Arc::new(Int64Array::from_iter((0..rows as i64).map(value))) as ArrayRef, true)
+        });
+        let batch = Batch::inserts(RecordBatch::try_from_iter_with_nullable(columns).unwrap());
+        let (header, body) = frame(&encode(&batch, Compression::None));
+        prop_assert_eq!(decoder(&batch).decode(&header, &body, None).unwrap().rows, batch.rows);
+    }
+}
+
+#[test]
 fn neither_end_copies_what_can_be_shared() {
     let batch = Batch::inserts(every_type(300).project(&[4, 15]).unwrap());
     let within = |address: usize, memory: &[u8]| {
